@@ -1,0 +1,46 @@
+"""Checks of what users pass in: every message names the value, what is allowed, and a way out."""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
+    """Return `value` if it is one of `allowed`; otherwise raise ValueError and suggest the nearest."""
+    allowed = list(allowed)
+    if value in allowed:
+        return value
+    near = difflib.get_close_matches(str(value).lower(), allowed, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(map(repr, allowed))}.{hint}")
+
+
+def number(
+    name: str, value: float, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
+) -> float:
+    """Return `value` as a float if low <= value <= high (low < value where `open_low`).
+
+    Raises:
+        ValueError: it is not a number, is NaN, or lies outside the range.
+    """
+    bracket = "(" if open_low else "["
+    try:
+        x = float(value)
+    except (TypeError, ValueError):
+        x = math.nan
+    # written so that NaN, for which every comparison is false, is refused too
+    if not ((x > low if open_low else x >= low) and x <= high):
+        raise ValueError(f"{name} must be a number in {bracket}{low:g}, {high:g}], got {value!r}.")
+    return x
+
+
+def whole(name: str, value: int, low: int) -> int:
+    """Return `value` as an int if it is a whole number (NumPy's and torch's too) >= low.
+
+    Raises:
+        ValueError: it is not whole, or too small.
+    """
+    whole_number = hasattr(value, "__index__") and not isinstance(value, bool)
+    if not whole_number or value.__index__() < low:
+        raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
+    return value.__index__()

@@ -1,0 +1,117 @@
+"""An ordinary network, its channel groups, and a posterior over their gates."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from . import checks
+from .cost import Cost, CostModel
+from .groups import find_groups
+from .hard_concrete import HardConcrete
+from .posteriors import GatePosterior, make_posterior
+
+
+class GatedModel(nn.Module):
+    """`model` with a hard-concrete gate on every channel that can be removed.
+
+    In training mode each forward draws gates from the posterior; in eval mode it uses the test-time
+    gates, so `net.eval()` is deterministic and computes what `compact(net)` computes. The model is
+    copied: the one passed in stays as it is, and two `GatedModel`s never share weights or gates.
+
+    Args:
+        model: a chain of Conv2d, BatchNorm, activation, pooling and Linear layers.
+        posterior: "mean_field" (L0-HC), "forward" or "backward" (Dep-L0), "autoregressive" (forward,
+            conditioned on sampled gates), or a `GatePosterior` for `net.groups.gated`'s sizes.
+        example: a batch of inputs, [batch, channels, height, width]; only its shape and device count.
+        scope: "inner" gates the channels inside blocks, as the papers do; "all" also those of
+            residual streams. A chain has no streams, so there the two are the same.
+        sampling: "example" draws gates for every example of a batch, "batch" one set for all of it.
+            Trained with one set per batch, a network may work only under sampled gates.
+        hard_concrete: distribution of the gates of a posterior given by name.
+
+    Attributes:
+        model, posterior, groups: the copy, q(z) and the printable table of channel groups.
+        dense_cost: `Cost` of the network with every channel, in ints.
+
+    Raises:
+        ValueError: nothing in the model can be gated, it is not a chain, or an argument is unknown.
+
+    Example:
+        >>> net = GatedModel(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)),
+        ...                  example=torch.zeros(1, 4))
+        >>> net.dense_cost.macs
+        48
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        posterior: str | GatePosterior = "mean_field",
+        example: Tensor | None = None,
+        scope: str = "inner",
+        sampling: str = "example",
+        hard_concrete: HardConcrete | None = None,
+    ) -> None:
+        super().__init__()
+        checks.one_of("scope", scope, ("inner", "all"))
+        self.sampling = checks.one_of("sampling", sampling, ("example", "batch"))
+        self.groups, layers = find_groups(model, example)
+        gated = self.groups.gated
+        if not gated:
+            raise ValueError(f"nothing to gate in {type(model).__name__}:\n{self.groups}")
+        self.model = copy.deepcopy(model)
+        self.posterior = make_posterior(posterior, [g.channels for g in gated], hard_concrete)
+        self.posterior.to(next(self.model.parameters()).device)
+        total = sum(p.numel() for p in self.model.parameters())
+        self.cost_model = CostModel(gated, layers, total)
+        for group in gated:
+            # the hook keeps its gate on the module itself, so a deepcopy has gates of its own
+            site = self.model.get_submodule(group.site)
+            site.gate = None
+            site.register_forward_hook(_apply_gate)
+
+    @property
+    def dense_cost(self) -> Cost:
+        return self.cost_model.dense
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_gated(x, self.draw_gates(len(x)))
+
+    def draw_gates(self, batch: int) -> list[Tensor]:
+        """The gates of one forward pass: drawn from the posterior in training, else test-time gates."""
+        if not self.training:
+            return self.posterior.deterministic()
+        return self.posterior.sample(batch if self.sampling == "example" else None)
+
+    def forward_gated(self, x: Tensor, gates: list[Tensor]) -> Tensor:
+        """The network's output under given gates, one tensor per gated group: [channels] or [batch, channels]."""
+        sites = [self.model.get_submodule(g.site) for g in self.groups.gated]
+        try:
+            for site, gate in zip(sites, gates, strict=True):
+                site.gate = gate
+            return self.model(x)
+        finally:
+            for site in sites:
+                site.gate = None
+
+    def expected_cost(self) -> Cost:
+        """Expected cost under the posterior, as tensors with a gradient to it."""
+        return self.cost_model(self.posterior.cost_rows())
+
+    def open_channels(self) -> list[int]:
+        """Channels that are open at test time, per gated group: what `compact` keeps."""
+        with torch.no_grad():
+            return [int((z > 0).sum()) for z in self.posterior.deterministic()]
+
+    def exact_cost(self) -> Cost:
+        """Cost of the network that `compact(net)` returns, in ints."""
+        return self.cost_model.exact(self.open_channels())
+
+
+def _apply_gate(site: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Multiply the channels of a site's output by its gate, in the output's own precision."""
+    if site.gate is None:
+        return output
+    gate = site.gate.to(output.dtype)
+    return output * gate.reshape(*gate.shape, *[1] * (output.dim() - 2))

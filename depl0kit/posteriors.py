@@ -1,0 +1,302 @@
+"""The variational posterior over *all* gates of a network.
+
+Swapping this one object is the whole difference between L0-HC and Dep-L0:
+
+- `MeanField`: one free log_alpha per gate (Louizos et al. 2018).
+- `Dependency(condition_on="log_alpha")`: a chain of small linear layers generates each group's
+  log_alphas from those of the group before (Li & Ji 2021, eq. 8-9). Given the weights of that chain
+  the gates are still independent: what they share is the parameterisation.
+- `Dependency(condition_on="gates")`: the chain reads the *sampled gates* of the group before,
+  which makes the posterior truly autoregressive.
+
+All log_alphas live in one flat tensor of N gates, sampled by one call and handed out as views, one
+per group: for networks of many layers that is what keeps gates nearly free.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import checks
+from .hard_concrete import HardConcrete
+
+BOUND = math.log(100)  # |log_alpha| < BOUND; the bound of the Dep-L0 paper, here for every family
+START = 3.0  # P(open) = 0.99: every gate starts open, and still has a gradient
+SEED_WIDTH = 64  # length of the vector of ones that starts the chain, as in the Dep-L0 reference
+LAST_CHANNEL = 0.5  # test-time gate of the one channel that a group always keeps
+CHAINS = 64  # sampled chains behind P(open) and the expected cost of an autoregressive posterior
+
+
+class GatePosterior(nn.Module):
+    """Base of all posteriors q(z): sizes, sampling, P(open) and test-time gates.
+
+    A subclass says how log_alpha comes about (`flat_log_alpha`); gates that are dependent given the
+    parameters also override the other three `flat_*` methods.
+
+    Args:
+        sizes: channels per group, in the network's order. Their sum is N.
+        hard_concrete: the distribution of one gate given its log_alpha.
+
+    Raises:
+        ValueError: `sizes` is empty or has an entry that is not a positive whole number.
+    """
+
+    def __init__(self, sizes: Sequence[int], hard_concrete: HardConcrete | None = None) -> None:
+        super().__init__()
+        self.sizes = tuple(checks.whole("every entry of sizes", n, 1) for n in sizes)
+        if not self.sizes:
+            raise ValueError("sizes must name at least one group of channels, got an empty list.")
+        self.hard_concrete = hard_concrete or HardConcrete()
+
+    @property
+    def temperature(self) -> float:
+        """beta of the hard-concrete distribution; may be changed at any time."""
+        return self.hard_concrete.temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        old = self.hard_concrete
+        self.hard_concrete = HardConcrete(value, old.stretch, old.test_rule)
+
+    def default_lr(self, budget: float | None = None) -> float:
+        """Adam learning rate that moves these gates within a few hundred steps.
+
+        At the papers' 0.001 mean-field gates stand still in short runs; a budget must move them
+        further. One weight of a generator moves many log_alphas, so `Dependency` needs far less.
+        """
+        return 0.1 if budget is None else 0.3
+
+    def flat_log_alpha(self) -> Tensor:
+        """log_alpha of all gates, shape [N]."""
+        raise NotImplementedError
+
+    def flat_sample(self, batch: int | None = None) -> Tensor:
+        """Gates drawn from q, shape [N] or [batch, N], differentiable."""
+        log_alpha = self.flat_log_alpha()
+        return self.hard_concrete.sample(log_alpha if batch is None else log_alpha.expand(batch, -1))
+
+    def flat_prob_open(self) -> Tensor:
+        """Marginal P(z > 0) of all gates, shape [N], differentiable."""
+        return self.hard_concrete.prob_open(self.flat_log_alpha())
+
+    def flat_deterministic(self) -> Tensor:
+        """Test-time gates, shape [N]. Every group keeps its most likely channel."""
+        return torch.cat([self._test_gates(log_alpha) for log_alpha in self.log_alpha()])
+
+    def cost_rows(self) -> Tensor:
+        """Rows [S, N] of open probabilities over which the mean cost is the expected cost of q.
+
+        Gates that are independent given the parameters need one row, P(open): the cost is
+        multilinear in gates of different groups.
+        """
+        return self.flat_prob_open()[None]
+
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """Views of the last dimension, one per group."""
+        return list(flat.split(self.sizes, dim=-1))
+
+    def log_alpha(self) -> list[Tensor]:
+        """log_alpha per group, each of shape [channels]."""
+        return self.split(self.flat_log_alpha())
+
+    def sample(self, batch: int | None = None) -> list[Tensor]:
+        """Gates drawn from q per group: [channels], or [batch, channels] for a draw per example."""
+        return self.split(self.flat_sample(batch))
+
+    def prob_open(self) -> list[Tensor]:
+        """P(z > 0) per group, each of shape [channels]."""
+        return self.split(self.flat_prob_open())
+
+    def deterministic(self) -> list[Tensor]:
+        """Test-time gates per group, each of shape [channels]; open means > 0."""
+        return self.split(self.flat_deterministic())
+
+    def extra_repr(self) -> str:
+        return f"sizes={list(self.sizes)}, temperature={self.temperature:g}"
+
+    def _test_gates(self, log_alpha: Tensor) -> Tensor:
+        """Test-time gates of one group; where all would close, the most likely one stays open."""
+        z = self.hard_concrete.deterministic(log_alpha)
+        top = F.one_hot(log_alpha.argmax(-1), log_alpha.shape[-1]).bool()
+        return torch.where(top & (z == 0), LAST_CHANNEL, z)
+
+
+class MeanField(GatePosterior):
+    """Independent gates, one free parameter each (Louizos et al. 2018).
+
+    log_alpha = BOUND tanh(theta / BOUND), which is theta near zero, and bounded as in `Dependency`
+    so that the two families can reach the same P(open), from 0.05 to 0.998.
+
+    Args:
+        sizes, hard_concrete: as in `GatePosterior`.
+        init: "equal": every log_alpha is START. "paper": START plus noise of deviation 0.01.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], hard_concrete: HardConcrete | None = None, init: str = "equal"
+    ) -> None:
+        super().__init__(sizes, hard_concrete)
+        noise = 0.01 if checks.one_of("init", init, INITS) == "paper" else 0.0
+        log_alpha = START + noise * torch.randn(sum(self.sizes))
+        self.theta = nn.Parameter(BOUND * torch.atanh(log_alpha / BOUND))
+
+    def flat_log_alpha(self) -> Tensor:
+        return BOUND * torch.tanh(self.theta / BOUND)
+
+
+class Dependency(GatePosterior):
+    """Gates generated group from group (Li & Ji 2021, eq. 8-9, and their code).
+
+    With h_0 = 1 (a vector of SEED_WIDTH ones) and the groups taken in `direction`,
+
+        log_alpha_l = BOUND tanh(W_l h_{l-1} + b_l),     h_l = log_alpha_l or the sampled gates z_l.
+
+    Args:
+        sizes, hard_concrete: as in `GatePosterior`.
+        direction: "forward" runs the chain from the first group to the last, "backward" in reverse.
+        condition_on: "log_alpha" is the paper's generator: given W and b the gates are independent.
+            "gates" feeds the gates drawn for the group before (at test time: its test-time gates),
+            so that gates of different groups are dependent even at fixed parameters.
+        init: "equal": every log_alpha is START exactly, as in `MeanField`: W keeps PyTorch's
+            initialisation and b cancels what W adds (for "gates", whose input is random, W of all
+            but the first layer is 0). "paper": W as PyTorch initialises it and b about 3, so that
+            P(open) scatters widely and some gates start nearly shut.
+
+    For condition_on="gates", `log_alpha()` and `deterministic()` are those of the chain of
+    test-time gates, and `prob_open()` is the mean over CHAINS sampled chains with fixed noise.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        direction: str = "forward",
+        condition_on: str = "log_alpha",
+        hard_concrete: HardConcrete | None = None,
+        init: str = "equal",
+    ) -> None:
+        super().__init__(sizes, hard_concrete)
+        self.direction = checks.one_of("direction", direction, ("forward", "backward"))
+        self.condition_on = checks.one_of("condition_on", condition_on, ("log_alpha", "gates"))
+        outputs = [self.sizes[i] for i in self._order()]
+        inputs = [SEED_WIDTH, *outputs[:-1]]
+        self.generator = nn.ModuleList(nn.Linear(i, o) for i, o in zip(inputs, outputs, strict=True))
+        checks.one_of("init", init, INITS)
+        self._start_equal() if init == "equal" else self._start_as_paper()
+
+    def default_lr(self, budget: float | None = None) -> float:
+        return 3e-3
+
+    def flat_log_alpha(self) -> Tensor:
+        return self._chain(None)[0]
+
+    def flat_sample(self, batch: int | None = None) -> Tensor:
+        if self.condition_on == "log_alpha":
+            return super().flat_sample(batch)
+        noise = self._weight.new_empty(1 if batch is None else batch, sum(self.sizes)).uniform_()
+        gates = self._chain(noise)[1]
+        return gates[0] if batch is None else gates
+
+    def flat_prob_open(self) -> Tensor:
+        if self.condition_on == "log_alpha":
+            return super().flat_prob_open()
+        return self.hard_concrete.prob_open(self._chain(self._fixed_noise())[0]).mean(0)
+
+    def flat_deterministic(self) -> Tensor:
+        return self._chain(None)[1]
+
+    def cost_rows(self) -> Tensor:
+        """As in `GatePosterior`; for "gates" one row of open gates (0 or 1) per sampled chain.
+
+        Products of dependent gates are averaged as drawn, so the value is unbiased up to the fixed
+        noise; the gradient is that of P(open) given the chain so far ("straight through").
+        """
+        if self.condition_on == "log_alpha":
+            return super().cost_rows()
+        log_alpha, gates = self._chain(self._fixed_noise())
+        prob = self.hard_concrete.prob_open(log_alpha)
+        return prob + ((gates > 0).to(prob.dtype) - prob).detach()
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, direction={self.direction}, condition_on={self.condition_on}"
+
+    def _chain(self, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Run the generator; return (log_alpha, gates), each [N], or [S, N] for noise [S, N].
+
+        Without noise the gates are the test-time ones. In float32 also under autocast: a chain of
+        tanh saturates differently in half precision.
+        """
+        parts: list[tuple[Tensor, Tensor]] = [None] * len(self.sizes)  # type: ignore[list-item]
+        uniforms = noise.split(self.sizes, dim=-1) if noise is not None else None
+        h = self._weight.new_ones(SEED_WIDTH if noise is None else (len(noise), SEED_WIDTH))
+        with torch.autocast(self._weight.device.type, enabled=False):
+            for linear, i in zip(self.generator, self._order(), strict=True):
+                log_alpha = BOUND * torch.tanh(linear(h))
+                if uniforms is None:
+                    gates = self._test_gates(log_alpha)
+                else:
+                    gates = self.hard_concrete.sample(log_alpha, uniforms[i])
+                parts[i] = log_alpha, gates
+                h = gates if self.condition_on == "gates" else log_alpha
+        log_alphas, gates = zip(*parts, strict=True)
+        return torch.cat(log_alphas, -1), torch.cat(gates, -1)
+
+    def _order(self) -> list[int]:
+        """Indices of the groups, in the order in which the chain visits them."""
+        order = list(range(len(self.sizes)))
+        return order if self.direction == "forward" else order[::-1]
+
+    @property
+    def _weight(self) -> Tensor:
+        return self.generator[0].weight
+
+    def _fixed_noise(self) -> Tensor:
+        """The same uniforms [CHAINS, N] at every call, apart from the global random state."""
+        w = self._weight
+        rng = torch.Generator().manual_seed(0)
+        return torch.rand(CHAINS, sum(self.sizes), generator=rng).to(w.device, w.dtype)
+
+    @torch.no_grad()
+    def _start_equal(self) -> None:
+        """Give every gate log_alpha = START: b_l = atanh(START / BOUND) - W_l h_{l-1}."""
+        for l, linear in enumerate(self.generator):
+            if l > 0 and self.condition_on == "gates":
+                linear.weight.zero_()
+            h = torch.full((linear.in_features,), 1.0 if l == 0 else START)
+            linear.bias.copy_(math.atanh(START / BOUND) - linear.weight @ h)
+
+    @torch.no_grad()
+    def _start_as_paper(self) -> None:
+        for linear in self.generator:
+            nn.init.normal_(linear.bias, START, 0.01)
+
+
+INITS = ("equal", "paper")
+POSTERIORS = {
+    "mean_field": MeanField,
+    "forward": Dependency,
+    "backward": partial(Dependency, direction="backward"),
+    "autoregressive": partial(Dependency, condition_on="gates"),
+}
+
+
+def make_posterior(
+    posterior: str | GatePosterior, sizes: Sequence[int], hard_concrete: HardConcrete | None = None
+) -> GatePosterior:
+    """A posterior over groups of `sizes` by name (see POSTERIORS), or the given one if it fits.
+
+    Raises:
+        ValueError: unknown name, or a posterior made for other sizes.
+    """
+    if not isinstance(posterior, GatePosterior):
+        make = POSTERIORS[checks.one_of("posterior", posterior, POSTERIORS)]
+        return make(sizes, hard_concrete=hard_concrete)
+    if posterior.sizes != tuple(sizes):
+        raise ValueError(
+            f"the posterior was made for groups of {list(posterior.sizes)} channels, "
+            f"but this network has {list(sizes)}: pass sizes={list(sizes)} to it."
+        )
+    return posterior
