@@ -18,19 +18,19 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
 def number(
     name: str, value: float, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
 ) -> float:
-    """Return `value` as a float if low <= value <= high (low < value where `open_low`).
+    """Return `value` as a float if it is finite and low <= value <= high (low < value where `open_low`).
 
     Raises:
-        ValueError: it is not a number, is NaN, or lies outside the range.
+        ValueError: it is not a number (text is none), is infinite or NaN, or lies outside the range.
     """
-    bracket = "(" if open_low else "["
+    left, right = "(" if open_low else "[", "]" if math.isfinite(high) else ")"
     try:
-        x = float(value)
+        x = math.nan if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         x = math.nan
-    # written so that NaN, for which every comparison is false, is refused too
-    if not ((x > low if open_low else x >= low) and x <= high):
-        raise ValueError(f"{name} must be a number in {bracket}{low:g}, {high:g}], got {value!r}.")
+    # NaN compares false with everything, and is refused by isfinite
+    if not (math.isfinite(x) and (x > low if open_low else x >= low) and x <= high):
+        raise ValueError(f"{name} must be a number in {left}{low:g}, {high:g}{right}, got {value!r}.")
     return x
 
 

@@ -50,28 +50,32 @@ class CostModel(nn.Module):
         self._column = {g.name: i for i, g in enumerate(groups)}
         dense = [g.channels for g in groups]
         self._put("membership", torch.eye(len(groups)).repeat_interleave(torch.tensor(dense), dim=0))
-        self._put("in_matrix", [[l.spread * (l.reads == g.name) for g in groups] for l in layers])
-        self._put("in_constant", [0 if l.reads in self._column else l.inputs for l in layers])
-        self._put("out_matrix", [[l.writes == g.name for g in groups] for l in layers])
-        self._put("out_constant", [0 if l.writes in self._column else l.outputs for l in layers])
-        self._put("area", [l.area for l in layers])
-        self._put("kernel", [l.kernel for l in layers])
-        self._put("per_output", [l.per_output for l in layers])
+        self._put("in_matrix", [[layer.spread * (layer.reads == g.name) for g in groups] for layer in layers])
+        self._put("in_constant", [0 if layer.reads in self._column else layer.inputs for layer in layers])
+        self._put("out_matrix", [[layer.writes == g.name for g in groups] for layer in layers])
+        self._put("out_constant", [0 if layer.writes in self._column else layer.outputs for layer in layers])
+        self._put("area", [layer.area for layer in layers])
+        self._put("kernel", [layer.kernel for layer in layers])
+        self._put("per_output", [layer.per_output for layer in layers])
         self._other_params = total_params - int(self.per_layer(dense).params.sum())
         self.dense = self.exact(dense)
 
     def forward(self, prob_open: Tensor) -> Cost:
         """Expected cost of gates that are open with probabilities `prob_open`, [N] or rows [S, N].
 
-        Rows are averaged. Entries that are 0 or 1 give the exact cost of the compact network.
+        Rows are averaged. Entries that are 0 or 1 give the exact cost of the compact network. The
+        result is in float64.
         """
-        with torch.autocast(prob_open.device.type, enabled=False):  # counts exceed half precision
-            open_channels = prob_open @ self.membership
-            inputs = open_channels @ self.in_matrix.T + self.in_constant
-            outputs = open_channels @ self.out_matrix.T + self.out_constant
+        # MACs exceed the 24 bits of float32 (Apple's GPUs have no float64)
+        dtype = torch.float32 if prob_open.device.type == "mps" else torch.float64
+        c = {name: buffer.to(dtype) for name, buffer in self.named_buffers()}
+        with torch.autocast(prob_open.device.type, enabled=False):
+            open_channels = prob_open.to(dtype) @ c["membership"]
+            inputs = open_channels @ c["in_matrix"].T + c["in_constant"]
+            outputs = open_channels @ c["out_matrix"].T + c["out_constant"]
             pairs = inputs * outputs
-            macs = pairs @ self.area
-            params = pairs @ self.kernel + outputs @ self.per_output + self._other_params
+            macs = pairs @ c["area"]
+            params = pairs @ c["kernel"] + outputs @ c["per_output"] + self._other_params
         return Cost(macs.mean(), params.mean())
 
     def exact(self, open_channels: Sequence[int]) -> Cost:
@@ -86,12 +90,14 @@ class CostModel(nn.Module):
             return open_channels[self._column[group]] * spread if group in self._column else dense
 
         rows = []
-        for l in self.layers:
-            inputs, outputs = width(l.reads, l.inputs, l.spread), width(l.writes, l.outputs)
-            params = inputs * outputs * l.kernel + outputs * l.per_output
-            rows.append((l.name, inputs, outputs, inputs * outputs * l.area, params))
+        for layer in self.layers:
+            inputs = width(layer.reads, layer.inputs, layer.spread)
+            outputs = width(layer.writes, layer.outputs)
+            params = inputs * outputs * layer.kernel + outputs * layer.per_output
+            rows.append((layer.name, inputs, outputs, inputs * outputs * layer.area, params))
         return pd.DataFrame(rows, columns=["layer", "inputs", "outputs", "macs", "params"])
 
     def _put(self, name: str, values: Tensor | list) -> None:
-        # not persistent: they follow from the network, and are no part of its state
-        self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32), persistent=False)
+        # not persistent: they follow from the network, and are no part of its state; whole numbers, so
+        # that they stay exact in net.half() and net.float()
+        self.register_buffer(name, torch.as_tensor(values, dtype=torch.int64), persistent=False)

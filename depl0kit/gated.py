@@ -2,6 +2,7 @@
 
 import copy
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +18,8 @@ class GatedModel(nn.Module):
 
     In training mode each forward draws gates from the posterior; in eval mode it uses the test-time
     gates, so `net.eval()` is deterministic and computes what `compact(net)` computes. The model is
-    copied: the one passed in stays as it is, and two `GatedModel`s never share weights or gates.
+    copied: the one passed in stays as it is, and two `GatedModel`s share no weights. A posterior that
+    is passed in as an object is used as it is.
 
     Args:
         model: a chain of Conv2d, BatchNorm, activation, pooling and Linear layers.
@@ -59,7 +61,10 @@ class GatedModel(nn.Module):
         self.groups, layers = find_groups(model, example)
         gated = self.groups.gated
         if not gated:
-            raise ValueError(f"nothing to gate in {type(model).__name__}:\n{self.groups}")
+            raise ValueError(
+                f"nothing to gate in {type(model).__name__}: it has no channels between two layers "
+                f"that can be removed.\n{self.groups}"
+            )
         self.model = copy.deepcopy(model)
         self.posterior = make_posterior(posterior, [g.channels for g in gated], hard_concrete)
         self.posterior.to(next(self.model.parameters()).device)
@@ -85,7 +90,7 @@ class GatedModel(nn.Module):
         return self.posterior.sample(batch if self.sampling == "example" else None)
 
     def forward_gated(self, x: Tensor, gates: list[Tensor]) -> Tensor:
-        """The network's output under given gates, one tensor per gated group: [channels] or [batch, channels]."""
+        """The network's output under given gates: per gated group [channels] or [batch, channels]."""
         sites = [self.model.get_submodule(g.site) for g in self.groups.gated]
         try:
             for site, gate in zip(sites, gates, strict=True):
@@ -103,6 +108,20 @@ class GatedModel(nn.Module):
         """Channels that are open at test time, per gated group: what `compact` keeps."""
         with torch.no_grad():
             return [int((z > 0).sum()) for z in self.posterior.deterministic()]
+
+    def channel_table(self) -> pd.DataFrame:
+        """A row per gated group: group, channels, open (at test time), expected_open, sparsity."""
+        with torch.no_grad():
+            expected = [float(p.sum()) for p in self.posterior.prob_open()]
+        table = pd.DataFrame(
+            {
+                "group": [g.name for g in self.groups.gated],
+                "channels": [g.channels for g in self.groups.gated],
+                "open": self.open_channels(),
+                "expected_open": expected,
+            }
+        )
+        return table.assign(sparsity=1 - table.open / table.channels)
 
     def exact_cost(self) -> Cost:
         """Cost of the network that `compact(net)` returns, in ints."""

@@ -86,7 +86,8 @@ class Groups(tuple[Group, ...]):
             status = f"after {g.site}" if g.gated else f"none: {g.refusal}"
             rows.append((g.name, str(g.channels), ", ".join(g.readers) or "-", status))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        return "\n".join("  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[3]]) for r in rows)
+        pad = [*(f"{{:{w}}}" for w in widths), "{}"]
+        return "\n".join("  ".join(pad).format(*row) for row in rows)
 
 
 def find_groups(model: nn.Module, example: Tensor) -> tuple[Groups, list[Layer]]:
@@ -102,11 +103,12 @@ def find_groups(model: nn.Module, example: Tensor) -> tuple[Groups, list[Layer]]
         raise ValueError(f"example must be a batch of inputs as a tensor, got {type(example).__name__}.")
     model = copy.deepcopy(model).eval()  # a forward in training mode would move batch-norm statistics
     try:
-        graph = fx.symbolic_trace(model)
         with torch.no_grad():
+            model(example)  # if it fails, then in PyTorch's words: fx would name its own internals
+            graph = fx.symbolic_trace(model)
             ShapeProp(graph).propagate(example)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"cannot follow the forward of {type(model).__name__} on an example of shape "
             f"{tuple(example.shape)}: {reason}"
@@ -119,8 +121,8 @@ class _Walk:
 
     def __init__(self, model: nn.Module, graph: fx.GraphModule) -> None:
         self.modules = dict(model.named_modules())
-        self.nodes = [n for n in graph.graph.nodes if "tensor_meta" in n.meta and hasattr(n.meta["tensor_meta"], "shape")]
-        self.calls = Counter(n.target for n in self.nodes if n.op == "call_module")
+        self.nodes = [n for n in graph.graph.nodes if hasattr(n.meta.get("tensor_meta"), "shape")]
+        self.calls = Counter(n.target for n in graph.graph.nodes if n.op == "call_module")
         self.groups: list[Group] = []
         self.layers: list[Layer] = []
         self.group: Group | None = None
@@ -128,6 +130,8 @@ class _Walk:
         self.site_moves = False
 
     def run(self) -> tuple[Groups, list[Layer]]:
+        for name in self.calls:
+            self._check_cost_known(name, self.modules[name])
         inner = [n for n in self.nodes if n.op not in ("placeholder", "output")]
         for node in inner:
             self._check_chain(node)
@@ -135,12 +139,25 @@ class _Walk:
         self._close(refusal="it is the network's output")
         return Groups(self.groups), self.layers
 
+    def _check_cost_known(self, name: str, module: nn.Module) -> None:
+        has_matrix = any(p.dim() > 1 for p in module.parameters())
+        if has_matrix and not isinstance(module, nn.Conv2d | nn.Linear):
+            raise ValueError(
+                f"layer {name!r} is a {type(module).__name__}, whose cost is not known here: "
+                "use Conv2d and Linear layers."
+            )
+
     def _check_chain(self, node: fx.Node) -> None:
+        if node.op == "get_attr":
+            raise ValueError(
+                f"the forward uses the tensor {node.target!r} outside of a layer: "
+                "gates need a chain of layers, such as nn.Sequential(nn.Conv2d(...), nn.ReLU(), ...)."
+            )
         tensors = [n for n in node.all_input_nodes if n in self.nodes]
-        users = [n for n in node.users if n in self.nodes and n.op != "output"]
+        users = [n for n in node.users if n in self.nodes or n.op == "output"]
         if len(tensors) != 1 or len(users) > 1:
             raise ValueError(
-                f"this network is not a chain: {node.name!r} joins {len(tensors)} tensors and is read "
+                f"this network is not a chain: {node.name!r} reads {len(tensors)} tensors and is read "
                 f"by {len(users)} operations. Gates are placed in chains of convolution, batch norm, "
                 "activation, pooling and linear layers."
             )
@@ -152,15 +169,12 @@ class _Walk:
             self._layer(node, module)
         elif isinstance(module, NORMS):
             self._norm(node.target, module)
-        elif module is not None and any(p.dim() > 1 for p in module.parameters()):
-            raise ValueError(
-                f"layer {node.target!r} is a {type(module).__name__}, whose cost is not known here: "
-                "use Conv2d and Linear layers."
-            )
         elif self.group is None:
             return
-        elif kind in FLATTENING or kind == "mean":
-            self._flatten(node)
+        elif kind in FLATTENING:
+            self._flatten(node, fixed=kind != "flatten" and not _infers_last_size(node))
+        elif kind == "mean":
+            self._mean(node)
         elif kind in HOMOGENEOUS:
             if module is not None and self.calls[node.target] == 1 and self.site_moves:
                 self.group = replace(self.group, site=node.target)
@@ -206,14 +220,21 @@ class _Walk:
         last = self.layers[-1]
         self.layers[-1] = replace(last, per_output=last.per_output + 2)
 
-    def _flatten(self, node: fx.Node) -> None:
+    def _flatten(self, node: fx.Node, fixed: bool) -> None:
         before, after = (n.meta["tensor_meta"].shape for n in (node.all_input_nodes[0], node))
         self.site_moves = False
-        fixed = _kind(node, None) in ("view", "reshape") and not str(node.args[1:]).rstrip("),").endswith("-1")
-        if len(after) != 2 or after[1] % self.group.channels or fixed:
+        if fixed or len(after) != 2 or after[0] != before[0]:
             return self._refuse(f"{node.name!r} mixes channels or fixes their number")
         if len(before) > 2:
             self.spread = after[1] // self.group.channels
+
+    def _mean(self, node: fx.Node) -> None:
+        self.site_moves = False
+        dims = len(node.all_input_nodes[0].meta["tensor_meta"].shape)
+        axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        axes = axes if isinstance(axes, list | tuple) else [axes]
+        if None in axes or {axis % dims for axis in axes} != set(range(2, dims)):
+            self._refuse(f"{node.name!r} does not average over all positions, and over them alone")
 
     def _refuse(self, reason: str) -> None:
         if self.group is not None and not self.group.refusal:
@@ -224,6 +245,12 @@ class _Walk:
             self._refuse(refusal)
         if self.group is not None:
             self.groups.append(replace(self.group, readers=(reader,) if reader else ()))
+
+
+def _infers_last_size(node: fx.Node) -> bool:
+    """Whether the last size of a view or reshape is -1, so that it fits fewer channels too."""
+    shape = node.args[1:] or tuple(node.kwargs.values())
+    return str(shape).rstrip("]),").endswith("-1")
 
 
 def _kind(node: fx.Node, module: nn.Module | None) -> str:

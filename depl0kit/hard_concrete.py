@@ -51,7 +51,10 @@ class HardConcrete:
 
     def __post_init__(self) -> None:
         checks.number("temperature", self.temperature, 0, open_low=True)
-        gamma, zeta = self.stretch
+        try:
+            gamma, zeta = map(float, self.stretch)
+        except (TypeError, ValueError):  # not two numbers
+            gamma = zeta = math.nan
         if not (-math.inf < gamma <= 0 and 1 <= zeta < math.inf):
             raise ValueError(
                 f"stretch must include [0, 1]: (gamma <= 0, zeta >= 1), got {self.stretch!r}; "
@@ -104,6 +107,13 @@ class HardConcrete:
         """The gate used at test time, in [0, 1], by `test_rule`. A channel is *open* where it is > 0."""
         scale = self.temperature if self.test_rule == "median" else 1.0
         return self._stretch_and_clamp(torch.sigmoid(log_alpha / scale))
+
+    @property
+    def open_threshold(self) -> float:
+        """log_alpha above which a gate is open at test time: -2.4 for the papers' rule and stretch."""
+        gamma, zeta = self.stretch
+        scale = self.temperature if self.test_rule == "median" else 1.0
+        return scale * math.log(-gamma / zeta) if gamma < 0 else -math.inf
 
     def _stretch_and_clamp(self, s: Tensor) -> Tensor:
         gamma, zeta = self.stretch

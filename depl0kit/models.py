@@ -66,7 +66,7 @@ class LeNet5(nn.Module):
 
 def _vgg16(in_channels: int, classes: int, image_size: tuple[int, int]) -> ConvNet:
     if min(image_size) < 32:
-        raise ValueError(f"VGG16 halves the image five times and needs 32x32 pixels, got {image_size}: use 'small'.")
+        raise ValueError(f"VGG16 needs images of at least 32x32 pixels, got {image_size}: use 'small'.")
     return ConvNet(VGG16, in_channels, classes)
 
 

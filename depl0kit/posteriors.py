@@ -14,7 +14,7 @@ per group: for networks of many layers that is what keeps gates nearly free.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -47,6 +47,8 @@ class GatePosterior(nn.Module):
 
     def __init__(self, sizes: Sequence[int], hard_concrete: HardConcrete | None = None) -> None:
         super().__init__()
+        if not isinstance(sizes, Iterable):
+            raise ValueError(f"sizes must be a list, the channels of each group, got {sizes!r}.")
         self.sizes = tuple(checks.whole("every entry of sizes", n, 1) for n in sizes)
         if not self.sizes:
             raise ValueError("sizes must name at least one group of channels, got an empty list.")
@@ -74,10 +76,10 @@ class GatePosterior(nn.Module):
         """log_alpha of all gates, shape [N]."""
         raise NotImplementedError
 
-    def flat_sample(self, batch: int | None = None) -> Tensor:
+    def flat_sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Gates drawn from q, shape [N] or [batch, N], differentiable."""
         log_alpha = self.flat_log_alpha()
-        return self.hard_concrete.sample(log_alpha if batch is None else log_alpha.expand(batch, -1))
+        return self.hard_concrete.sample(log_alpha, _uniforms(log_alpha, batch, generator))
 
     def flat_prob_open(self) -> Tensor:
         """Marginal P(z > 0) of all gates, shape [N], differentiable."""
@@ -103,9 +105,12 @@ class GatePosterior(nn.Module):
         """log_alpha per group, each of shape [channels]."""
         return self.split(self.flat_log_alpha())
 
-    def sample(self, batch: int | None = None) -> list[Tensor]:
-        """Gates drawn from q per group: [channels], or [batch, channels] for a draw per example."""
-        return self.split(self.flat_sample(batch))
+    def sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> list[Tensor]:
+        """Gates drawn from q per group: [channels], or [batch, channels] for a draw per example.
+
+        The same generator state gives the same draws; without one, torch's own is used.
+        """
+        return self.split(self.flat_sample(batch, generator))
 
     def prob_open(self) -> list[Tensor]:
         """P(z > 0) per group, each of shape [channels]."""
@@ -193,10 +198,10 @@ class Dependency(GatePosterior):
     def flat_log_alpha(self) -> Tensor:
         return self._chain(None)[0]
 
-    def flat_sample(self, batch: int | None = None) -> Tensor:
+    def flat_sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
         if self.condition_on == "log_alpha":
-            return super().flat_sample(batch)
-        noise = self._weight.new_empty(1 if batch is None else batch, sum(self.sizes)).uniform_()
+            return super().flat_sample(batch, generator)
+        noise = _uniforms(self._weight.new_empty(sum(self.sizes)), batch or 1, generator)
         gates = self._chain(noise)[1]
         return gates[0] if batch is None else gates
 
@@ -206,7 +211,7 @@ class Dependency(GatePosterior):
         return self.hard_concrete.prob_open(self._chain(self._fixed_noise())[0]).mean(0)
 
     def flat_deterministic(self) -> Tensor:
-        return self._chain(None)[1]
+        return super().flat_deterministic() if self.condition_on == "log_alpha" else self._chain(None)[1]
 
     def cost_rows(self) -> Tensor:
         """As in `GatePosterior`; for "gates" one row of open gates (0 or 1) per sampled chain.
@@ -224,10 +229,10 @@ class Dependency(GatePosterior):
         return f"{super().extra_repr()}, direction={self.direction}, condition_on={self.condition_on}"
 
     def _chain(self, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Run the generator; return (log_alpha, gates), each [N], or [S, N] for noise [S, N].
+        """Run the generator; return (log_alpha, h), each [N], or [S, N] for noise [S, N].
 
-        Without noise the gates are the test-time ones. In float32 also under autocast: a chain of
-        tanh saturates differently in half precision.
+        Where gates are fed on, h are the sampled gates, or without noise the test-time ones. In
+        float32 also under autocast: a chain of tanh saturates differently in half precision.
         """
         parts: list[tuple[Tensor, Tensor]] = [None] * len(self.sizes)  # type: ignore[list-item]
         uniforms = noise.split(self.sizes, dim=-1) if noise is not None else None
@@ -235,14 +240,15 @@ class Dependency(GatePosterior):
         with torch.autocast(self._weight.device.type, enabled=False):
             for linear, i in zip(self.generator, self._order(), strict=True):
                 log_alpha = BOUND * torch.tanh(linear(h))
-                if uniforms is None:
-                    gates = self._test_gates(log_alpha)
+                if self.condition_on == "log_alpha":
+                    h = log_alpha
+                elif uniforms is None:
+                    h = self._test_gates(log_alpha)
                 else:
-                    gates = self.hard_concrete.sample(log_alpha, uniforms[i])
-                parts[i] = log_alpha, gates
-                h = gates if self.condition_on == "gates" else log_alpha
-        log_alphas, gates = zip(*parts, strict=True)
-        return torch.cat(log_alphas, -1), torch.cat(gates, -1)
+                    h = self.hard_concrete.sample(log_alpha, uniforms[i])
+                parts[i] = log_alpha, h
+        log_alphas, hs = zip(*parts, strict=True)
+        return torch.cat(log_alphas, -1), torch.cat(hs, -1)
 
     def _order(self) -> list[int]:
         """Indices of the groups, in the order in which the chain visits them."""
@@ -255,23 +261,28 @@ class Dependency(GatePosterior):
 
     def _fixed_noise(self) -> Tensor:
         """The same uniforms [CHAINS, N] at every call, apart from the global random state."""
-        w = self._weight
-        rng = torch.Generator().manual_seed(0)
-        return torch.rand(CHAINS, sum(self.sizes), generator=rng).to(w.device, w.dtype)
+        noise = _uniforms(torch.empty(sum(self.sizes)), CHAINS, torch.Generator().manual_seed(0))
+        return noise.to(self._weight)
 
     @torch.no_grad()
     def _start_equal(self) -> None:
         """Give every gate log_alpha = START: b_l = atanh(START / BOUND) - W_l h_{l-1}."""
-        for l, linear in enumerate(self.generator):
-            if l > 0 and self.condition_on == "gates":
+        for i, linear in enumerate(self.generator):
+            if i > 0 and self.condition_on == "gates":
                 linear.weight.zero_()
-            h = torch.full((linear.in_features,), 1.0 if l == 0 else START)
+            h = torch.full((linear.in_features,), 1.0 if i == 0 else START)
             linear.bias.copy_(math.atanh(START / BOUND) - linear.weight @ h)
 
     @torch.no_grad()
     def _start_as_paper(self) -> None:
         for linear in self.generator:
             nn.init.normal_(linear.bias, START, 0.01)
+
+
+def _uniforms(like: Tensor, batch: int | None, generator: torch.Generator | None) -> Tensor:
+    """Uniforms of `like`'s kind, shape [N], or [batch, N]."""
+    shape = like.shape if batch is None else (batch, *like.shape)
+    return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 INITS = ("equal", "paper")

@@ -1,0 +1,87 @@
+"""The generator of Dep-L0 under sliders: what flows from group to group, and what is correlated."""
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from torch import nn
+
+from .. import plots_network as plots
+from ..posteriors import BOUND, Dependency
+from .live_figure import Explorer, LiveFigure, button, float_slider
+
+SIZES = (8, 8, 8, 8)
+DRAWS = 1000
+
+
+class DependencyExplorer(Explorer):
+    """A generator of four groups of eight gates, with random weights.
+
+    Left, log_alpha of every gate and the weights between groups. Right, the correlation of sampled
+    gates *at these weights*: none for the paper's generator, whatever the sliders say, and some as
+    soon as the chain is conditioned on the sampled gates.
+    """
+
+    def __init__(self) -> None:
+        controls = {
+            "condition_on": widgets.ToggleButtons(
+                options=[("log α (paper)", "log_alpha"), ("sampled gates", "gates")], description="Fed with"
+            ),
+            "direction": widgets.ToggleButtons(options=["forward", "backward"], description="Chain"),
+            "coupling": float_slider("Coupling", 1.0, 0, 3, 0.1, 1, "Scale of the weights between groups"),
+            "push": float_slider("Push", 0.0, -3, 3, 0.1, 1, "Added to the biases of the chain's first group"),
+        }
+        for name in ("condition_on", "direction"):
+            controls[name].style.button_width = "auto"
+        self._seed = 0
+        again = button("New weights", "random", "Draw other random weights")
+        again.on_click(lambda _: self.new_weights())
+        figure = LiveFigure(
+            self._draw, (1060, 400), "ab", "log alphas flowing from group to group, and correlation of gates",
+            width_ratios=(1.35, 1),
+        )  # fmt: skip
+        super().__init__(figure, controls, [again])
+
+    def new_weights(self) -> None:
+        """Other random weights, at the same sliders."""
+        self._seed += 1
+        self.redraw()
+
+    def posterior(self, condition_on: str, direction: str, coupling: float, push: float) -> Dependency:
+        """The generator at a position of the controls."""
+        posterior = Dependency(SIZES, direction, condition_on)
+        rng = torch.Generator().manual_seed(self._seed)
+        # a gate moves by 1 at most, a log_alpha by up to BOUND: the same coupling reaches as far
+        reach = coupling * (1.0 if condition_on == "gates" else 1 / BOUND)
+        with torch.no_grad():
+            for step, linear in enumerate(posterior.generator):
+                nn.init.normal_(linear.weight, 0, 0 if step == 0 else reach / 2, generator=rng)
+                nn.init.normal_(linear.bias, 0, 0.5, generator=rng)
+            posterior.generator[0].bias += push
+        return posterior
+
+    @torch.no_grad()
+    def numbers(self, **state: float) -> str:
+        """Open gates and the largest correlation."""
+        posterior = self.posterior(**state)
+        is_open = int((posterior.flat_deterministic() > 0).sum())
+        largest = abs(plots.correlation_matrix(self._samples(posterior))).max()
+        return f"{is_open} of {sum(SIZES)} gates open at test time    largest |r| of two gates: {largest:.2f}    ({DRAWS} draws)"
+
+    @torch.no_grad()
+    def _draw(self, left: Axes, right: Axes, **state: float) -> list[Artist]:
+        posterior = self.posterior(**state)
+        log_alphas = [a.numpy() for a in posterior.log_alpha()]
+        weights = [linear.weight.numpy() for linear in posterior.generator][1:]
+        if posterior.direction == "backward":
+            weights = [w.T for w in weights[::-1]]
+        threshold = posterior.hard_concrete.open_threshold
+        sizes = {f"group {i + 1}": n for i, n in enumerate(SIZES)}
+        return [
+            *plots.log_alpha_flow(log_alphas, weights, threshold, left),
+            *plots.gate_correlation(self._samples(posterior), sizes, right),
+        ]
+
+    def _samples(self, posterior: Dependency) -> np.ndarray:
+        return posterior.flat_sample(DRAWS, torch.Generator().manual_seed(0)).numpy()

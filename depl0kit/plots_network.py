@@ -1,0 +1,228 @@
+"""Figures of the gates of a whole network: over time, per layer, and against each other."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.transforms import blended_transform_factory
+
+from .plots import BLACK, BLUE, GREEN, GREY, HEATMAP, ORANGE, VERMILLION, _prepare
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+LIGHT = "#DDDDDD"  # what is no longer there
+SIGNED = "PuOr"  # of images around zero; told apart under colour blindness
+
+
+def prob_open_heatmap(gates: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+    """P(open) of every channel (rows, group under group) over the epochs (columns).
+
+    Args:
+        gates: `run.gates`: a row per (epoch, group, channel), in that order, with `prob_open`.
+    """
+    times = gates.epoch.unique()
+    sizes = gates[gates.epoch == times[0]].groupby("group", sort=False).size().to_dict()
+    return prob_open_image(gates.prob_open.to_numpy().reshape(len(times), -1), times, sizes, ax)
+
+
+def prob_open_image(
+    prob_open: np.ndarray,
+    times: Sequence[float],
+    sizes: Mapping[str, int],
+    ax: "Axes | None" = None,
+    end: float | None = None,
+) -> "list[Artist]":
+    """As `prob_open_heatmap`, from arrays.
+
+    Args:
+        prob_open: [T, N], taken at evenly spaced `times` (T of them, in epochs).
+        sizes: channels per group, by name, N in all.
+        end: right end of the time axis; the last of `times` if None.
+    """
+    n = sum(sizes.values())
+    ax = _prepare(ax, "P(open) of every channel", "epoch", "", (0, end or times[-1]), (n, 0))
+    _label_groups(ax, sizes)
+    _colour_bar(ax, HEATMAP, (0, 1), "P(open)")
+    if not len(times):
+        return [ax.text(0.5, 0.5, "press Train", transform=ax.transAxes, ha="center", color=GREY)]
+    image = ax.imshow(
+        prob_open.T, cmap=HEATMAP, vmin=0, vmax=1, aspect="auto", interpolation="nearest", interpolation_stage="rgba",
+        extent=(0, times[-1], n, 0),
+    )  # fmt: skip
+    ax.set(xlim=(0, end or times[-1]), ylim=(n, 0))
+    return [image, *_group_lines(ax, sizes)]
+
+
+def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+    """Channels of each group: all of them (grey), and those open at test time (blue, with numbers).
+
+    Args:
+        table: `net.channel_table()`: a row per group with `channels`, `open` and `expected_open`,
+            the last shown as a short black line.
+    """
+    x, top = np.arange(len(table)), table.channels.max()
+    ax = _prepare(ax, "Open channels, layer by layer", "", "channels", (-0.6, len(x) - 0.4), (0, 1.15 * top))
+    ax.set_xticks(x, table.group, rotation=20 if len(x) < 6 else 90, ha="right" if len(x) < 6 else "center")
+    dense, kept = _bars(ax, table.channels, LIGHT), _bars(ax, table.open, BLUE)
+    expected = ax.hlines(table.expected_open, x - 0.4, x + 0.4, color=BLACK, linewidth=1.5)
+    small = "small" if len(x) < 9 else "x-small"
+    numbers = [
+        ax.annotate(
+            f"{n}", (i, total), (0, 2), textcoords="offset points",
+            ha="center", va="bottom", fontsize=small,
+        )
+        for i, n, total in zip(x, table.open, table.channels, strict=True)
+    ]  # fmt: skip
+    return [dense, kept, expected, *numbers]
+
+
+HISTORY = {  # column -> (name, colour)
+    "val_accuracy": ("validation accuracy", GREEN),
+    "kept_macs": ("MACs kept", BLUE),
+    "undecided": ("undecided gates", ORANGE),
+}
+
+
+def history_curves(history: pd.DataFrame, ax: "Axes | None" = None, epochs: float | None = None) -> "list[Artist]":
+    """Validation accuracy, MACs kept (exact / dense) and the share of undecided gates per epoch.
+
+    Args:
+        history: `run.history`; may be empty.
+        epochs: right end of the time axis; the last epoch of the table if None.
+    """
+    end = epochs or history.epoch.max()
+    ax = _prepare(ax, "Accuracy, cost and indecision", "epoch", "share", (0, 1.7 * end), (0, 1.04))
+    ax.set_xticks([t for t in mpl.ticker.MaxNLocator(5, integer=True).tick_values(0, end) if 0 <= t <= end])
+    if history.empty:
+        return []
+    lines = [
+        ax.plot(history.epoch, history[column], color=color, marker="." if len(history) == 1 else "")[0]
+        for column, (_, color) in HISTORY.items()
+    ]
+    ends = _spread([history[column].iloc[-1] for column in HISTORY], 0.1)
+    labels = [
+        _note(ax, history.epoch.iloc[-1], y, f"{name} {history[column].iloc[-1]:.2f}", "left", color)
+        for y, (column, (name, color)) in zip(ends, HISTORY.items(), strict=True)
+    ]
+    return [*lines, *labels]
+
+
+def log_alpha_flow(
+    log_alphas: Sequence[np.ndarray],
+    weights: Sequence[np.ndarray],
+    threshold: float,
+    ax: "Axes | None" = None,
+) -> "list[Artist]":
+    """log_alpha of every gate (dots), group after group, and the generator's weights between them.
+
+    Args:
+        log_alphas: one array [channels] per group, in the order of the chain.
+        weights: one array [channels of the next, channels] per step of the chain; positive ones are
+            drawn in black, negative ones in vermillion, thicker where they are larger.
+        threshold: log_alpha below which a gate is closed at test time.
+    """
+    ax = _prepare(ax, "log α flows from group to group", "group", "log α", (-0.5, len(log_alphas) - 0.5), (-5, 5))
+    ax.set_xticks(range(len(log_alphas)), [str(i + 1) for i in range(len(log_alphas))])
+    segments, colours, widths = [], [], []
+    largest = max(np.abs(w).max() for w in weights) or 1.0
+    for i, w in enumerate(weights):
+        for to, source in np.ndindex(*w.shape):
+            segments.append([(i, log_alphas[i][source]), (i + 1, log_alphas[i + 1][to])])
+            colours.append(BLACK if w[to, source] > 0 else VERMILLION)
+            widths.append(1.5 * abs(w[to, source]) / largest)
+    x = np.concatenate([np.full(len(a), i) for i, a in enumerate(log_alphas)])
+    y = np.concatenate(log_alphas)
+    is_open = y > threshold
+    return [
+        ax.add_collection(LineCollection(segments, colors=colours, linewidths=widths, alpha=0.35), autolim=False),
+        ax.axhline(threshold, color=GREY, linewidth=1, linestyle="--"),
+        _note(ax, len(log_alphas) - 0.5, threshold - 0.35, "closed below", "right", GREY),
+        *ax.plot(x[is_open], y[is_open], "o", color=BLUE),
+        *ax.plot(x[~is_open], y[~is_open], "o", color=VERMILLION, markerfacecolor="white"),
+    ]
+
+
+def gate_correlation(
+    samples: np.ndarray, sizes: Mapping[str, int], ax: "Axes | None" = None, title: str = "Correlation of gates"
+) -> "list[Artist]":
+    """Pearson correlation of every pair of columns, as an image; the diagonal is left out.
+
+    Args:
+        samples: [draws, N]: sampled gates, or anything else with a column per gate.
+        sizes: channels per group, by name, N in all.
+    """
+    correlation = correlation_matrix(samples)
+    n = len(correlation)
+    ax = _prepare(ax, title, "", "", (0, n), (n, 0))
+    _label_groups(ax, sizes)
+    ax.set_xticks([])
+    _colour_bar(ax, SIGNED, (-1, 1), "correlation r")
+    image = ax.imshow(
+        correlation, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest", extent=(0, n, n, 0), aspect="auto"
+    )
+    edges = np.cumsum([0, *sizes.values()])[1:-1]
+    lines = [ax.axvline(e, color=GREY, linewidth=0.8) for e in edges]
+    return [image, *lines, *(ax.axhline(e, color=GREY, linewidth=0.8) for e in edges)]
+
+
+def correlation_matrix(samples: np.ndarray) -> np.ndarray:
+    """Pearson correlations [N, N] of the columns of `samples` [draws, N]; 0 on the diagonal and for
+    columns that never change."""
+    centred = samples - samples.mean(0)
+    scale = centred.std(0)
+    unit = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 1e-9)
+    correlation = unit.T @ unit / len(samples)
+    np.fill_diagonal(correlation, 0)
+    return correlation
+
+
+def _note(ax: "Axes", x: float, y: float, text: str, side: str, color: str) -> "Artist":
+    """Text beside a point; `side` is the text's edge that touches it."""
+    offset = (-7 if side == "right" else 7, 0)
+    return ax.annotate(
+        text, (x, y), offset, textcoords="offset points", ha=side, va="center", color=color, fontsize="small"
+    )
+
+
+def _bars(ax: "Axes", heights: Sequence[float], color: str) -> "Artist":
+    """Bars at 0, 1, 2, ... as one artist: a tenth of the time that a patch per bar takes."""
+    corners = [[(i - 0.35, 0), (i - 0.35, h), (i + 0.35, h), (i + 0.35, 0)] for i, h in enumerate(heights)]
+    return ax.add_collection(PolyCollection(corners, facecolors=color), autolim=False)
+
+
+def _spread(values: Sequence[float], gap: float) -> np.ndarray:
+    """Positions near `values`, at least `gap` apart and within [0, 1], so that labels do not overlap."""
+    order = np.argsort(values)
+    placed = np.array(values, float)[order]
+    for i in range(1, len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    placed -= max(0.0, placed[-1] - 1)
+    for i in range(len(placed) - 1, 0, -1):
+        placed[i - 1] = min(placed[i - 1], placed[i] - gap)
+    return placed[np.argsort(order)]
+
+
+def _label_groups(ax: "Axes", sizes: Mapping[str, int]) -> None:
+    widths = np.array(list(sizes.values()))
+    labels = [f"{name}\n({width})" for name, width in sizes.items()]
+    ax.set_yticks(widths.cumsum() - widths / 2, labels, fontsize="small")
+
+
+def _group_lines(ax: "Axes", sizes: Mapping[str, int]) -> "list[Artist]":
+    """White lines between groups, across the whole width whatever the image covers."""
+    across = blended_transform_factory(ax.transAxes, ax.transData)
+    edges = np.cumsum([*sizes.values()])[:-1]
+    return [ax.plot([0, 1], [e, e], color="white", linewidth=2, transform=across)[0] for e in edges]
+
+
+def _colour_bar(ax: "Axes", cmap: str, limits: tuple[float, float], label: str) -> None:
+    """A colour bar beside `ax`, once: it is part of the background."""
+    if not getattr(ax, "has_colour_bar", False):
+        scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(*limits), cmap)
+        ax.figure.colorbar(scale, ax=ax, label=label, fraction=0.05, pad=0.02)
+        ax.has_colour_bar = True
