@@ -15,7 +15,20 @@ from .training import Diverged, Run, TrainConfig, Trainer, evaluate, train
 
 __version__ = "0.1.0"
 __all__ = [
-    *("HardConcrete", "GatePosterior", "MeanField", "Dependency"),
-    *("GatedModel", "Cost", "compact", "make_model", "load_data"),
-    *("TrainConfig", "Trainer", "Run", "Diverged", "train", "evaluate", "plots"),
+    "Cost",
+    "Dependency",
+    "Diverged",
+    "GatePosterior",
+    "GatedModel",
+    "HardConcrete",
+    "MeanField",
+    "Run",
+    "TrainConfig",
+    "Trainer",
+    "compact",
+    "evaluate",
+    "load_data",
+    "make_model",
+    "plots",
+    "train",
 ]

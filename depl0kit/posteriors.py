@@ -97,6 +97,19 @@ class GatePosterior(nn.Module):
         """
         return self.flat_prob_open()[None]
 
+    def coupling(self) -> Tensor:
+        """How far one gradient step for one gate moves another, as a cosine in [-1, 1], shape [N, N].
+
+        With J the Jacobian of log_alpha in the parameters it is J J^T with unit diagonal: the
+        identity if every gate has a parameter of its own, and more if gates share parameters.
+        """
+        log_alpha, parameters = self.flat_log_alpha(), list(self.parameters())
+        rows = torch.autograd.grad(
+            log_alpha, parameters, torch.eye(len(log_alpha)).to(log_alpha), is_grads_batched=True
+        )
+        jacobian = F.normalize(torch.cat([r.flatten(1) for r in rows], 1), dim=1)
+        return jacobian @ jacobian.T
+
     def split(self, flat: Tensor) -> list[Tensor]:
         """Views of the last dimension, one per group."""
         return list(flat.split(self.sizes, dim=-1))
@@ -201,7 +214,7 @@ class Dependency(GatePosterior):
     def flat_sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
         if self.condition_on == "log_alpha":
             return super().flat_sample(batch, generator)
-        noise = _uniforms(self._weight.new_empty(sum(self.sizes)), batch or 1, generator)
+        noise = _uniforms(self._weight.new_empty(sum(self.sizes)), 1 if batch is None else batch, generator)
         gates = self._chain(noise)[1]
         return gates[0] if batch is None else gates
 

@@ -7,8 +7,7 @@ that a notebook can watch, pause, and change lambda, temperature and gate lr whi
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -153,7 +152,8 @@ class Trainer:
             net.model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
         )
         self._gates = torch.optim.Adam(net.posterior.parameters(), gate_lr)
-        self._schedules = [LambdaLR(self._weights, self._one_cycle), LambdaLR(self._gates, self._hold_then_fall)]
+        self._weight_schedule = LambdaLR(self._weights, self._one_cycle)
+        self._gate_schedule = LambdaLR(self._gates, self._hold_then_fall)
         self.lam, self.temperature = config.lam, config.temperature
         self._keep_state()
 
@@ -178,11 +178,11 @@ class Trainer:
     @property
     def gate_lr(self) -> float:
         """Learning rate of the gates before its schedule."""
-        return self._schedules[1].base_lrs[0]
+        return self._gate_schedule.base_lrs[0]
 
     @gate_lr.setter
     def gate_lr(self, value: float) -> None:
-        self._schedules[1].base_lrs[0] = checks.number("gate_lr", value, 0)
+        self._gate_schedule.base_lrs[0] = checks.number("gate_lr", value, 0)
 
     def __iter__(self) -> Iterator[None]:
         torch.manual_seed(self.config.seed)  # the gates' noise
@@ -204,8 +204,8 @@ class Trainer:
         for optimiser in (self._weights, self._gates):
             optimiser.step()
             optimiser.zero_grad()
-        for schedule in self._schedules:
-            schedule.step()
+        self._weight_schedule.step()
+        self._gate_schedule.step()
         return loss.detach()
 
     def _penalty(self) -> Tensor:
@@ -235,8 +235,9 @@ class Trainer:
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:
         """Costs, gates and settings of this moment."""
-        posterior, net = self.net.posterior, self.net
-        log_alpha, prob_open = (t.float().cpu().numpy() for t in (posterior.flat_log_alpha(), posterior.flat_prob_open()))
+        net = self.net
+        flats = net.posterior.flat_log_alpha(), net.posterior.flat_prob_open()
+        log_alpha, prob_open = (flat.float().cpu().numpy() for flat in flats)
         self.run.snapshots.append((log_alpha, prob_open))
         expected, exact = net.expected_cost(), net.exact_cost()
         low, high = UNDECIDED

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from torchvision.datasets import FashionMNIST
 
 from depl0kit import data as dk_data
+from depl0kit import fashion_mnist
 from depl0kit.data import Data, DataNotFoundError, Split, data_root, load_data
 
-DEBIAN = dk_data.DEBIAN_FOLDER
+DEBIAN = fashion_mnist.DEBIAN_FOLDER
 TRAIN, TEST, SIZE = 240, 30, (6, 5)  # a small Fashion-MNIST; not square, so that H and W cannot be mixed up
 SHAPES = {
     "train_images": ("train-images-idx3-ubyte", (TRAIN, *SIZE)),
@@ -59,8 +60,8 @@ def files() -> dict[str, bytes]:
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch, tmp_path):
     """Small shapes, no Debian package, no environment, and a download that reaches nobody."""
-    monkeypatch.setattr(dk_data, "FASHION_MNIST_FILES", SHAPES)
-    monkeypatch.setattr(dk_data, "DEBIAN_FOLDER", tmp_path / "no-debian-here")
+    monkeypatch.setattr(fashion_mnist, "FILES", SHAPES)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "no-debian-here")
     monkeypatch.setattr(FashionMNIST, "mirrors", ["http://127.0.0.1:1/"])
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("DEPL0KIT_DATA", raising=False)
@@ -360,7 +361,7 @@ def test_fashion_mnist_splits_are_balanced(files, root, raw):
 
 
 def test_fashion_mnist_from_debian(files, root, tmp_path, monkeypatch):
-    monkeypatch.setattr(dk_data, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
     write(tmp_path / "debian", files)
     assert_is_the_small_set(quietly(root), files)
     assert (root / "fashion_mnist.safetensors").is_file()
@@ -382,7 +383,7 @@ def test_the_cache_is_readable_by_all_who_may_read_the_folder(files, root, raw):
 
 
 def test_a_root_that_cannot_be_written_is_no_obstacle(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(dk_data, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
     write(tmp_path / "debian", files)
     (tmp_path / "a_file").touch()
     with pytest.warns(UserWarning, match="cache .* cannot be written"):
@@ -498,7 +499,7 @@ def test_a_damaged_file_of_debian_is_named_with_the_remedy_and_never_deleted(
     files, root, tmp_path, monkeypatch
 ):
     debian = tmp_path / "debian"
-    monkeypatch.setattr(dk_data, "DEBIAN_FOLDER", debian)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", debian)
     write(debian, files)
     path = debian / f"{IMAGES}.gz"
     path.write_bytes(half(path.read_bytes()))
@@ -535,9 +536,9 @@ def test_a_damaged_cache_is_named_and_rebuilt(files, root, raw, damage):
 BUILD_AGAIN_AND_AGAIN = """
 import sys
 from pathlib import Path
-from depl0kit import data
+from depl0kit import data, fashion_mnist
 root = Path(sys.argv[1])
-data.FASHION_MNIST_FILES = {k: (f, (2000, *s[1:])) for k, (f, s) in data.FASHION_MNIST_FILES.items()}
+fashion_mnist.FILES = {k: (f, (2000, *s[1:])) for k, (f, s) in fashion_mnist.FILES.items()}
 for _ in range(40):
     (root / "fashion_mnist.safetensors").unlink(missing_ok=True)
     for _ in range(3):

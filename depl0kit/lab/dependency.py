@@ -1,5 +1,7 @@
 """The generator of Dep-L0 under sliders: what flows from group to group, and what is correlated."""
 
+from functools import lru_cache
+
 import ipywidgets as widgets
 import numpy as np
 import torch
@@ -7,12 +9,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from torch import nn
 
-from .. import plots_network as plots
+from .. import plots
 from ..posteriors import BOUND, Dependency
 from .live_figure import Explorer, LiveFigure, button, float_slider
 
 SIZES = (8, 8, 8, 8)
-DRAWS = 1000
+DRAWS = 4000
 
 
 class DependencyExplorer(Explorer):
@@ -30,7 +32,7 @@ class DependencyExplorer(Explorer):
             ),
             "direction": widgets.ToggleButtons(options=["forward", "backward"], description="Chain"),
             "coupling": float_slider("Coupling", 1.0, 0, 3, 0.1, 1, "Scale of the weights between groups"),
-            "push": float_slider("Push", 0.0, -3, 3, 0.1, 1, "Added to the biases of the chain's first group"),
+            "push": float_slider("Push", 0.0, -3, 3, 0.1, 1, "Added to the chain's first biases"),
         }
         for name in ("condition_on", "direction"):
             controls[name].style.button_width = "auto"
@@ -48,40 +50,44 @@ class DependencyExplorer(Explorer):
         self._seed += 1
         self.redraw()
 
-    def posterior(self, condition_on: str, direction: str, coupling: float, push: float) -> Dependency:
-        """The generator at a position of the controls."""
-        posterior = Dependency(SIZES, direction, condition_on)
-        rng = torch.Generator().manual_seed(self._seed)
-        # a gate moves by 1 at most, a log_alpha by up to BOUND: the same coupling reaches as far
-        reach = coupling * (1.0 if condition_on == "gates" else 1 / BOUND)
-        with torch.no_grad():
-            for step, linear in enumerate(posterior.generator):
-                nn.init.normal_(linear.weight, 0, 0 if step == 0 else reach / 2, generator=rng)
-                nn.init.normal_(linear.bias, 0, 0.5, generator=rng)
-            posterior.generator[0].bias += push
-        return posterior
-
-    @torch.no_grad()
     def numbers(self, **state: float) -> str:
         """Open gates and the largest correlation."""
-        posterior = self.posterior(**state)
-        is_open = int((posterior.flat_deterministic() > 0).sum())
-        largest = abs(plots.correlation_matrix(self._samples(posterior))).max()
-        return f"{is_open} of {sum(SIZES)} gates open at test time    largest |r| of two gates: {largest:.2f}    ({DRAWS} draws)"
+        posterior, samples = _generator(self._seed, **state)
+        with torch.no_grad():
+            open_gates = int((posterior.flat_deterministic() > 0).sum())
+        largest = np.abs(plots.correlation_matrix(samples)).max()
+        return (
+            f"{open_gates} of {sum(SIZES)} gates open at test time    "
+            f"largest |r| of two gates: {largest:.2f} in {DRAWS} draws"
+        )
 
     @torch.no_grad()
     def _draw(self, left: Axes, right: Axes, **state: float) -> list[Artist]:
-        posterior = self.posterior(**state)
+        posterior, samples = _generator(self._seed, **state)
         log_alphas = [a.numpy() for a in posterior.log_alpha()]
         weights = [linear.weight.numpy() for linear in posterior.generator][1:]
         if posterior.direction == "backward":
             weights = [w.T for w in weights[::-1]]
-        threshold = posterior.hard_concrete.open_threshold
         sizes = {f"group {i + 1}": n for i, n in enumerate(SIZES)}
+        threshold = posterior.hard_concrete.open_threshold
         return [
             *plots.log_alpha_flow(log_alphas, weights, threshold, left),
-            *plots.gate_correlation(self._samples(posterior), sizes, right),
+            *plots.gate_correlation(samples, sizes, right),
         ]
 
-    def _samples(self, posterior: Dependency) -> np.ndarray:
-        return posterior.flat_sample(DRAWS, torch.Generator().manual_seed(0)).numpy()
+
+@lru_cache(maxsize=1)  # the figure and the line under it show the same one
+@torch.no_grad()
+def _generator(
+    seed: int, condition_on: str, direction: str, coupling: float, push: float
+) -> tuple[Dependency, np.ndarray]:
+    """A generator with random weights, and DRAWS samples of its gates [DRAWS, N]."""
+    posterior = Dependency(SIZES, direction, condition_on)
+    rng = torch.Generator().manual_seed(seed)
+    # a gate is 1 at most, a log_alpha up to BOUND: scaled so that one coupling reaches as far in both
+    scale = 0.5 * coupling / (1.0 if condition_on == "gates" else BOUND)
+    for step, linear in enumerate(posterior.generator):
+        nn.init.normal_(linear.weight, 0, scale if step else 0.0, generator=rng)
+        nn.init.normal_(linear.bias, 0, 0.5, generator=rng)
+    posterior.generator[0].bias += push
+    return posterior, posterior.flat_sample(DRAWS, torch.Generator().manual_seed(0)).numpy()

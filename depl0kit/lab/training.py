@@ -8,7 +8,7 @@ import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from .. import plots_network as plots
+from .. import plots
 from ..data import Data
 from ..gated import GatedModel
 from ..training import Run, TrainConfig, Trainer
@@ -48,12 +48,18 @@ class TrainingExplorer(Explorer):
         self._prepare()
         trainer = self.worker.trainer
         controls = {
-            "lam": log_slider("Price λ", trainer.lam, 0.5, 100, off=True, hint="Right: fewer channels stay open"),
-            "temperature": float_slider("Temperature β", trainer.temperature, 2 / 30, 2, 1 / 30, 2, "Of the gates"),
-            "gate_lr": log_slider("Gate lr", trainer.gate_lr, 1e-4, 1, hint="Adam's learning rate of the gates"),
+            "lam": log_slider("Price λ", trainer.lam, 0.5, 100, off=True, hint="Right: fewer channels"),
+            "temperature": float_slider(
+                "Temperature β", trainer.temperature, 2 / 30, 2, 1 / 30, 2, "Of the gates"
+            ),
+            "gate_lr": log_slider("Gate lr", trainer.gate_lr, 1e-4, 1, hint="Learning rate of the gates"),
         }
         figure = LiveFigure(
-            self._draw, (1060, 480), "ab;ac", "P(open) of every channel during training", width_ratios=(1.25, 1)
+            self._draw,
+            (1060, 480),
+            "ab;ac",
+            "P(open) of every channel during training",
+            width_ratios=(1.25, 1),
         )
         super().__init__(figure, controls, self._make_buttons())
 
@@ -99,7 +105,8 @@ class TrainingExplorer(Explorer):
         trainer, epochs = self.worker.trainer, self._config.epochs
         if self.worker.state == "failed":
             return self.worker.error
-        text = f"{self.worker.state}: epoch {trainer.epoch:.1f} of {epochs}    λ {lam:g}  β {temperature:.2f}  gate lr {gate_lr:g}"
+        text = f"{self.worker.state}: epoch {trainer.epoch:.1f} of {epochs}    "
+        text += f"λ {lam:g}  β {temperature:.2f}  gate lr {gate_lr:g}"
         if self.run.rows:
             row = self.run.rows[-1]
             text += f"    validation accuracy {row['val_accuracy']:.3f}    MACs kept {row['kept_macs']:.0%}"

@@ -7,6 +7,7 @@ the loop to end. Here the loop runs beside the kernel and looks at its orders af
 import threading
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 from ..training import Diverged, Trainer
 
@@ -28,7 +29,7 @@ class Worker:
         error: what ended a failed run, in one line.
     """
 
-    registry: dict[str, "Worker"] = {}
+    registry: ClassVar[dict[str, "Worker"]] = {}
 
     def __init__(
         self, name: str, trainer: Trainer, watch: Callable[[], None], show: Callable[[], None]

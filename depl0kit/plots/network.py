@@ -7,9 +7,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.transforms import blended_transform_factory
 
-from .plots import BLACK, BLUE, GREEN, GREY, HEATMAP, ORANGE, VERMILLION, _prepare
+from .base import BLACK, BLUE, GREEN, GREY, HEATMAP, ORANGE, VERMILLION, prepare
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -45,17 +44,18 @@ def prob_open_image(
         end: right end of the time axis; the last of `times` if None.
     """
     n = sum(sizes.values())
-    ax = _prepare(ax, "P(open) of every channel", "epoch", "", (0, end or times[-1]), (n, 0))
+    ax = prepare(ax, "P(open) of every channel", "epoch", "", (0, end or times[-1]), (n, 0))
     _label_groups(ax, sizes)
     _colour_bar(ax, HEATMAP, (0, 1), "P(open)")
     if not len(times):
         return [ax.text(0.5, 0.5, "press Train", transform=ax.transAxes, ha="center", color=GREY)]
     image = ax.imshow(
-        prob_open.T, cmap=HEATMAP, vmin=0, vmax=1, aspect="auto", interpolation="nearest", interpolation_stage="rgba",
-        extent=(0, times[-1], n, 0),
+        prob_open.T, cmap=HEATMAP, vmin=0, vmax=1, aspect="auto", extent=(0, times[-1], n, 0),
+        interpolation="nearest", interpolation_stage="rgba",
     )  # fmt: skip
     ax.set(xlim=(0, end or times[-1]), ylim=(n, 0))
-    return [image, *_group_lines(ax, sizes)]
+    edges = np.cumsum([*sizes.values()])[:-1]
+    return [image, _grid(ax, [[(0, e), (ax.get_xlim()[1], e)] for e in edges], "white", 2)]
 
 
 def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
@@ -66,7 +66,7 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
             the last shown as a short black line.
     """
     x, top = np.arange(len(table)), table.channels.max()
-    ax = _prepare(ax, "Open channels, layer by layer", "", "channels", (-0.6, len(x) - 0.4), (0, 1.15 * top))
+    ax = prepare(ax, "Open channels, layer by layer", "", "channels", (-0.6, len(x) - 0.4), (0, 1.15 * top))
     ax.set_xticks(x, table.group, rotation=20 if len(x) < 6 else 90, ha="right" if len(x) < 6 else "center")
     dense, kept = _bars(ax, table.channels, LIGHT), _bars(ax, table.open, BLUE)
     expected = ax.hlines(table.expected_open, x - 0.4, x + 0.4, color=BLACK, linewidth=1.5)
@@ -88,7 +88,9 @@ HISTORY = {  # column -> (name, colour)
 }
 
 
-def history_curves(history: pd.DataFrame, ax: "Axes | None" = None, epochs: float | None = None) -> "list[Artist]":
+def history_curves(
+    history: pd.DataFrame, ax: "Axes | None" = None, epochs: float | None = None
+) -> "list[Artist]":
     """Validation accuracy, MACs kept (exact / dense) and the share of undecided gates per epoch.
 
     Args:
@@ -96,7 +98,7 @@ def history_curves(history: pd.DataFrame, ax: "Axes | None" = None, epochs: floa
         epochs: right end of the time axis; the last epoch of the table if None.
     """
     end = epochs or history.epoch.max()
-    ax = _prepare(ax, "Accuracy, cost and indecision", "epoch", "share", (0, 1.7 * end), (0, 1.04))
+    ax = prepare(ax, "Accuracy, cost and indecision", "epoch", "share", (0, 1.7 * end), (0, 1.04))
     ax.set_xticks([t for t in mpl.ticker.MaxNLocator(5, integer=True).tick_values(0, end) if 0 <= t <= end])
     if history.empty:
         return []
@@ -126,48 +128,73 @@ def log_alpha_flow(
             drawn in black, negative ones in vermillion, thicker where they are larger.
         threshold: log_alpha below which a gate is closed at test time.
     """
-    ax = _prepare(ax, "log α flows from group to group", "group", "log α", (-0.5, len(log_alphas) - 0.5), (-5, 5))
+    ax = prepare(
+        ax, "log α flows from group to group", "group", "log α", (-0.5, len(log_alphas) - 0.5), (-5, 5)
+    )
     ax.set_xticks(range(len(log_alphas)), [str(i + 1) for i in range(len(log_alphas))])
-    segments, colours, widths = [], [], []
-    largest = max(np.abs(w).max() for w in weights) or 1.0
-    for i, w in enumerate(weights):
-        for to, source in np.ndindex(*w.shape):
-            segments.append([(i, log_alphas[i][source]), (i + 1, log_alphas[i + 1][to])])
-            colours.append(BLACK if w[to, source] > 0 else VERMILLION)
-            widths.append(1.5 * abs(w[to, source]) / largest)
     x = np.concatenate([np.full(len(a), i) for i, a in enumerate(log_alphas)])
     y = np.concatenate(log_alphas)
     is_open = y > threshold
     return [
-        ax.add_collection(LineCollection(segments, colors=colours, linewidths=widths, alpha=0.35), autolim=False),
-        ax.axhline(threshold, color=GREY, linewidth=1, linestyle="--"),
-        _note(ax, len(log_alphas) - 0.5, threshold - 0.35, "closed below", "right", GREY),
+        ax.add_collection(_weight_lines(log_alphas, weights), autolim=False),
+        *_threshold_line(ax, threshold),
         *ax.plot(x[is_open], y[is_open], "o", color=BLUE),
         *ax.plot(x[~is_open], y[~is_open], "o", color=VERMILLION, markerfacecolor="white"),
     ]
 
 
-def gate_correlation(
-    samples: np.ndarray, sizes: Mapping[str, int], ax: "Axes | None" = None, title: str = "Correlation of gates"
-) -> "list[Artist]":
-    """Pearson correlation of every pair of columns, as an image; the diagonal is left out.
+def log_alpha_paths(gates: pd.DataFrame, threshold: float, ax: "Axes | None" = None) -> "list[Artist]":
+    """log_alpha of every gate over the epochs: a line per gate, blue if it ends open.
 
     Args:
-        samples: [draws, N]: sampled gates, or anything else with a column per gate.
+        gates: `run.gates`.
+        threshold: log_alpha below which a gate is closed at test time.
+    """
+    times = gates.epoch.unique()
+    paths = gates.log_alpha.to_numpy().reshape(len(times), -1).T
+    ax = prepare(ax, "log α of every gate", "epoch", "log α", (times[0], times[-1]), (-5, 5))
+    colours = np.where(paths[:, -1] > threshold, BLUE, VERMILLION)
+    segments = [np.column_stack([times, path]) for path in paths]
+    return [
+        ax.add_collection(LineCollection(segments, colors=colours, linewidths=0.8, alpha=0.5), autolim=False),
+        *_threshold_line(ax, threshold),
+    ]
+
+
+def gate_correlation(
+    samples: np.ndarray, sizes: Mapping[str, int], ax: "Axes | None" = None
+) -> "list[Artist]":
+    """Pearson correlation of every pair of gates over draws.
+
+    Args:
+        samples: sampled gates [draws, N].
         sizes: channels per group, by name, N in all.
     """
-    correlation = correlation_matrix(samples)
-    n = len(correlation)
-    ax = _prepare(ax, title, "", "", (0, n), (n, 0))
+    return gate_pairs(correlation_matrix(samples), sizes, ax, "Correlation of gates", "correlation r")
+
+
+def gate_pairs(
+    matrix: np.ndarray, sizes: Mapping[str, int], ax: "Axes | None" = None, title: str = "", label: str = ""
+) -> "list[Artist]":
+    """A number in [-1, 1] for every pair of gates, as an image; the diagonal is left out.
+
+    Args:
+        matrix: [N, N], such as `correlation_matrix(...)` or `posterior.coupling()`.
+        sizes: channels per group, by name, N in all.
+        title, label: what the numbers are, long and short.
+    """
+    n = len(matrix)
+    ax = prepare(ax, title, "", "", (0, n), (n, 0))
     _label_groups(ax, sizes)
     ax.set_xticks([])
-    _colour_bar(ax, SIGNED, (-1, 1), "correlation r")
+    _colour_bar(ax, SIGNED, (-1, 1), label)
     image = ax.imshow(
-        correlation, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest", extent=(0, n, n, 0), aspect="auto"
-    )
-    edges = np.cumsum([0, *sizes.values()])[1:-1]
-    lines = [ax.axvline(e, color=GREY, linewidth=0.8) for e in edges]
-    return [image, *lines, *(ax.axhline(e, color=GREY, linewidth=0.8) for e in edges)]
+        np.where(np.eye(n), 0, matrix), cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest",
+        extent=(0, n, n, 0), aspect="auto",
+    )  # fmt: skip
+    edges = np.cumsum([*sizes.values()])[:-1]
+    lines = [*([(0, e), (n, e)] for e in edges), *([(e, 0), (e, n)] for e in edges)]
+    return [image, _grid(ax, lines, GREY, 0.8)]
 
 
 def correlation_matrix(samples: np.ndarray) -> np.ndarray:
@@ -187,6 +214,27 @@ def _note(ax: "Axes", x: float, y: float, text: str, side: str, color: str) -> "
     return ax.annotate(
         text, (x, y), offset, textcoords="offset points", ha=side, va="center", color=color, fontsize="small"
     )
+
+
+def _threshold_line(ax: "Axes", threshold: float) -> "list[Artist]":
+    left, right = ax.get_xlim()
+    return [
+        *ax.plot([left, right], [threshold] * 2, color=GREY, linewidth=1, linestyle="--"),
+        _note(ax, right, threshold - 0.35, "closed below", "right", GREY),
+    ]
+
+
+def _weight_lines(log_alphas: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> LineCollection:
+    x = np.repeat(np.arange(len(weights)), [w.size for w in weights])
+    starts = [np.broadcast_to(log_alphas[i], w.shape).ravel() for i, w in enumerate(weights)]
+    ends = [np.broadcast_to(log_alphas[i + 1][:, None], w.shape).ravel() for i, w in enumerate(weights)]
+    sides = [np.column_stack([x, np.concatenate(starts)]), np.column_stack([x + 1, np.concatenate(ends)])]
+    segments = np.stack(sides, axis=1)
+    flat = np.concatenate([w.ravel() for w in weights])
+    widths = 1.5 * np.abs(flat) / (np.abs(flat).max() or 1.0)
+    shown = widths > 0.15  # the faintest are invisible, and half of the time it takes to draw them all
+    colours = np.where(flat > 0, BLACK, VERMILLION)
+    return LineCollection(segments[shown], colors=colours[shown], linewidths=widths[shown], alpha=0.35)
 
 
 def _bars(ax: "Axes", heights: Sequence[float], color: str) -> "Artist":
@@ -213,11 +261,9 @@ def _label_groups(ax: "Axes", sizes: Mapping[str, int]) -> None:
     ax.set_yticks(widths.cumsum() - widths / 2, labels, fontsize="small")
 
 
-def _group_lines(ax: "Axes", sizes: Mapping[str, int]) -> "list[Artist]":
-    """White lines between groups, across the whole width whatever the image covers."""
-    across = blended_transform_factory(ax.transAxes, ax.transData)
-    edges = np.cumsum([*sizes.values()])[:-1]
-    return [ax.plot([0, 1], [e, e], color="white", linewidth=2, transform=across)[0] for e in edges]
+def _grid(ax: "Axes", lines: Sequence, color: str, width: float) -> "Artist":
+    """Straight lines as one artist: a line of its own takes milliseconds each."""
+    return ax.add_collection(LineCollection(lines, colors=color, linewidths=width), autolim=False)
 
 
 def _colour_bar(ax: "Axes", cmap: str, limits: tuple[float, float], label: str) -> None:

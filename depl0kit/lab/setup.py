@@ -1,0 +1,52 @@
+"""What a lesson finds on this machine."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from .. import __version__
+from ..data import DEBIAN_FOLDER, FASHION_MNIST_FILES, data_root, load_data
+from ..device import best_device
+
+
+def setup() -> str:
+    """A line each for versions, device, and data sets. Downloads nothing: `print(dk.lab.setup())`."""
+    digits = load_data("digits")
+    found = _find_fashion_mnist()
+    lines = {
+        "depl0kit": __version__,
+        "Python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": _why(best_device()),
+        "digits": f"{len(digits.train)} + {len(digits.val)} + {len(digits.test)} images (train, val, test)",
+        "Fashion-MNIST": f"found in {found}" if found else _HOW_TO_GET_IT,
+    }
+    return "\n".join(f"{name:15}{text}" for name, text in lines.items())
+
+
+_HOW_TO_GET_IT = (
+    'not here, and not needed yet. Online, dk.load_data("fashion_mnist") fetches it;\n'
+    + 15 * " "
+    + "on Debian and Ubuntu, apt-get install dataset-fashion-mnist does too."
+)
+
+
+def _why(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    if device.type == "mps":
+        return "mps: the GPU of this Mac"
+    return "cpu: torch sees no GPU here, and these lessons need none"
+
+
+def _find_fashion_mnist(root: Path | None = None) -> Path | None:
+    """Where `load_data` would read it without a download; the files are not opened."""
+    root = data_root(root)
+    if (root / "fashion_mnist.safetensors").is_file():
+        return root
+    for folder in (root / "FashionMNIST" / "raw", DEBIAN_FOLDER):
+        files = [folder / name for name, _ in FASHION_MNIST_FILES.values()]
+        if all(file.is_file() or file.with_name(f"{file.name}.gz").is_file() for file in files):
+            return folder
+    return None

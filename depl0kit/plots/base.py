@@ -1,0 +1,73 @@
+"""What all figures share: conventions, colours, style, and the background of an `Axes`.
+
+Conventions, kept by all figures, so that the same function draws in a plain notebook, in a paper
+and sixty times a minute in a live one:
+
+- `figure(data..., ax=None) -> list[Artist]`. Without `ax` it makes a new pyplot figure, so that
+  `dk.plots.gate_cdf(hc, 0.0)` works as the last line of a cell.
+- **Return every artist that you add** to the axes. A live figure removes exactly these before the
+  next call and draws only these anew; `lab.LiveFigure` refuses a figure that keeps one back.
+- Labels, ticks, limits and title belong to the background. Set them through `prepare`, which may
+  be called again and again. Give limits that do not depend on the data, or move in few large
+  steps: a picture whose background stays is drawn ten times faster. A colour bar is background
+  too: add it only if the axes have none.
+- Numbers that change are text artists, never part of a title or label.
+- Colour: the constants below for series, `HEATMAP` for images; label lines directly, no legends.
+- Sizes are left to matplotlib's defaults or are relative ("small"), so that `style` scales them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# The palette of Okabe & Ito (2008): told apart under every common form of colour blindness.
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
+ORANGE, SKY, PINK, YELLOW, BLACK = "#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#000000"
+SERIES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PINK, YELLOW, BLACK)
+GREY = "#767676"  # notes and guides; readable on white
+HEATMAP = "cividis"
+
+STYLE = {"figure.constrained_layout.use": True, "figure.figsize": (6.4, 4.0), "font.size": 11}
+PROJECTOR = STYLE | {
+    "figure.figsize": (9.6, 6.0),
+    "font.size": 20,
+    "lines.linewidth": 3.5,
+    "lines.markersize": 10,
+    "axes.linewidth": 1.6,
+    "xtick.major.width": 1.6,
+    "ytick.major.width": 1.6,
+}
+
+
+@contextmanager
+def style(projector: bool = False) -> Iterator[None]:
+    """Draw figures in the package's style inside `with`; `projector`: readable from the back row.
+
+    For a whole notebook, live figures included: `matplotlib.rcParams.update(dk.plots.PROJECTOR)`.
+    """
+    with mpl.rc_context(PROJECTOR if projector else STYLE):
+        yield
+
+
+def prepare(
+    ax: "Axes | None",
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    xlim: tuple[float, float],
+    ylim: tuple[float, float],
+) -> "Axes":
+    """The background of a figure; makes the axes if there are none. May be called again."""
+    if ax is None:
+        import matplotlib.pyplot as plt  # only here: live figures and servers never need it
+
+        ax = plt.subplots(layout="constrained")[1]
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(title, loc="left", fontsize="medium", fontweight="bold")
+    ax.set(xlabel=xlabel, ylabel=ylabel, xlim=xlim, ylim=ylim)
+    return ax

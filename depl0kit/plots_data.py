@@ -1,0 +1,94 @@
+"""Figures of images, and of the gradient of a gate."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .data import Split
+from .hard_concrete import HardConcrete
+from .plots import BLACK, BLUE, GREEN, GREY, VERMILLION, _prepare
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+COLUMNS = 12
+
+
+def images(split: Split, count: int = 36, ax: "Axes | None" = None) -> "list[Artist]":
+    """The first `count` images of a split, twelve in a row, each with its label under it."""
+    tiles = _tiles(split.images[:count].cpu())
+    labels = split.labels[:count].tolist()
+    rows, height, columns, width, _ = tiles.shape
+    ax = _prepare(ax, f"{len(labels)} images and their labels", "", "", (0, columns * width), (rows * height, 0))
+    ax.set_axis_off()
+    mosaic = ax.imshow(
+        tiles.reshape(rows * height, columns * width, -1), cmap="gray", vmin=0, vmax=255, interpolation="nearest",
+        extent=(0, columns * width, rows * height, 0),
+    )  # fmt: skip
+    under = height - 0.05 * width
+    texts = [
+        ax.text((i % columns + 0.5) * width, i // columns * height + under, f"{label}", ha="center", fontsize="small")
+        for i, label in enumerate(labels)
+    ]
+    return [mosaic, *texts]
+
+
+def gate_gradient(
+    log_alpha: float,
+    stretch: tuple[float, float] = (-0.1, 1.1),
+    draws: int = 20_000,
+    ax: "Axes | None" = None,
+) -> "list[Artist]":
+    """The gradient dz/dlog_alpha of one draw of a gate, against the temperature.
+
+    Its mean over draws (blue) lies on the exact slope of E[z] (dots), its standard deviation is the
+    noise of training, and the third curve is the share of draws whose gradient is exactly 0.
+    """
+    temperatures = np.geomspace(1 / 15, 2, 25)
+    noise = torch.rand(draws, generator=torch.Generator().manual_seed(0))
+    table = [_gradient(HardConcrete(float(t), stretch), log_alpha, noise) for t in temperatures]
+    mean, sd, zero, slope = np.array(table).T
+    ax = _prepare(ax, "Gradient of one draw", "temperature β", "", (1 / 16, 2.1), (0, 1.04))
+    ax.set_xscale("log")
+    ax.set_xticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
+    ax.set_xticks([], minor=True)
+    curves = ((zero, "share that is exactly 0", GREEN), (sd, "standard deviation", VERMILLION), (mean, "mean", BLUE))
+    return [
+        *(ax.plot(temperatures, y, color=color)[0] for y, _, color in curves),
+        *ax.plot(temperatures[::3], slope[::3], "o", color=BLACK, markersize=4),
+        *(_beside(ax, temperatures, y, name, color) for y, name, color in curves),
+        ax.text(2.05, slope[-1] + 0.03, "dots: exact slope of E[z]", ha="right", fontsize="small"),
+        ax.axvline(2 / 3, color=GREY, linestyle="dotted", linewidth=1),
+        ax.text(0.69, 1, "2/3, the papers' value", va="top", color=GREY, fontsize="small"),
+    ]
+
+
+def _tiles(pixels: torch.Tensor) -> np.ndarray:
+    """[N, C, H, W] as [rows, height, columns, width, C], with white space around and room for a label."""
+    columns = min(len(pixels), COLUMNS)
+    side, below = max(1, pixels.shape[3] // 8), pixels.shape[2] // 2
+    empty = -len(pixels) % columns
+    padded = F.pad(pixels, (side, side, side, below, 0, 0, 0, empty), value=255)
+    n, c, height, width = padded.shape
+    return padded.view(n // columns, columns, c, height, width).permute(0, 3, 1, 4, 2).numpy()
+
+
+def _gradient(hc: HardConcrete, log_alpha: float, noise: torch.Tensor) -> tuple[float, float, float, float]:
+    """Mean, standard deviation and share of zeros of dz/dlog_alpha, and the exact slope of E[z]."""
+    location = torch.full_like(noise, log_alpha, requires_grad=True)
+    (gradient,) = torch.autograd.grad(hc.sample(location, noise).sum(), location)
+    # E[z] is the integral of 1 - F, and F(z) = sigmoid(... - log_alpha), whose slope is -F (1 - F)
+    z = (torch.arange(4000) + 0.5) / 4000
+    below = hc.cdf(z, torch.tensor(float(log_alpha)))
+    zero = (gradient == 0).float().mean()
+    return float(gradient.mean()), float(gradient.std()), float(zero), float((below * (1 - below)).mean())
+
+
+def _beside(ax: "Axes", x: np.ndarray, y: np.ndarray, name: str, color: str) -> "Artist":
+    """A name to the upper right of a falling curve, where the three are farthest apart."""
+    i = math.floor(0.35 * len(x))
+    return ax.text(1.03 * x[i], y[i] + 0.025, name, color=color, va="bottom", fontsize="small")

@@ -1,0 +1,219 @@
+"""Live figures: the same pixels as a plain drawing, errors in one line, any thread, any screen."""
+
+import base64
+import io
+import threading
+
+import ipywidgets
+import nbconvert
+import nbformat
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from depl0kit.lab import Explorer, GateExplorer, LiveFigure, float_slider, log_slider
+
+
+def image(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def draw_line(ax, height: float = 0.5, top: float = 1.0, title: str = "a line"):
+    ax.set(xlim=(0, 1), ylim=(0, top), title=title, xlabel="x")
+    return [*ax.plot([0, 1], [0, height], color="k"), ax.text(0.1, 0.9 * top, f"{height:.2f}")]
+
+
+def line_figure() -> LiveFigure:
+    return LiveFigure(draw_line, size=(300, 200))
+
+
+def test_first_picture_is_what_matplotlib_draws():
+    live = line_figure()
+    live.update(height=0.7)
+    plain = Figure((3, 2), dpi=100, layout="constrained")
+    plain.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
+    draw_line(plain.subplots(), height=0.7)
+    canvas = FigureCanvasAgg(plain)
+    canvas.draw()
+    different = np.any(image(live.png) != np.asarray(canvas.buffer_rgba()), axis=-1)
+    assert different.mean() < 0.002  # where the line meets the frame, the line lies on top
+
+
+@pytest.mark.parametrize(
+    "state", [{"height": 0.2}, {"top": 3.0}, {"title": "b"}, {"height": 0.9, "top": 2.0}]
+)
+def test_going_back_restores_every_pixel(state):
+    live = line_figure()
+    live.update()
+    start = live.png
+    live.update(**state)
+    assert live.png != start
+    live.update()
+    assert live.png == start
+
+
+def test_background_is_drawn_anew_only_when_it_changes(monkeypatch):
+    live, drawn = line_figure(), []
+    draw = live._canvas.draw
+    monkeypatch.setattr(live._canvas, "draw", lambda: (drawn.append(1), draw()))
+    for height in (0.1, 0.2, 0.3):
+        live.update(height=height)
+    assert len(drawn) == 1
+    live.update(height=0.3, top=2.0)
+    assert len(drawn) == 2
+
+
+@pytest.mark.parametrize("ratio", [0.75, 1.5, 2.0])
+def test_picture_has_the_pixels_of_the_screen(ratio):
+    live = line_figure()
+    live.update()
+    live.picture.ratio = ratio
+    assert image(live.png).shape == (200 * ratio, 300 * ratio, 4)
+
+
+def test_failed_drawing_leaves_the_figure_as_it_was():
+    def draw(ax, height):
+        artists = draw_line(ax, 0.5)
+        if height < 0:
+            raise ValueError("height must not be negative.")
+        return artists
+
+    live = LiveFigure(draw, size=(300, 200))
+    live.update(height=1)
+    start = live.png
+    with pytest.raises(ValueError, match="negative"):
+        live.update(height=-1)
+    assert live.png == start
+    live.update(height=1)
+    assert live.png == start
+
+
+def test_artist_that_is_kept_back_is_an_error():
+    live = LiveFigure(lambda ax: draw_line(ax)[:1], size=(300, 200))
+    with pytest.raises(TypeError, match="must return every artist"):
+        live.update()
+
+
+def test_two_threads_draw_whole_pictures():
+    live = line_figure()
+    expected = {}
+    for height in (0.2, 0.8):
+        live.update(height=height)
+        expected[height] = live.png
+    seen = []
+    live.picture.observe(lambda change: seen.append(change["new"]), "png")
+
+    def work(height):
+        for _ in range(20):
+            live.update(height=height)
+
+    threads = [threading.Thread(target=work, args=(height,)) for height in expected]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) > 1 and set(seen) <= set(expected.values())
+
+
+class LineExplorer(Explorer):
+    """The smallest explorer."""
+
+    def __init__(self):
+        super().__init__(line_figure(), {"height": float_slider("Height", 0.5, 0, 1, 0.1)})
+
+    def numbers(self, height):
+        if height == 0:
+            raise ValueError("height <b>0</b> shows nothing.")
+        return f"height {height:.1f}"
+
+
+def test_explorer_follows_its_slider_and_resets():
+    explorer = LineExplorer()
+    start, slider = explorer.figure.png, explorer.controls["height"]
+    slider.value = 0.8
+    assert explorer.figure.png != start and "height 0.8" in explorer._line.value
+    explorer.reset()
+    assert slider.value == 0.5 and explorer.figure.png == start and "height 0.5" in explorer._line.value
+
+
+def test_reset_draws_once():
+    explorer, pictures = GateExplorer(), []
+    for control in explorer.controls.values():
+        control.value += control.step
+    explorer.figure.picture.observe(pictures.append, "png")
+    explorer.reset()
+    assert len(pictures) == 1
+
+
+def test_error_is_one_line_and_goes_away():
+    explorer = LineExplorer()
+    explorer.controls["height"].value = 0
+    assert isinstance(explorer.error, ValueError)
+    assert "height &lt;b&gt;0&lt;/b&gt; shows nothing." in explorer._line.value
+    assert "depl0kit-error" in explorer._line.value and "Traceback" not in explorer._line.value
+    explorer.controls["height"].value = 0.5
+    assert explorer.error is None and "depl0kit-error" not in explorer._line.value
+
+
+def test_explorer_carries_a_picture_for_readers_without_a_kernel():
+    explorer = LineExplorer()
+    bundle = explorer._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]) == explorer.figure.png
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.model_id
+
+
+def test_notebook_exported_without_a_kernel_shows_the_picture():
+    bundle = LineExplorer()._repr_mimebundle_()
+    output = nbformat.v4.new_output("execute_result", data=bundle, execution_count=1)
+    cell = nbformat.v4.new_code_cell("LineExplorer()", outputs=[output])
+    page, _ = nbconvert.HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    assert f"data:image/png;base64,{bundle['image/png']}" in page.replace("\n", "")
+
+
+def test_close_removes_everything():
+    explorer = LineExplorer()
+    parts = [explorer, explorer.figure.picture, explorer.controls["height"]]
+    explorer.close()
+    assert all(part.comm is None for part in parts)
+
+
+def test_new_noise_changes_samples_and_numbers_stay():
+    explorer = GateExplorer(log_alpha=1.0)
+    start, line = explorer.figure.png, explorer._line.value
+    explorer.new_noise()
+    assert explorer.figure.png != start and explorer._line.value == line
+
+
+def test_gate_explorer_refuses_a_start_outside_its_sliders():
+    with pytest.raises(ValueError, match=r"Location log α must be a number in \[-6, 6\], got 9"):
+        GateExplorer(log_alpha=9)
+
+
+def test_log_slider_in_natural_units():
+    slider = log_slider("λ", 4, 0.5, 100, off=True)
+    numbers = [value for _, value in slider.options]
+    assert slider.value == 4 and numbers[:2] == [0, 0.5] and numbers[-1] == 100
+    steps = np.diff(np.log10(numbers[1:]))
+    assert steps.min() > 0.05 and steps.max() < 0.15
+    assert max(len(name) for name, _ in slider.options) <= 4
+    slider.index = 0
+    assert slider.value == 0 and slider.label == "off"
+
+
+@pytest.mark.parametrize("value", [64.0, 0.77, 0])
+def test_log_slider_starts_exactly_at_its_value(value):
+    assert log_slider("λ", value, 0.5, 100, off=True).value == value
+
+
+@pytest.mark.parametrize("arguments", [(0, 0.5, 100), (200, 0.5, 100), (1, 0, 100), (float("nan"), 0.5, 100)])
+def test_log_slider_refuses(arguments):
+    with pytest.raises(ValueError, match="λ"):
+        log_slider("λ", *arguments)
+
+
+def test_float_slider_is_short_and_labelled():
+    slider = float_slider("Temperature β", 2 / 3, 0.1, 2, 0.1)
+    assert isinstance(slider, ipywidgets.FloatSlider) and slider.readout_format == ".2f"
+    assert slider.description == slider.tooltip == "Temperature β"
