@@ -3,10 +3,14 @@
 Everything here works without Jupyter; `depl0kit.lab` adds the interactive explorers.
 """
 
+import importlib
+from types import ModuleType
+
 from . import plots
 from .compaction import compact
 from .cost import Cost
 from .data import load_data
+from .device import best_device
 from .gated import GatedModel
 from .hard_concrete import HardConcrete
 from .models import make_model
@@ -25,6 +29,7 @@ __all__ = [
     "Run",
     "TrainConfig",
     "Trainer",
+    "best_device",
     "compact",
     "evaluate",
     "load_data",
@@ -32,3 +37,10 @@ __all__ = [
     "plots",
     "train",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import `depl0kit.lab` when it is first used, so that the core needs no Jupyter."""
+    if name == "lab":
+        return importlib.import_module(".lab", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -64,6 +64,8 @@ def _select(module: nn.Module, key: str, dim: int, index: Tensor) -> None:
     if old is None:
         return
     new = old.index_select(dim, index)
+    if old.dim() == 4 and old.is_contiguous(memory_format=torch.channels_last):
+        new = new.contiguous(memory_format=torch.channels_last)
     if isinstance(old, nn.Parameter):
         new = nn.Parameter(new, requires_grad=old.requires_grad)
     setattr(module, key, new)

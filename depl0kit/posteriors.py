@@ -35,7 +35,7 @@ class GatePosterior(nn.Module):
     """Base of all posteriors q(z): sizes, sampling, P(open) and test-time gates.
 
     A subclass says how log_alpha comes about (`flat_log_alpha`); gates that are dependent given the
-    parameters also override the other three `flat_*` methods.
+    parameters also override `flat_sample`, `flat_prob_open` and `cost_rows`.
 
     Args:
         sizes: channels per group, in the network's order. Their sum is N.
@@ -206,7 +206,15 @@ class Dependency(GatePosterior):
         self._start_equal() if init == "equal" else self._start_as_paper()
 
     def default_lr(self, budget: float | None = None) -> float:
-        return 3e-3
+        """The rate at which one step moves a log_alpha about as far as in `MeanField`.
+
+        A step of Adam changes every weight by its rate, so W h + b moves by rate (1 + sum |h|). At
+        ten times this rate the noise of the first epochs alone closes gates, even at lambda = 0.
+        """
+        inputs = [linear.in_features for linear in self.generator]
+        height = START if self.condition_on == "log_alpha" else 1.0
+        reach = [1 + n * (height if step else 1.0) for step, n in enumerate(inputs)]
+        return super().default_lr(budget) / (BOUND * sum(reach) / len(reach))
 
     def flat_log_alpha(self) -> Tensor:
         return self._chain(None)[0]
@@ -222,9 +230,6 @@ class Dependency(GatePosterior):
         if self.condition_on == "log_alpha":
             return super().flat_prob_open()
         return self.hard_concrete.prob_open(self._chain(self._fixed_noise())[0]).mean(0)
-
-    def flat_deterministic(self) -> Tensor:
-        return super().flat_deterministic() if self.condition_on == "log_alpha" else self._chain(None)[1]
 
     def cost_rows(self) -> Tensor:
         """As in `GatePosterior`; for "gates" one row of open gates (0 or 1) per sampled chain.

@@ -50,8 +50,14 @@ def style(projector: bool = False) -> Iterator[None]:
 
     For a whole notebook, live figures included: `matplotlib.rcParams.update(dk.plots.PROJECTOR)`.
     """
-    with mpl.rc_context(PROJECTOR if projector else STYLE):
+    settings = PROJECTOR if projector else STYLE
+    before = {name: mpl.rcParams[name] for name in settings}
+    # not `rc_context`: around a notebook's first figure it would switch interactive display off again
+    mpl.rcParams.update(settings)
+    try:
         yield
+    finally:
+        mpl.rcParams.update(before)
 
 
 def prepare(

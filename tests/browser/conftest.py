@@ -1,0 +1,20 @@
+"""One JupyterLab and one browser for all browser tests."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jupyter
+import pytest
+
+
+@pytest.fixture(scope="session")
+def open_notebook(chromium: str, tmp_path_factory) -> Iterator[Callable[..., jupyter.Notebook]]:
+    """`open_notebook(path, **options)`: a throw-away copy of a notebook in a new window."""
+    root, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
+    with jupyter.jupyter_lab(root, home) as address, jupyter.chromium_browser(chromium) as browser:
+
+        def open_copy(path: Path, **options) -> jupyter.Notebook:
+            return jupyter.Notebook(browser, address, Path(shutil.copy(path, root)).name, **options)
+
+        yield open_copy

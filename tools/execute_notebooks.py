@@ -1,0 +1,114 @@
+"""Run notebooks from top to bottom and write them as HTML that needs no kernel and no internet.
+
+    python tools/execute_notebooks.py [--out build/notebooks] [notebook ...]
+
+Explorers are shown by the picture they carry, formulas as MathML, which browsers draw by themselves.
+"""
+
+import argparse
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import latex2mathml.converter
+import nbformat
+from jinja2 import pass_context
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+WIDGET = "application/vnd.jupyter.widget-view+json"
+# the notebook template without the scripts that it would fetch from elsewhere
+TEMPLATE = """{% extends 'lab/index.html.j2' %}
+{% block html_head_js %}{% endblock %}
+{% block html_head_js_mathjax %}{% endblock %}
+{% block html_head_js_mermaidjs %}{% endblock %}"""
+
+
+class MathMLRenderer(IPythonRenderer):
+    """Markdown to HTML with every formula as MathML."""
+
+    def inline_math(self, body: str) -> str:
+        return latex2mathml.converter.convert(body)
+
+    def block_math(self, body: str) -> str:
+        return latex2mathml.converter.convert(body, display="block")
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
+
+    def block_html(self, html: str) -> str:
+        return html  # nbconvert would close a <details> that a later block closes
+
+    inline_html = block_html
+
+
+class OfflineExporter(HTMLExporter):
+    """Notebook to one HTML file that refers to nothing outside itself."""
+
+    raw_template = TEMPLATE
+
+    @pass_context
+    def markdown2html(self, context: dict, source: str) -> str:
+        renderer = MathMLRenderer(
+            escape=False,
+            attachments=context["cell"].get("attachments", {}),
+            embed_images=True,
+            path=context["resources"]["metadata"]["path"],
+        )
+        return MarkdownWithMath(renderer=renderer).render(source)
+
+
+def pictures_for_widgets(notebook: nbformat.NotebookNode) -> None:
+    """Drop the live view of every output that carries a picture too, and the state of all widgets."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                data.pop(WIDGET, None)
+
+
+def execute(source: Path, out: Path) -> str:
+    """Run one notebook in its own folder, write `out`/<name>.html, return a line that says so.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed; the page shows it all the same.
+    """
+    start = time.perf_counter()
+    notebook = nbformat.read(source, as_version=4)
+    folder = {"metadata": {"path": str(source.parent), "name": source.stem}}
+    try:
+        NotebookClient(notebook, kernel_name="python3", timeout=300, resources=folder).execute()
+    finally:
+        pictures_for_widgets(notebook)
+        html, _ = OfflineExporter().from_notebook_node(notebook, resources=folder)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{source.stem}.html").write_text(html, encoding="utf-8")
+    return f"{source.stem}: {time.perf_counter() - start:.0f} s"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of notebooks/")
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "build" / "notebooks")
+    args = parser.parse_args()
+    sources = args.notebooks or sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+    failed = 0
+    with ThreadPoolExecutor(max_workers=2) as pool:  # the work is done in the kernels
+        runs = {source: pool.submit(execute, source.resolve(), args.out) for source in sources}
+        for source, run in runs.items():
+            try:
+                print(run.result(), flush=True)
+            except CellExecutionError as error:
+                failed += 1
+                print(f"{source.stem}: FAILED\n{error}", file=sys.stderr)
+    print(f"{len(sources) - failed} of {len(sources)} notebooks ran; see {args.out}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
