@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from depl0kit import HardConcrete, load_data
 from depl0kit.device import best_device
 from depl0kit.fashion_mnist import FILES
-from depl0kit.plots_data import gate_gradient, images
+from depl0kit.plots.data import gate_gradient, images
 
 matplotlib.use("agg")
 setup = importlib.import_module("depl0kit.lab.setup")  # the package has a function of that name

@@ -1,8 +1,10 @@
 """The interactive explorers: thin widgets over `plots` and `training`."""
 
 from .dependency import DependencyExplorer
+from .exercises import check_generate, check_macs, check_penalty, check_prob_open
 from .gate import GateExplorer
 from .live_figure import Explorer, LiveFigure, Picture, float_slider, log_slider
+from .setup import setup
 from .training import TrainingExplorer
 
 __all__ = [
@@ -12,6 +14,11 @@ __all__ = [
     "LiveFigure",
     "Picture",
     "TrainingExplorer",
+    "check_generate",
+    "check_macs",
+    "check_penalty",
+    "check_prob_open",
     "float_slider",
     "log_slider",
+    "setup",
 ]

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from .. import __version__
-from ..data import DEBIAN_FOLDER, FASHION_MNIST_FILES, data_root, load_data
+from ..data import data_root, load_data
 from ..device import best_device
+from ..fashion_mnist import DEBIAN_FOLDER, FILES
 
 
 def setup() -> str:
@@ -40,13 +41,13 @@ def _why(device: torch.device) -> str:
     return "cpu: torch sees no GPU here, and these lessons need none"
 
 
-def _find_fashion_mnist(root: Path | None = None) -> Path | None:
+def _find_fashion_mnist() -> Path | None:
     """Where `load_data` would read it without a download; the files are not opened."""
-    root = data_root(root)
+    root = data_root()
     if (root / "fashion_mnist.safetensors").is_file():
         return root
     for folder in (root / "FashionMNIST" / "raw", DEBIAN_FOLDER):
-        files = [folder / name for name, _ in FASHION_MNIST_FILES.values()]
+        files = [folder / name for name, _ in FILES.values()]
         if all(file.is_file() or file.with_name(f"{file.name}.gz").is_file() for file in files):
             return folder
     return None

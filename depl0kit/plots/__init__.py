@@ -16,6 +16,7 @@ from .base import (
     YELLOW,
     style,
 )
+from .data import gate_gradient, images
 from .gate import gate_cdf, gate_density, gate_samples, spikes
 from .network import (
     correlation_matrix,
@@ -47,9 +48,11 @@ __all__ = [
     "gate_cdf",
     "gate_correlation",
     "gate_density",
+    "gate_gradient",
     "gate_pairs",
     "gate_samples",
     "history_curves",
+    "images",
     "layer_bars",
     "log_alpha_flow",
     "log_alpha_paths",

@@ -1,38 +1,45 @@
 """Figures of images, and of the gradient of a gate."""
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .data import Split
-from .hard_concrete import HardConcrete
-from .plots import BLACK, BLUE, GREEN, GREY, VERMILLION, _prepare
+from .. import checks
+from ..hard_concrete import HardConcrete
+from .base import BLACK, BLUE, GREEN, GREY, VERMILLION, prepare
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
+    from ..data import Split
+
 COLUMNS = 12
+DRAWS = 50_000
 
 
-def images(split: Split, count: int = 36, ax: "Axes | None" = None) -> "list[Artist]":
-    """The first `count` images of a split, twelve in a row, each with its label under it."""
+def images(split: "Split", count: int = 36, ax: "Axes | None" = None) -> "list[Artist]":
+    """The first `count` images of a split, twelve in a row, each with its label under it.
+
+    Raises:
+        ValueError: count < 1.
+    """
+    checks.whole("count", count, 1)
     tiles = _tiles(split.images[:count].cpu())
-    labels = split.labels[:count].tolist()
     rows, height, columns, width, _ = tiles.shape
-    ax = _prepare(ax, f"{len(labels)} images and their labels", "", "", (0, columns * width), (rows * height, 0))
+    right, bottom = columns * width, rows * height
+    ax = prepare(ax, "Images and their labels", "", "", (0, right), (bottom, 0))
     ax.set_axis_off()
     mosaic = ax.imshow(
-        tiles.reshape(rows * height, columns * width, -1), cmap="gray", vmin=0, vmax=255, interpolation="nearest",
-        extent=(0, columns * width, rows * height, 0),
+        tiles.reshape(bottom, right, -1), cmap="gray", vmin=0, vmax=255, interpolation="nearest",
+        extent=(0, right, bottom, 0),
     )  # fmt: skip
     under = height - 0.05 * width
     texts = [
-        ax.text((i % columns + 0.5) * width, i // columns * height + under, f"{label}", ha="center", fontsize="small")
-        for i, label in enumerate(labels)
+        ax.text((i % columns + 0.5) * width, i // columns * height + under, f"{label}", ha="center")
+        for i, label in enumerate(split.labels[:count].tolist())
     ]
     return [mosaic, *texts]
 
@@ -40,7 +47,6 @@ def images(split: Split, count: int = 36, ax: "Axes | None" = None) -> "list[Art
 def gate_gradient(
     log_alpha: float,
     stretch: tuple[float, float] = (-0.1, 1.1),
-    draws: int = 20_000,
     ax: "Axes | None" = None,
 ) -> "list[Artist]":
     """The gradient dz/dlog_alpha of one draw of a gate, against the temperature.
@@ -49,21 +55,28 @@ def gate_gradient(
     noise of training, and the third curve is the share of draws whose gradient is exactly 0.
     """
     temperatures = np.geomspace(1 / 15, 2, 25)
-    noise = torch.rand(draws, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(DRAWS, generator=torch.Generator().manual_seed(0))
     table = [_gradient(HardConcrete(float(t), stretch), log_alpha, noise) for t in temperatures]
     mean, sd, zero, slope = np.array(table).T
-    ax = _prepare(ax, "Gradient of one draw", "temperature β", "", (1 / 16, 2.1), (0, 1.04))
+    ax = prepare(ax, "Gradient of one draw", "temperature β", "", (1 / 16, 2.1), (0, 1.04))
     ax.set_xscale("log")
     ax.set_xticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
     ax.set_xticks([], minor=True)
-    curves = ((zero, "share that is exactly 0", GREEN), (sd, "standard deviation", VERMILLION), (mean, "mean", BLUE))
+    i = len(temperatures) // 3  # where the curves are farthest apart
+    names = [
+        (temperatures[i], zero[i] + 0.03, "share that is exactly 0", "left", "bottom", GREEN),
+        (temperatures[i], sd[i] - 0.03, "standard deviation", "right", "top", VERMILLION),
+        (temperatures[0], mean[0] - 0.03, "mean (dots: exact slope of E[z])", "left", "top", BLUE),
+        (0.69, 1.0, "2/3, the papers' value", "left", "top", GREY),
+    ]
     return [
-        *(ax.plot(temperatures, y, color=color)[0] for y, _, color in curves),
-        *ax.plot(temperatures[::3], slope[::3], "o", color=BLACK, markersize=4),
-        *(_beside(ax, temperatures, y, name, color) for y, name, color in curves),
-        ax.text(2.05, slope[-1] + 0.03, "dots: exact slope of E[z]", ha="right", fontsize="small"),
+        *(ax.plot(temperatures, y, color=c)[0] for y, c in ((zero, GREEN), (sd, VERMILLION), (mean, BLUE))),
+        *ax.plot(temperatures[::3], slope[::3], ".", color=BLACK),
         ax.axvline(2 / 3, color=GREY, linestyle="dotted", linewidth=1),
-        ax.text(0.69, 1, "2/3, the papers' value", va="top", color=GREY, fontsize="small"),
+        *(
+            ax.text(x, y, name, ha=ha, va=va, color=color, fontsize="small")
+            for x, y, name, ha, va, color in names
+        ),
     ]
 
 
@@ -86,9 +99,3 @@ def _gradient(hc: HardConcrete, log_alpha: float, noise: torch.Tensor) -> tuple[
     below = hc.cdf(z, torch.tensor(float(log_alpha)))
     zero = (gradient == 0).float().mean()
     return float(gradient.mean()), float(gradient.std()), float(zero), float((below * (1 - below)).mean())
-
-
-def _beside(ax: "Axes", x: np.ndarray, y: np.ndarray, name: str, color: str) -> "Artist":
-    """A name to the upper right of a falling curve, where the three are farthest apart."""
-    i = math.floor(0.35 * len(x))
-    return ax.text(1.03 * x[i], y[i] + 0.025, name, color=color, va="bottom", fontsize="small")
