@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from .gated import GatedModel
+from .gated import Gate, GatedModel
 from .groups import Group
 
 
@@ -30,9 +30,8 @@ def compact(net: GatedModel) -> nn.Module:
 
 
 def _remove_hook(site: nn.Module) -> None:
-    del site.gate
     for key, hook in list(site._forward_hooks.items()):
-        if hook.__module__ == GatedModel.__module__:
+        if isinstance(hook, Gate):
             del site._forward_hooks[key]
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .groups import Group, Layer
 
@@ -35,48 +35,39 @@ class Cost(NamedTuple):
         return Cost(self.macs / dense.macs, self.params / dense.params)
 
 
-class CostModel(nn.Module):
+class CostModel:
     """Cost of a network with given groups and layers.
 
     Args:
         groups: the gated groups, G of them with N channels in all.
-        layers: every convolution and linear layer.
+        layers: every convolution and linear layer, L of them.
         total_params: parameters of the dense network; what is in no layer counts as constant.
+
+    Attributes:
+        dense: `Cost` with every channel, in ints.
     """
 
     def __init__(self, groups: Sequence[Group], layers: Sequence[Layer], total_params: int) -> None:
-        super().__init__()
         self.layers = list(layers)
         self._column = {g.name: i for i, g in enumerate(groups)}
+        self._tables = {torch.device("cpu"): self._make_tables(groups, layers)}
         dense = [g.channels for g in groups]
-        self._put("membership", torch.eye(len(groups)).repeat_interleave(torch.tensor(dense), dim=0))
-        self._put("in_matrix", [[layer.spread * (layer.reads == g.name) for g in groups] for layer in layers])
-        self._put("in_constant", [0 if layer.reads in self._column else layer.inputs for layer in layers])
-        self._put("out_matrix", [[layer.writes == g.name for g in groups] for layer in layers])
-        self._put("out_constant", [0 if layer.writes in self._column else layer.outputs for layer in layers])
-        self._put("area", [layer.area for layer in layers])
-        self._put("kernel", [layer.kernel for layer in layers])
-        self._put("per_output", [layer.per_output for layer in layers])
         self._other_params = total_params - int(self.per_layer(dense).params.sum())
         self.dense = self.exact(dense)
 
-    def forward(self, prob_open: Tensor) -> Cost:
+    def __call__(self, prob_open: Tensor) -> Cost:
         """Expected cost of gates that are open with probabilities `prob_open`, [N] or rows [S, N].
 
         Rows are averaged. Entries that are 0 or 1 give the exact cost of the compact network. The
-        result is in float64.
+        result is in float64 (float32 on Apple's GPUs, which have no float64).
         """
-        # MACs exceed the 24 bits of float32 (Apple's GPUs have no float64)
-        dtype = torch.float32 if prob_open.device.type == "mps" else torch.float64
-        c = {name: buffer.to(dtype) for name, buffer in self.named_buffers()}
+        widths, constants, per_pair, per_output = self._tables_on(prob_open.device)
         with torch.autocast(prob_open.device.type, enabled=False):
-            open_channels = prob_open.to(dtype) @ c["membership"]
-            inputs = open_channels @ c["in_matrix"].T + c["in_constant"]
-            outputs = open_channels @ c["out_matrix"].T + c["out_constant"]
-            pairs = inputs * outputs
-            macs = pairs @ c["area"]
-            params = pairs @ c["kernel"] + outputs @ c["per_output"] + self._other_params
-        return Cost(macs.mean(), params.mean())
+            both = prob_open.to(widths.dtype) @ widths + constants
+            inputs, outputs = both.chunk(2, dim=-1)
+            totals = (inputs * outputs) @ per_pair + outputs @ per_output
+        macs, params = totals.mean(0).unbind() if totals.dim() > 1 else totals.unbind()
+        return Cost(macs, params + self._other_params)
 
     def exact(self, open_channels: Sequence[int]) -> Cost:
         """Exact cost, as ints, with this many open channels in each gated group."""
@@ -97,7 +88,25 @@ class CostModel(nn.Module):
             rows.append((layer.name, inputs, outputs, inputs * outputs * layer.area, params))
         return pd.DataFrame(rows, columns=["layer", "inputs", "outputs", "macs", "params"])
 
-    def _put(self, name: str, values: Tensor | list) -> None:
-        # not persistent: they follow from the network, and are no part of its state; whole numbers, so
-        # that they stay exact in net.half() and net.float()
-        self.register_buffer(name, torch.as_tensor(values, dtype=torch.int64), persistent=False)
+    def _make_tables(self, groups: Sequence[Group], layers: Sequence[Layer]) -> tuple[Tensor, ...]:
+        """The quadratic form: input and output widths of all layers, side by side, are affine in
+        prob_open ([N, 2L] and [2L]); MACs and parameters are linear in their products and in the
+        outputs ([L, 2] each). float64, since MACs exceed the 24 bits of float32.
+        """
+        reads = [[layer.spread * (layer.reads == g.name) for layer in layers] for g in groups]
+        writes = [[int(layer.writes == g.name) for layer in layers] for g in groups]
+        channels = torch.tensor([g.channels for g in groups])
+        widths = torch.cat([torch.tensor(reads), torch.tensor(writes)], 1).repeat_interleave(channels, 0)
+        constants = [0 if layer.reads in self._column else layer.inputs for layer in layers]
+        constants += [0 if layer.writes in self._column else layer.outputs for layer in layers]
+        per_pair = [(layer.area, layer.kernel) for layer in layers]
+        per_output = [(0, layer.per_output) for layer in layers]
+        tables = (widths, constants, per_pair, per_output)
+        return tuple(torch.as_tensor(t, dtype=torch.float64) for t in tables)
+
+    def _tables_on(self, device: torch.device) -> tuple[Tensor, ...]:
+        if device not in self._tables:
+            dtype = torch.float32 if device.type == "mps" else torch.float64
+            cpu = self._tables[torch.device("cpu")]
+            self._tables[device] = tuple(t.to(device, dtype) for t in cpu)
+        return self._tables[device]

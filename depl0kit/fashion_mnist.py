@@ -200,17 +200,26 @@ def _read_cache(path: Path) -> dict[str, Tensor] | None:
             keys = file.keys()
             # cloned, or the tensors would hang on the mapped file for as long as they live
             tensors = {key: file.get_tensor(key).clone() for key in keys}
-            expected = (file.metadata() or {}).get("crc32")
+            checksum = (file.metadata() or {}).get("crc32")
     except FileNotFoundError:
         return None
     except SafetensorError as error:
         problem = f"expected a safetensors file, found: {error}"
     else:
-        found = _crc32(tensors)
-        if found == expected:
+        problem = _cache_damage(tensors, checksum)
+        if problem is None:
             return tensors
-        problem = f"expected the checksum {expected}, found {found}"
     warnings.warn(f"the cache {path} is damaged: {problem}. {_delete(path)}", stacklevel=2)
+    return None
+
+
+def _cache_damage(tensors: dict[str, Tensor], checksum: str | None) -> str | None:
+    expected = {key: (torch.uint8, shape) for key, (_, shape) in FILES.items()}
+    found = {key: (t.dtype, tuple(t.shape)) for key, t in tensors.items()}
+    if found != expected:  # the header, which the checksum does not cover
+        return f"expected the tensors {expected}, found {found}"
+    if (actual := _crc32(tensors)) != checksum:
+        return f"expected the checksum {checksum}, found {actual}"
     return None
 
 

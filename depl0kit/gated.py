@@ -28,8 +28,8 @@ class GatedModel(nn.Module):
         example: a batch of inputs, [batch, channels, height, width]; only its shape and device count.
         scope: "inner" gates the channels inside blocks, as the papers do; "all" also those of
             residual streams. A chain has no streams, so there the two are the same.
-        sampling: "example" draws gates for every example of a batch, "batch" one set for all of it.
-            Trained with one set per batch, a network may work only under sampled gates.
+        sampling: "example" draws gates for every example of a batch, "batch" one set for all of it:
+            cheaper, and noisier, as all examples of a step see the same mask.
         hard_concrete: distribution of the gates of a posterior given by name.
 
     Attributes:
@@ -70,35 +70,36 @@ class GatedModel(nn.Module):
         self.posterior.to(next(self.model.parameters()).device)
         total = sum(p.numel() for p in self.model.parameters())
         self.cost_model = CostModel(gated, layers, total)
-        for group in gated:
-            # the hook keeps its gate on the module itself, so a deepcopy has gates of its own
-            site = self.model.get_submodule(group.site)
-            site.gate = None
-            site.register_forward_hook(_apply_gate)
+        self._gates = [Gate() for _ in gated]
+        for group, gate in zip(gated, self._gates, strict=True):
+            self.model.get_submodule(group.site).register_forward_hook(gate)
 
     @property
     def dense_cost(self) -> Cost:
         return self.cost_model.dense
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.forward_gated(x, self.draw_gates(len(x)))
+        if self.training:
+            return self.forward_gated(x, self.posterior.sample(self._draws(x)))
+        return self.forward_gated(x, self.posterior.deterministic())
 
-    def draw_gates(self, batch: int) -> list[Tensor]:
-        """The gates of one forward pass: drawn from the posterior in training, else test-time gates."""
-        if not self.training:
-            return self.posterior.deterministic()
-        return self.posterior.sample(batch if self.sampling == "example" else None)
+    def forward_with_rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Output under sampled gates, and the posterior's `cost_rows()`: a training step in one go."""
+        gates, rows = self.posterior.draw(self._draws(x))
+        return self.forward_gated(x, self.posterior.split(gates)), rows
+
+    def _draws(self, x: Tensor) -> int | None:
+        return len(x) if self.sampling == "example" else None
 
     def forward_gated(self, x: Tensor, gates: list[Tensor]) -> Tensor:
         """The network's output under given gates: per gated group [channels] or [batch, channels]."""
-        sites = [self.model.get_submodule(g.site) for g in self.groups.gated]
         try:
-            for site, gate in zip(sites, gates, strict=True):
-                site.gate = gate
+            for gate, value in zip(self._gates, gates, strict=True):
+                gate.value = value
             return self.model(x)
         finally:
-            for site in sites:
-                site.gate = None
+            for gate in self._gates:
+                gate.value = None
 
     def expected_cost(self) -> Cost:
         """Expected cost under the posterior, as tensors with a gradient to it."""
@@ -128,9 +129,16 @@ class GatedModel(nn.Module):
         return self.cost_model.exact(self.open_channels())
 
 
-def _apply_gate(site: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """Multiply the channels of a site's output by its gate, in the output's own precision."""
-    if site.gate is None:
-        return output
-    gate = site.gate.to(output.dtype)
-    return output * gate.reshape(*gate.shape, *[1] * (output.dim() - 2))
+class Gate:
+    """Forward hook that multiplies the channels of a module's output by `value`, if there is one.
+
+    An object, not a closure: a deepcopy of the network copies it along, so copies share no gates.
+    """
+
+    value: Tensor | None = None
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if self.value is None:
+            return output
+        gate = self.value.to(output.dtype)  # under autocast the output keeps its precision
+        return output * gate.reshape(*gate.shape, *[1] * (output.dim() - 2))

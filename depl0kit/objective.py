@@ -20,16 +20,18 @@ KAPPA, KAPPA_SMALL = 50.0, 200.0  # steepness of the hinge; the second below SMA
 SMALL_BUDGET = 0.15
 
 
-def cost_share(net: GatedModel, cost: str = "macs") -> Tensor:
+def cost_share(net: GatedModel, cost: str = "macs", rows: Tensor | None = None) -> Tensor:
     """Expected cost over dense cost, a scalar in 0..1 with gradient.
 
     Args:
         cost: "macs", "params" or "gates" (the share of open gates, which prices every channel alike).
+        rows: `net.posterior.cost_rows()`, if a forward pass has computed them already.
     """
-    rows = net.posterior.cost_rows()
+    if rows is None:
+        rows = net.posterior.cost_rows()
     if checks.one_of("cost", cost, COSTS) == "gates":
         return rows.mean()
-    return getattr(net.cost_model(rows) / net.dense_cost, cost)
+    return getattr(net.cost_model(rows), cost) / getattr(net.dense_cost, cost)
 
 
 def strength(epoch: float, warmup: float, ramp: float) -> float:

@@ -97,6 +97,12 @@ class GatePosterior(nn.Module):
         """
         return self.flat_prob_open()[None]
 
+    def draw(self, batch: int | None = None) -> tuple[Tensor, Tensor]:
+        """`flat_sample(batch)` and `cost_rows()` from one evaluation of log_alpha, for a training step."""
+        log_alpha = self.flat_log_alpha()
+        gates = self.hard_concrete.sample(log_alpha, _uniforms(log_alpha, batch, None))
+        return gates, self.hard_concrete.prob_open(log_alpha)[None]
+
     def coupling(self) -> Tensor:
         """How far one gradient step for one gate moves another, as a cosine in [-1, 1], shape [N, N].
 
@@ -230,6 +236,11 @@ class Dependency(GatePosterior):
         if self.condition_on == "log_alpha":
             return super().flat_prob_open()
         return self.hard_concrete.prob_open(self._chain(self._fixed_noise())[0]).mean(0)
+
+    def draw(self, batch: int | None = None) -> tuple[Tensor, Tensor]:
+        if self.condition_on == "log_alpha":
+            return super().draw(batch)
+        return self.flat_sample(batch), self.cost_rows()
 
     def cost_rows(self) -> Tensor:
         """As in `GatePosterior`; for "gates" one row of open gates (0 or 1) per sampled chain.

@@ -154,9 +154,9 @@ class Trainer:
         self.steps_per_epoch = max(1, len(data.train) // config.batch_size)
         gate_lr = config.gate_lr if config.gate_lr is not None else net.posterior.default_lr(config.budget)
         self._weights = torch.optim.SGD(
-            net.model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
+            net.model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=True
         )
-        self._gates = torch.optim.Adam(net.posterior.parameters(), gate_lr)
+        self._gates = torch.optim.Adam(net.posterior.parameters(), gate_lr, fused=True)
         self._weight_schedule = LambdaLR(self._weights, self._one_cycle)
         self._gate_schedule = LambdaLR(self._gates, self._hold_then_fall)
         self.lam = config.lam
@@ -212,8 +212,9 @@ class Trainer:
 
     def _step(self, x: Tensor, y: Tensor) -> Tensor:
         """One optimisation step; returns the batch's cross-entropy."""
-        loss = F.cross_entropy(self.net(x), y)
-        (loss + self._penalty()).backward()
+        logits, rows = self.net.forward_with_rows(x)
+        loss = F.cross_entropy(logits, y)
+        (loss + self._penalty(rows)).backward()
         for optimiser in (self._weights, self._gates):
             optimiser.step()
             optimiser.zero_grad()
@@ -221,9 +222,9 @@ class Trainer:
         self._gate_schedule.step()
         return loss.detach()
 
-    def _penalty(self) -> Tensor:
+    def _penalty(self, rows: Tensor) -> Tensor:
         config = self.config
-        share = objective.cost_share(self.net, config.cost)
+        share = objective.cost_share(self.net, config.cost, rows)
         if config.budget is not None:
             return objective.budget_penalty(share, self.epoch / config.epochs, config.budget)
         return self.lam * objective.strength(self.epoch, config.warmup, config.ramp) * share

@@ -50,7 +50,7 @@ def test_sizes(posterior, sizes, says):
     assert "sizes" in text and says in text
 
 
-@pytest.mark.parametrize("value", [0, -1, 0.0, math.nan, math.inf, "warm", "0.5", None])
+@pytest.mark.parametrize("value", [0, -1, 0.0, math.nan, math.inf, "warm", "0.5", [0.5]])
 @pytest.mark.parametrize("make", [dk.HardConcrete, dk.TrainConfig])
 def test_temperature(make, value):
     text = message(lambda: make(temperature=value))

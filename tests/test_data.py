@@ -517,6 +517,11 @@ CACHE_DAMAGES = {
     "empty": lambda content: b"",
     "text": lambda content: b"not a cache" * 50,
     "a flipped bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    # in the header, which stays a valid one
+    "a name": lambda content: content.replace(b"train_images", b"train_imagex"),
+    "a shape": lambda content: content.replace(b"[240,6,5]", b"[240,5,6]"),
+    "a type": lambda content: content.replace(b'"U8"', b'"I8"', 1),
+    "the checksum's name": lambda content: content.replace(b"crc32", b"crc33"),
 }
 
 

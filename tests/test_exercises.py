@@ -5,14 +5,16 @@ import runpy
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 
 from depl0kit.lab import exercises
-from depl0kit.lab.exercises import check_macs, check_prob_open
+from depl0kit.lab.exercises import check_generate, check_macs, check_penalty, check_prob_open
 
 LESSONS = ["00_welcome", "01_one_gate", "02_mean_field", "03_dependency"]
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+LOG_100 = math.log(100)
 
 
 @pytest.fixture
@@ -131,10 +133,131 @@ def test_wrong_prob_open_is_told_why(verdict, wrong, says):
         (lambda *_: [], "one number, not list"),
         (lambda *_: math.log(-1), "raised ValueError"),
         (lambda *_: math.inf, "finite"),
+        (lambda *_: np.ones((20, 2)), "one number, not ndarray"),
         (0.5, "without brackets"),
         (None, "without brackets"),
     ],
 )
 def test_broken_functions_get_a_friendly_line(verdict, broken, says):
-    for line in (verdict(check_macs, broken, 0.25), verdict(check_prob_open, broken)):
+    for checker, *rest in ((check_macs, 0.25), (check_prob_open,), (check_penalty,)):
+        line = verdict(checker, broken, *rest)
         assert line.startswith("✗") and says in line
+
+
+def penalty(lam, prob_open, macs, left=lambda i, o: i * o):
+    outputs = [p.mean() for p in prob_open]
+    return lam * sum(m * left(i, o) for m, i, o in zip(macs, [1.0, *outputs], outputs)) / sum(macs)  # noqa: B905
+
+
+def test_right_penalty(verdict):
+    assert verdict(check_penalty, penalty).startswith("✓")
+    assert verdict(check_penalty, lambda *a: penalty(*a).item()).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda lam, p, macs: penalty(sum(macs), p, macs), "λ and the division by dense MACs"),
+        (lambda lam, p, macs: penalty(lam, p, macs) * sum(macs), "Divide by the dense MACs"),
+        (lambda lam, p, macs: penalty(1, p, macs), "multiply it by λ"),
+        (lambda *a: penalty(*a, lambda i, o: o), "open outputs only"),
+        (lambda *a: penalty(*a, lambda i, o: i), "open inputs only"),
+        (lambda *a: penalty(*a, lambda i, o: o * o), "own share twice"),
+        (lambda *a: penalty(*a, lambda i, o: i + o), "Inputs and outputs multiply"),
+        (lambda lam, p, macs: penalty(lam, [q.sum() for q in p], macs), "the mean of its prob_open"),
+        (lambda lam, p, macs: penalty(lam, torch.stack(p), macs), "raised RuntimeError"),
+        (lambda lam, p, macs: penalty(lam, p[:2], macs), "not for three"),
+        (lambda lam, p, macs: penalty(lam, p, macs) if len(p) == 2 else 1 / 0, "of three layers raised"),
+        (lambda lam, p, macs: [penalty(lam, p, macs)], "one number, not list"),
+        (lambda lam, p, macs: lam * torch.stack([q.mean() for q in p]), "one number, not Tensor"),
+        (lambda lam, p, macs: penalty(math.nan, p, macs), "not finite"),
+    ],
+)
+def test_wrong_penalty_is_told_why(verdict, wrong, says):
+    line = verdict(check_penalty, wrong)
+    assert line.startswith("✗") and says in line
+
+
+def generate(weights, biases, bound=LOG_100, squash=np.tanh, hand_on=lambda log_alpha: log_alpha):
+    h, log_alphas = np.ones(weights[0].shape[1]), []
+    for w, b in zip(weights, biases, strict=True):
+        log_alphas.append(bound * squash(w @ h + b))
+        h = hand_on(log_alphas[-1])
+    return log_alphas
+
+
+def from_ones(weights, biases):
+    return [generate([w], [b])[0] for w, b in zip(weights, biases, strict=True)]
+
+
+@pytest.mark.parametrize("form", [list, tuple, lambda groups: [g.tolist() for g in groups]])
+def test_right_generate(verdict, form):
+    assert verdict(check_generate, lambda *a: form(generate(*a))).startswith("✓")
+    assert verdict(check_generate, lambda *a: [torch.tensor(g) for g in generate(*a)]).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda *a: generate(*a, bound=1), "in front of tanh is missing"),
+        (lambda *a: generate(*a, bound=math.log10(100)), "natural logarithm"),
+        (lambda *a: generate(*a, squash=lambda x: x), "tanh is missing: log α would not be bounded"),
+        (lambda *a: generate(*a, hand_on=lambda h: h / LOG_100), "Hand on log α itself"),
+        (lambda weights, biases: generate(weights, [0 * b for b in biases]), "biases are missing"),
+        (from_ones, "Only the first group starts from ones"),
+        (lambda *a: generate(*a, hand_on=np.tanh), "Group 2 is the first that differs"),
+        (lambda *a: [1 - g for g in generate(*a)], "Group 1 is the first that differs"),
+    ],
+)
+def test_wrong_generate_is_told_why(verdict, wrong, says):
+    line = verdict(check_generate, wrong)
+    assert line.startswith("✗") and says in line
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (lambda *_: None, "generate(...) is still None: put your answer in its place."),
+        (lambda *_: ..., "still Ellipsis"),
+        (lambda weights, _: [weights[0] @ weights[0]], "raised ValueError"),
+        (lambda weights: [], "raised TypeError"),
+        (lambda *_: torch.ones(2, 3) @ torch.ones(2, 3), "raised RuntimeError"),
+        (lambda *_: (_ for _ in ()).throw(ValueError("two\nlines")), "ValueError: two lines"),
+        (lambda *a: generate(*a)[-1], "A list of 3 arrays is wanted, one per group; got ndarray."),
+        (lambda *a: iter(generate(*a)), "got list_iterator"),
+        (lambda *a: generate(*a)[:2], "got 2."),
+        (lambda *a: [np.ones(4), *generate(*a)], "the ones at the start are no group); got 4."),
+        (lambda *a: [g[:, None] for g in generate(*a)], "Group 1 should have the shape (3,)"),
+        (lambda *a: [*generate(*a)[:2], np.ones(5)], "Group 3 should have the shape (2,)"),
+        (lambda *a: [g.sum() for g in generate(*a)], "not ()."),
+        (lambda *a: [None, *generate(*a)[1:]], "Group 1 should be an array of 3 numbers, not NoneType"),
+        (lambda *a: [g.astype(str) for g in generate(*a)], "an array of 3 numbers, not ndarray"),
+        (lambda *_: [[1, [2]], 3, 4], "an array of 3 numbers, not list"),
+        (lambda *_: [torch.ones(n, requires_grad=True) for n in (3, 5, 2)], "3 numbers, not Tensor"),
+        (
+            lambda *a: [*generate(*a)[:1], np.full(5, math.nan), np.ones(2)],
+            "Group 2 has entries that are not",
+        ),
+        (np.ones(20), "without brackets"),
+    ],
+)
+def test_broken_generate_gets_a_friendly_line(verdict, broken, says):
+    line = verdict(check_generate, broken)
+    assert line.startswith("✗") and says in line
+
+
+def test_a_function_that_changes_its_arguments_is_judged_by_what_it_returns(verdict):
+    def penalty_in_place(lam, prob_open, macs):
+        result = penalty(lam, prob_open, macs)
+        macs.clear()
+        return result
+
+    def generate_in_place(weights, biases):
+        result = generate(weights, biases)
+        for w in weights:
+            w[:] = 0
+        return result
+
+    for _ in range(2):  # the second time as the first
+        assert verdict(check_penalty, penalty_in_place).startswith("✓")
+        assert verdict(check_generate, generate_in_place).startswith("✓")

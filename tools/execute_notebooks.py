@@ -72,6 +72,16 @@ def pictures_for_widgets(notebook: nbformat.NotebookNode) -> None:
                 data.pop(WIDGET, None)
 
 
+def run_cells(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Run all cells in a fresh kernel, which works in `folder`; keeps their outputs in `notebook`.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed.
+    """
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, kernel_name="python3", timeout=300, resources=resources).execute()
+
+
 def execute(source: Path, out: Path) -> str:
     """Run one notebook in its own folder, write `out`/<name>.html, return a line that says so.
 
@@ -80,12 +90,12 @@ def execute(source: Path, out: Path) -> str:
     """
     start = time.perf_counter()
     notebook = nbformat.read(source, as_version=4)
-    folder = {"metadata": {"path": str(source.parent), "name": source.stem}}
     try:
-        NotebookClient(notebook, kernel_name="python3", timeout=300, resources=folder).execute()
+        run_cells(notebook, source.parent)
     finally:
         pictures_for_widgets(notebook)
-        html, _ = OfflineExporter().from_notebook_node(notebook, resources=folder)
+        resources = {"metadata": {"path": str(source.parent), "name": source.stem}}
+        html, _ = OfflineExporter().from_notebook_node(notebook, resources=resources)
         out.mkdir(parents=True, exist_ok=True)
         (out / f"{source.stem}.html").write_text(html, encoding="utf-8")
     return f"{source.stem}: {time.perf_counter() - start:.0f} s"

@@ -106,7 +106,7 @@ class TrainingExplorer(Explorer):
         if self.worker.state == "failed":
             return self.worker.error
         text = f"{self.worker.state}: epoch {trainer.epoch:.1f} of {epochs}    "
-        text += f"λ {lam:g}  β {temperature:.2f}  gate lr {gate_lr:g}"
+        text += f"λ {lam:g}  β {temperature:.2f}  gate lr {gate_lr:.3g}"
         if self.run.rows:
             row = self.run.rows[-1]
             text += f"    validation accuracy {row['val_accuracy']:.3f}    MACs kept {row['kept_macs']:.0%}"

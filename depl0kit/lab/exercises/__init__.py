@@ -1,0 +1,11 @@
+"""Checkers of the notebooks' exercises: they print one line that says what is wrong, and never raise.
+
+Each lesson has a module here; what they share, and how to write a new one, is in `base`.
+"""
+
+from .dependency import check_generate
+from .mean_field import check_penalty
+from .one_gate import check_prob_open
+from .welcome import check_macs
+
+__all__ = ["check_generate", "check_macs", "check_penalty", "check_prob_open"]
