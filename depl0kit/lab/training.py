@@ -1,7 +1,6 @@
 """Live training: watch channels die, and change lambda, temperature and gate lr while they do."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,6 +34,8 @@ class TrainingExplorer(Explorer):
         net: its network.
         worker: its thread; `worker.state` is "ready", "running", "paused", "stopped", "finished", ...
     """
+
+    worker: Worker | None = None  # until there is one: ipywidgets closes also what failed to start
 
     def __init__(
         self,
@@ -97,7 +98,8 @@ class TrainingExplorer(Explorer):
         super().redraw()
 
     def close(self) -> None:
-        self.worker.close()
+        if self.worker is not None:
+            self.worker.close()
         super().close()
 
     def numbers(self, lam: float, temperature: float, gate_lr: float) -> str:
@@ -125,11 +127,12 @@ class TrainingExplorer(Explorer):
 
     def _prepare(self) -> None:
         """A new network and a worker that is ready to train it."""
-        trainer = Trainer(self._make_net(), self._data, replace(self._config))
+        trainer = Trainer(self._make_net(), self._data, self._config)
+        self.worker = Worker(self._name, trainer, self._remember, self.redraw)
+        # only now: the old worker, which the new one has closed, remembered to its last step
         self._steps = 0
         self._times: list[float] = []
         self._prob_open: list[np.ndarray] = []
-        self.worker = Worker(self._name, trainer, self._remember, self.redraw)
 
     @torch.no_grad()
     def _remember(self) -> None:

@@ -54,6 +54,7 @@ def prob_open_image(
     edges_of_columns = np.linspace(0, times[-1], len(times) + 1)
     # drawn in a third of the time of `imshow`: a running training draws this several times a second
     image = PcolorImage(ax, edges_of_columns, np.arange(n + 1), prob_open.T, cmap=HEATMAP, clim=(0, 1))
+    image.set_in_layout(False)  # it fills the axes, and matplotlib cannot tell its extent
     ax.add_image(image)
     edges = np.cumsum([*sizes.values()])[:-1]
     return [image, _grid(ax, [[(0, e), (ax.get_xlim()[1], e)] for e in edges], "white", 2)]

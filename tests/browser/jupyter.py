@@ -146,6 +146,10 @@ class Notebook:
     def run_all(self, timeout: float = 120) -> None:
         """Run all cells and wait for the last; an error in a cell is an AssertionError."""
         self.command("notebook:run-all-cells")
+        self.all_have_run(timeout)
+
+    def all_have_run(self, timeout: float = 120) -> None:
+        """Wait until all cells have run; an error in one is an AssertionError."""
         done = "c.model.executionCount > 0 && c.model.executionState !== 'running'"
         self.page.wait_for_function(f"() => {CODE}.every(c => {done})", timeout=1000 * timeout)
         self.idle(timeout)
@@ -160,8 +164,9 @@ class Notebook:
         self.command("notebook:run-cell")
 
     def restart_kernel(self) -> None:
-        """Restart the kernel and wait for it."""
+        """Restart the kernel, clear all outputs, and wait."""
         self.page.evaluate(f"{PANEL}.sessionContext.restartKernel()")
+        self.page.evaluate(f"{CODE}.forEach(c => c.model.clearExecution())")
         self.idle()
 
     def errors(self) -> list[str]:
@@ -173,7 +178,8 @@ class Notebook:
 
     def text(self, index: int) -> str:
         """What the output of a code cell says."""
-        return self.page.evaluate(f"i => {CODE}[i].outputArea.node.innerText", index)
+        parts = f"[...{CODE}[i].outputArea.node.querySelectorAll('.jp-OutputArea-output')]"
+        return self.page.evaluate(f"i => {parts}.map(part => part.innerText).join('').trim()", index)
 
     def explorer(self, index: int) -> "ExplorerView":
         """The explorer in the output of a code cell (counted without text cells), in view."""

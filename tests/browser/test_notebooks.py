@@ -1,0 +1,247 @@
+"""Every lesson in JupyterLab: run, its explorers used by key and by mouse, and live training."""
+
+import re
+from pathlib import Path
+
+import jupyter
+import nbformat
+import pytest
+from jupyter import until
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
+RUN_SECONDS = 90 * 2  # of all lessons at once: they share two cores
+SLIDERS = {
+    "GateExplorer": ["Location log α", "Temperature β", "Stretch γ", "Stretch ζ"],
+    "DependencyExplorer": ["Coupling", "Push"],
+    "TrainingExplorer": ["Price λ", "Temperature β", "Gate lr"],
+}
+TRAINS = {"TrainingExplorer"}  # the others only draw
+
+SETUP = """import threading
+import torch
+import depl0kit as dk
+torch.set_num_threads(1)
+data = dk.load_data("digits")
+def make_net():
+    torch.manual_seed(0)
+    return dk.GatedModel(dk.make_model("small", 1, 10, 8), "mean_field", example=data.example)"""
+LIVE = 'dk.lab.TrainingExplorer(make_net, data, dk.TrainConfig(lam=16, epochs=2000), name="live")'
+WORKERS = "[t.name for t in threading.enumerate() if t.name.startswith('depl0kit-')]"
+SHOWS, ELSEWHERE, COUNTS = 1, 2, 3  # cells of the notebook that trains
+
+
+def explorers() -> list[tuple[str, int, str]]:
+    """(lesson, index among its code cells, class) of every explorer in the lessons."""
+    found = []
+    for path in NOTEBOOKS:
+        code = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+        found += [
+            (path.stem, i, match[1])
+            for i, source in enumerate(code)
+            if (match := re.search(r"\b(\w+Explorer)\(", source))
+        ]
+    return found
+
+
+def each(kinds: set[str]) -> pytest.MarkDecorator:
+    cases = [case for case in explorers() if case[2] in kinds]
+    return pytest.mark.parametrize(("lesson", "index", "kind"), cases, ids=lambda value: str(value))
+
+
+@pytest.fixture(scope="module")
+def lessons(open_notebook):
+    """All lessons, run from top to bottom, side by side."""
+    opened = {path.stem: open_notebook(path) for path in NOTEBOOKS}
+    for notebook in opened.values():
+        notebook.command("notebook:run-all-cells")
+    for notebook in opened.values():
+        notebook.all_have_run(RUN_SECONDS)  # an error in a cell fails here
+    yield opened
+    for notebook in opened.values():
+        notebook.close()
+
+
+@pytest.fixture(scope="module")
+def live(open_notebook, tmp_path_factory):
+    """A training too long to end by itself."""
+    path = tmp_path_factory.mktemp("written") / "live.ipynb"
+    jupyter.write_notebook(path, [SETUP, LIVE, "6 * 7", WORKERS])
+    notebook = open_notebook(path)
+    notebook.run_all()
+    yield notebook
+    assert notebook.console == []
+    notebook.close()
+
+
+@pytest.fixture
+def training(live):
+    """Its explorer, after Reset."""
+    view = live.explorer(SHOWS)
+    view.button("Reset").click()
+    until(lambda: state(view) == "ready", "ready after Reset")
+    view.settle()
+    return view
+
+
+def state(view: jupyter.ExplorerView) -> str:
+    return view.line.inner_text().split(":")[0]
+
+
+def epoch(view: jupyter.ExplorerView) -> float:
+    return float(re.search(r"epoch ([\d.]+)", view.line.inner_text())[1])
+
+
+def goes_on(view: jupyter.ExplorerView, timeout: float = 30) -> None:
+    """Wait until a training has run for a further half epoch."""
+    until(lambda: state(view) == "running", "running", timeout)
+    start = epoch(view)
+    until(lambda: state(view) == "running" and epoch(view) > start + 0.5, "epochs advance", timeout)
+
+
+def train(view: jupyter.ExplorerView, timeout: float = 30) -> None:
+    view.button("Train").click()
+    goes_on(view, timeout)
+
+
+def test_all_explorers_are_used():
+    assert {kind for _, _, kind in explorers()} == set(SLIDERS)
+
+
+@each(set(SLIDERS))
+def test_explorer_is_there_with_picture_and_named_sliders(lessons, lesson, index, kind):
+    view = lessons[lesson].explorer(index)
+    assert view.settle() is not None
+    assert view.picture_size()[0] > 500
+    assert view.labels() == SLIDERS[kind]
+    expect(view.root.locator(".depl0kit-error")).to_have_count(0)
+
+
+@each(set(SLIDERS) - TRAINS)
+def test_sliders_change_the_picture_and_bring_it_back(lessons, lesson, index, kind):
+    view = lessons[lesson].explorer(index)
+    start = view.settle()
+    for label in SLIDERS[kind]:
+        view.check_slider(label)
+        view.button("Reset").click()
+        view.becomes(start, "Reset")
+
+
+@each({"DependencyExplorer"})
+@pytest.mark.parametrize(("there", "back"), [("sampled gates", "log α (paper)"), ("backward", "forward")])
+def test_toggles_change_the_picture_and_bring_it_back(lessons, lesson, index, kind, there, back):
+    view = lessons[lesson].explorer(index)
+    start = view.settle()
+    view.button(there).click()
+    other = view.changed(start, there)
+    view.button(back).focus()
+    view.page.keyboard.press("Enter")
+    view.becomes(start, back)
+    view.button(there).click()
+    view.becomes(other, f"{there} again")
+    view.button("Reset").click()
+    view.becomes(start, "Reset")
+
+
+@each(TRAINS)
+def test_lesson_trains_to_the_end(lessons, lesson, index, kind):
+    view = lessons[lesson].explorer(index)
+    start = view.settle()
+    train(view)
+    until(lambda: state(view) == "finished", "finished", 120)
+    assert epoch(view) == float(re.search(r"of (\d+)", view.line.inner_text())[1])
+    assert re.search(r"accuracy 0\.9\d+.*MACs kept \d\d?%", view.line.inner_text())
+    view.changed(start, "training")
+    view.button("Reset").click()
+    view.becomes(start, "Reset")
+
+
+def test_lessons_left_no_errors(lessons):
+    """Last of the lessons' tests, so that it hears of what their explorers did."""
+    for name, notebook in lessons.items():
+        assert (name, notebook.errors(), notebook.console) == (name, [], [])
+
+
+def test_slider_acts_on_the_running_loop(training):
+    train(training)
+    training.press("Price λ", "ArrowRight", times=3)
+    price = training.readout("Price λ").inner_text()
+    assert float(price) > 16
+    until(lambda: f"λ {price} " in training.line.inner_text(), "the new price is in force")
+    goes_on(training)
+
+
+def test_pause_holds_and_train_goes_on(training):
+    train(training)
+    training.button("Pause").click()
+    until(lambda: state(training) == "paused", "paused")
+    training.settle(quiet=1)  # five pictures late, had it gone on
+    held = epoch(training)
+    assert state(training) == "paused" and held > 0
+    train(training)
+    assert held < epoch(training) < held + 100
+
+
+def test_stop_ends_and_keeps_the_picture(live, training):
+    start = training.settle()
+    train(training)
+    training.button("Stop").click()
+    until(lambda: state(training) == "stopped", "stopped")
+    last = training.settle(quiet=1)
+    assert last != start and state(training) == "stopped"
+    live.run_cell(COUNTS)
+    until(lambda: live.text(COUNTS) == "[]", "no worker is left")
+    assert training.pixels() == last
+    train(training)  # anew
+
+
+def test_reset_while_running_brings_back_the_first_picture(training):
+    start = training.settle()
+    train(training)
+    training.press("Price λ", "End")
+    training.button("Reset").click()
+    training.becomes(start, "Reset")
+    assert state(training) == "ready"
+    expect(training.readout("Price λ")).to_have_text("16")
+
+
+def test_another_cell_runs_meanwhile(live, training):
+    train(training)
+    live.page.evaluate(f"i => {jupyter.CODE}[i].model.clearExecution()", ELSEWHERE)
+    live.run_cell(ELSEWHERE)
+    until(lambda: live.text(ELSEWHERE) == "42", "the answer of another cell")
+    goes_on(training)
+
+
+def test_cell_run_again_leaves_one_worker(live, training):
+    train(training)
+    live.run_cell(SHOWS)
+    until(lambda: state(live.explorer(SHOWS)) == "ready", "a new explorer")
+    train(live.explorer(SHOWS))
+    live.run_cell(COUNTS)
+    until(lambda: live.text(COUNTS) == "['depl0kit-live']", "exactly one worker")
+
+
+def test_restart_and_run_all_leave_a_fresh_explorer(live, training):
+    start = training.settle()
+    train(training)
+    live.restart_kernel()
+    live.run_all()
+    view = live.explorer(SHOWS)
+    view.becomes(start, "a restart")
+    assert state(view) == "ready"
+    train(view)
+
+
+def test_check_fails_where_train_does_nothing(open_notebook, tmp_path):
+    """Negative control: with a worker that does not start, the check above must see it."""
+    deaf = SETUP + "\ndk.lab.training.Worker.start = lambda self: None"
+    jupyter.write_notebook(tmp_path / "idle.ipynb", [deaf, LIVE])
+    notebook = open_notebook(tmp_path / "idle.ipynb")
+    try:
+        notebook.run_all()
+        with pytest.raises(AssertionError, match="running"):
+            train(notebook.explorer(SHOWS), timeout=4)
+    finally:
+        notebook.close()

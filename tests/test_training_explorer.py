@@ -1,0 +1,149 @@
+"""Live training without a browser: the thread obeys, nothing is left behind, errors are one line."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+import depl0kit as dk
+from depl0kit.data import Data, Split
+from depl0kit.lab import DependencyExplorer, TrainingExplorer
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    rng = torch.Generator().manual_seed(0)
+
+    def split(n: int) -> Split:
+        labels = torch.arange(n) % 3
+        images = torch.randint(0, 100, (n, 1, 8, 8), generator=rng) + 50 * labels[:, None, None, None]
+        return Split(images.to(torch.uint8), labels, torch.tensor([0.4]), torch.tensor([0.2]))
+
+    return Data("tiny", split(128), split(48), split(48), ("a", "b", "c"), (0.4,), (0.2,))
+
+
+@pytest.fixture
+def explorer(data):
+    torch.set_num_threads(1)
+
+    def make():
+        torch.manual_seed(0)
+        return dk.GatedModel(dk.make_model("small", 1, 3, (8, 8)), example=data.example)
+
+    made = []
+
+    def new(**settings) -> TrainingExplorer:
+        config = dk.TrainConfig(**{"epochs": 400, "batch_size": 32} | settings)
+        made.append(TrainingExplorer(make, data, config, name="test"))
+        return made[-1]
+
+    yield new
+    for e in made:
+        e.close()
+
+
+def until(condition, what: str, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+def workers() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "depl0kit-test"]
+
+
+def test_train_pause_go_on_and_stop(explorer):
+    e = explorer()
+    first = e.figure.png
+    assert e.worker.state == "ready" and not workers()
+    e.train()
+    until(lambda: len(e.run.rows) >= 2 and e.figure.png != first, "two epochs and another picture")
+    e.pause()
+    time.sleep(0.1)  # the step under way
+    epoch = e.worker.trainer.epoch
+    time.sleep(0.2)
+    assert e.worker.trainer.epoch == epoch and "paused" in e._line.value
+    e.train()
+    until(lambda: e.worker.trainer.epoch > epoch, "training goes on")
+    e.stop()
+    assert e.worker.state == "stopped" and not workers() and "stopped" in e._line.value
+    assert e.run.status == "interrupted" and len(e.run.rows) >= 2
+
+
+def test_finishes_and_keeps_the_run(explorer):
+    e = explorer(epochs=2)
+    e.train()
+    until(lambda: not workers(), "the thread ends")
+    assert e.worker.state == "finished" and list(e.run.history.epoch) == [1, 2]
+    assert "finished: epoch 2.0 of 2" in e._line.value
+
+
+def test_sliders_act_on_the_running_training(explorer):
+    e = explorer(lam=1.0, warmup=0, ramp=0)
+    e.train()
+    until(lambda: e.run.rows, "an epoch")
+    e.controls["lam"].value = e.controls["lam"].options[-1][1]
+    e.controls["temperature"].value = 0.4
+    trainer = e.worker.trainer
+    assert trainer.lam == 100 and trainer.temperature == pytest.approx(0.4)
+    seen = len(e.run.rows)
+    until(lambda: len(e.run.rows) > seen + 1, "an epoch with the new price")
+    assert e.run.rows[-1]["lam"] == 100 and e.run.rows[0]["lam"] == 1
+
+
+def test_reset_gives_the_first_picture_and_a_fresh_network(explorer):
+    e = explorer()
+    first, net = e.figure.png, e.net
+    e.train()
+    until(lambda: len(e.run.rows) >= 2, "two epochs")
+    e.controls["lam"].value = 0.0
+    e.reset()
+    assert e.figure.png == first and e.net is not net and not e.run.rows and not workers()
+    assert e.controls["lam"].value == 4.0 and e.worker.trainer.lam == 4.0
+
+
+def test_train_after_the_end_begins_anew(explorer):
+    e = explorer(epochs=1)
+    e.train()
+    until(lambda: e.worker.state == "finished", "the end")
+    old = e.run
+    e.train()
+    until(lambda: e.worker.state == "finished" and e.run.rows, "the end of the second")
+    assert e.run is not old and e.run.history.val_loss.equals(old.history.val_loss)
+
+
+def test_a_cell_run_again_leaves_one_worker(explorer):
+    first = explorer()
+    first.train()
+    until(lambda: first.run.rows, "an epoch")
+    second = explorer()
+    assert first.worker.state == "stopped" and not workers()
+    second.train()
+    assert len(workers()) == 1
+
+
+def test_a_failed_training_says_why_in_one_line(explorer):
+    e = explorer(lr=1e30)
+    e.train()
+    until(lambda: e.worker.state == "failed", "the loss becomes NaN")
+    until(lambda: "try a smaller one" in e._line.value, "the line")
+    assert "Traceback" not in e._line.value and not workers()
+
+
+def test_dependency_explorer_shows_correlation_only_where_there_is_some():
+    e = DependencyExplorer()
+    assert e.error is None
+    start = e.figure.png
+
+    def largest() -> float:
+        return float(e.numbers(**e.state()).split("gates: ")[1].split()[0])
+
+    for value in (0.0, 1.5, 3.0):
+        e.controls["coupling"].value = value
+        assert largest() < 0.15  # the paper's generator: independent, whatever its weights
+    e.controls["condition_on"].value = "gates"
+    assert largest() > 0.5
+    e.reset()
+    assert e.figure.png == start
