@@ -24,6 +24,7 @@ from chromium import find_chromium  # noqa: E402
 # name -> code whose last line shows the explorer; none of these trains while a slider moves
 EXPLORERS = {
     "gate": "from depl0kit.lab import GateExplorer\nGateExplorer()",
+    "dependency": "from depl0kit.lab import DependencyExplorer\nDependencyExplorer()",
 }
 PRESSES, BURST, REPEAT_MS = 30, 40, 33  # a held key repeats about 30 times a second
 MEDIAN_MS, P95_MS = 100, 160

@@ -12,6 +12,7 @@ from execute_notebooks import run_cells
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+WIDTH = 107  # characters of code that JupyterLab shows at 1280 pixels, beside its list of files
 SECONDS, MEBIBYTES = 90, 1536  # on 2 cores without a GPU
 # put after a notebook: the most memory that its kernel has held (getrusage would count its parent's too)
 PEAK = "import re; print(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1])"
@@ -57,7 +58,9 @@ def test_ids_are_stable_and_unique(path):
 @each
 def test_lesson_is_short(path):
     assert len(nbformat.read(path, as_version=4).cells) <= 40
-    assert [c.source for c in cells(path) if len(c.source.splitlines()) > 12] == []
+    code = [c.source.splitlines() for c in cells(path)]
+    assert [lines for lines in code if len(lines) > 12] == []
+    assert [line for lines in code for line in lines if len(line) > WIDTH] == []
 
 
 @each

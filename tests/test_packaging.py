@@ -26,7 +26,8 @@ PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 IMPORT_NAMES = {"scikit-learn": "sklearn", "pyyaml": "yaml"}
-BROUGHT = {"IPython", "traitlets", "jinja2"}  # by ipywidgets and nbconvert, whose interface they are
+# by ipywidgets, nbconvert and matplotlib, whose interface they are
+BROUGHT = {"IPython", "traitlets", "jinja2", "PIL"}
 
 
 def requirements(*groups: list[str]) -> dict[str, Requirement]:
@@ -247,6 +248,7 @@ def page(tmp_path_factory) -> str:
         "slider = ipywidgets.FloatSlider()",
         f"picture = {PIXEL!r}",
         "display(slider._repr_mimebundle_() | {'image/png': picture}, raw=True)",
+        "display(slider._repr_mimebundle_() | {'text/plain': 'a bar at 0%'}, raw=True)",
     ]
     text = "Price $\\frac{a}{b}$\n\n<details><summary>Answer</summary>\n\nhidden\n\n</details>\n\nafter"
     cells = [{"cell_type": "markdown", "id": "a", "metadata": {}, "source": text}]
@@ -267,6 +269,7 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 def test_page_shows_the_picture_of_a_widget(page):
     assert f"data:image/png;base64,{PIXEL}" in re.sub(r"\s", "", page)
     assert "widget-view" not in page and "widget-state" not in page
+    assert ">a bar at 0%" not in page  # without a picture it would stand still for ever
 
 
 def test_page_fetches_nothing(page):

@@ -63,13 +63,14 @@ class OfflineExporter(HTMLExporter):
 
 
 def pictures_for_widgets(notebook: nbformat.NotebookNode) -> None:
-    """Drop the live view of every output that carries a picture too, and the state of all widgets."""
+    """Show every widget by the picture it carries; drop those without one (progress bars)."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            if "image/png" in data:
-                data.pop(WIDGET, None)
+        if cell.cell_type == "code":
+            data = [(output, output.get("data", {})) for output in cell.outputs]
+            cell.outputs = [output for output, d in data if WIDGET not in d or "image/png" in d]
+            for _, d in data:
+                d.pop(WIDGET, None)
 
 
 def run_cells(notebook: nbformat.NotebookNode, folder: Path) -> None:

@@ -220,7 +220,13 @@ def test_cell_run_again_leaves_one_worker(live, training):
     until(lambda: state(live.explorer(SHOWS)) == "ready", "a new explorer")
     train(live.explorer(SHOWS))
     live.run_cell(COUNTS)
-    until(lambda: live.text(COUNTS) == "['depl0kit-live']", "exactly one worker")
+    until(
+        lambda: (
+            live.text(COUNTS) == "['depl0kit-live']"
+            or print(live.text(COUNTS), live.errors(), state(live.explorer(SHOWS)))
+        ),
+        "exactly one worker",
+    )
 
 
 def test_restart_and_run_all_leave_a_fresh_explorer(live, training):
