@@ -1,8 +1,15 @@
 """What all tests share."""
 
+import os
+
 import pytest
+import torch
 from chromium import NAMES, find_chromium
 from hypothesis import settings
+
+# The networks are small: a second thread mostly waits for the first, on a busy machine for ages.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the kernels and commands that tests start
 
 # the same examples every time, and no deadline: a slow machine is not a wrong program
 settings.register_profile("depl0kit", deadline=None, derandomize=True)

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from depl0kit import plots
 from depl0kit.lab import Explorer, GateExplorer, LiveFigure, float_slider, log_slider
 
 
@@ -217,3 +218,9 @@ def test_float_slider_is_short_and_labelled():
     slider = float_slider("Temperature β", 2 / 3, 0.1, 2, 0.1)
     assert isinstance(slider, ipywidgets.FloatSlider) and slider.readout_format == ".2f"
     assert slider.description == slider.tooltip == "Temperature β"
+
+
+def test_explorers_keep_their_layout_under_the_projector_style():
+    expected = GateExplorer().figure.png
+    with plots.style(projector=True):
+        assert GateExplorer().figure.png == expected

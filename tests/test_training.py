@@ -73,15 +73,6 @@ def tiny_net(posterior="mean_field", seed=0) -> dk.GatedModel:
     return dk.GatedModel(nn.Sequential(*layers), posterior, example=torch.zeros(1, 1, 8, 8))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small gain nothing from threads, which lose much on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def digits() -> Data:
     return dk.load_data("digits")

@@ -25,8 +25,6 @@ def data() -> Data:
 
 @pytest.fixture
 def explorer(data):
-    torch.set_num_threads(1)
-
     def make():
         torch.manual_seed(0)
         return dk.GatedModel(dk.make_model("small", 1, 3, (8, 8)), example=data.example)

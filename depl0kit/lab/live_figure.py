@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from .. import checks
+from ..plots.base import LIVE, settings
 
 _DPI = 100  # of a figure at ratio 1; a 10 point text is then 14 pixels high
 # matplotlib shares caches of fonts and parsed text between figures: one thread draws at a time
@@ -80,7 +81,8 @@ class LiveFigure:
         self._figure = Figure((width / _DPI, height / _DPI), dpi=_DPI)
         self._figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))  # inches
         self._canvas = FigureCanvasAgg(self._figure)
-        self._axes = list(self._figure.subplot_mosaic(mosaic, **gridspec).values())
+        with settings(LIVE):
+            self._axes = list(self._figure.subplot_mosaic(mosaic, **gridspec).values())
         self._artists: Sequence[Artist] = []
         self._look: object = None
         self._background: Any = None
@@ -91,7 +93,7 @@ class LiveFigure:
 
         If `draw` raises, the figure stays as it was and the exception goes to the caller.
         """
-        with _DRAWING:
+        with _DRAWING, settings(LIVE):
             new = self._new_artists(state)
             for artist in self._artists:
                 artist.remove()
@@ -143,7 +145,7 @@ class LiveFigure:
         self.picture.png = _png(np.asarray(self._canvas.buffer_rgba()))
 
     def _follow_screen(self, change: Mapping[str, Any]) -> None:
-        with _DRAWING:
+        with _DRAWING, settings(LIVE):
             self._figure.dpi = _DPI * min(max(change["new"], 0.5), 4)
             if self._artists:
                 self._show()

@@ -16,9 +16,9 @@ and sixty times a minute in a live one:
 - Sizes are left to matplotlib's defaults or are relative ("small"), so that `style` scales them.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
@@ -44,16 +44,25 @@ PROJECTOR = STYLE | {
 }
 
 
-@contextmanager
-def style(projector: bool = False) -> Iterator[None]:
+# Live figures grow with the page, so that their layout need not change with the size of text.
+LIVE = {name: mpl.rcParamsDefault[name] for name in PROJECTOR}
+
+
+def style(projector: bool = False) -> AbstractContextManager[None]:
     """Draw figures in the package's style inside `with`; `projector`: readable from the back row.
 
-    For a whole notebook, live figures included: `matplotlib.rcParams.update(dk.plots.PROJECTOR)`.
+    For all figures of a notebook: `matplotlib.rcParams.update(dk.plots.PROJECTOR)`. The explorers
+    keep their layout: enlarge the page instead, and they are drawn anew at the larger size.
     """
-    settings = PROJECTOR if projector else STYLE
-    before = {name: mpl.rcParams[name] for name in settings}
+    return settings(PROJECTOR if projector else STYLE)
+
+
+@contextmanager
+def settings(chosen: Mapping[str, Any]) -> Iterator[None]:
+    """matplotlib's rcParams with these settings inside `with`."""
+    before = {name: mpl.rcParams[name] for name in chosen}
     # not `rc_context`: around a notebook's first figure it would switch interactive display off again
-    mpl.rcParams.update(settings)
+    mpl.rcParams.update(chosen)
     try:
         yield
     finally:

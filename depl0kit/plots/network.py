@@ -107,7 +107,7 @@ def history_curves(
         epochs: right end of the time axis; the last epoch of the table if None.
     """
     end = epochs or history.epoch.max()
-    ax = prepare(ax, "Accuracy, cost and indecision", "epoch", "share", (0, 1.7 * end), (0, 1.04))
+    ax = prepare(ax, "Accuracy, cost and indecision", "epoch", "share", (0, 1.8 * end), (0, 1.04))
     ax.set_xticks(_whole_epochs(end))
     ax.spines.bottom.set_bounds(0, end)  # beyond are only the labels
     if history.empty:

@@ -158,7 +158,8 @@ class Notebook:
     def run_cell(self, index: int) -> None:
         """Run one code cell (counted without text cells); does not wait."""
         self.page.evaluate(
-            f"i => {{ const all = {PANEL}.content; all.activeCellIndex = all.widgets.indexOf({CODE}[i]) }}",
+            f"i => {{ const all = {PANEL}.content; all.deselectAll();"
+            f" all.activeCellIndex = all.widgets.indexOf({CODE}[i]) }}",
             index,
         )
         self.command("notebook:run-cell")
