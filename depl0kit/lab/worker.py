@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from ..training import Diverged, Trainer
 
-PICTURE_SECONDS = 0.22  # from picture to picture: more than four a second look alive and cost little
+PICTURE_SECONDS = 0.24  # from picture to picture: more than four a second look alive and cost little
 
 
 class Worker:

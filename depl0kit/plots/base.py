@@ -82,6 +82,10 @@ def prepare(
         import matplotlib.pyplot as plt  # only here: live figures and servers never need it
 
         ax = plt.subplots(layout="constrained")[1]
+    if (ax.get_title("left"), ax.get_xlabel(), ax.get_ylabel(), ax.get_xlim(), ax.get_ylim()) == (
+        title, xlabel, ylabel, xlim, ylim,
+    ):  # fmt: skip
+        return ax  # of a live figure: setting all this again takes a millisecond
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_title(title, loc="left", fontsize="medium", fontweight="bold")
     ax.set(xlabel=xlabel, ylabel=ylabel, xlim=xlim, ylim=ylim)

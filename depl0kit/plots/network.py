@@ -78,7 +78,9 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     )
     ax.set_xticks(x, table.group, rotation=20 if len(x) < 6 else 90, ha="right" if len(x) < 6 else "center")
     dense, kept = _bars(ax, table.channels, LIGHT), _bars(ax, table.open, BLUE)
-    expected = ax.hlines(table.expected_open, x - 0.4, x + 0.4, color=BLACK, linewidth=1.5)
+    expected = _grid(
+        ax, [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(table.expected_open)], BLACK, 1.5
+    )
     small = "small" if len(x) < 9 else "x-small"
     numbers = [
         ax.annotate(

@@ -156,7 +156,7 @@ class Notebook:
         assert not self.errors(), self.errors()
 
     def run_cell(self, index: int) -> None:
-        """Run one code cell (counted without text cells); does not wait."""
+        """Run one code cell (counted without text cells), and no other; does not wait."""
         self.page.evaluate(
             f"i => {{ const all = {PANEL}.content; all.deselectAll();"
             f" all.activeCellIndex = all.widgets.indexOf({CODE}[i]) }}",
