@@ -4,7 +4,7 @@ Swapping this one object is the whole difference between L0-HC and Dep-L0:
 
 - `MeanField`: one free log_alpha per gate (Louizos et al. 2018).
 - `Dependency(condition_on="log_alpha")`: a chain of small linear layers generates each group's
-  log_alphas from those of the group before (Li & Ji 2021, eq. 8-9). Given the weights of that chain
+  log_alphas from those of the group before (Li & Ji 2021). Given the weights of that chain
   the gates are still independent: what they share is the parameterisation.
 - `Dependency(condition_on="gates")`: the chain reads the *sampled gates* of the group before,
   which makes the posterior truly autoregressive.
@@ -104,7 +104,7 @@ class GatePosterior(nn.Module):
         return gates, self.hard_concrete.prob_open(log_alpha)[None]
 
     def coupling(self) -> Tensor:
-        """How far one gradient step for one gate moves another, as a cosine in [-1, 1], shape [N, N].
+        """How far a plain gradient step for one gate moves another: a cosine in [-1, 1], shape [N, N].
 
         With J the Jacobian of log_alpha in the parameters it is J J^T with unit diagonal: the
         identity if every gate has a parameter of its own, and more if gates share parameters.
@@ -173,7 +173,7 @@ class MeanField(GatePosterior):
 
 
 class Dependency(GatePosterior):
-    """Gates generated group from group (Li & Ji 2021, eq. 8-9, and their code).
+    """Gates generated group from group (Li & Ji 2021, and their code).
 
     With h_0 = 1 (a vector of SEED_WIDTH ones) and the groups taken in `direction`,
 

@@ -40,8 +40,10 @@ class TrainConfig:
         lr, momentum, weight_decay: of the weights' SGD; the lr rises for 30 % of training, then falls.
         gate_lr: of the gates' Adam; None takes the posterior's own (mean-field 0.1, in budget mode
             0.3; dependency less, see `Dependency.default_lr`). Held for 70 % of training, then falls to 0.
-        warmup, ramp: epochs without lambda, and epochs over which it then rises to full strength.
-        seed: of the data order and the gates' noise.
+        warmup, ramp: epochs without lambda, and epochs over which it then rises to full strength; a
+            shorter run never pays the full price.
+        seed: of the data order and the gates' noise. It seeds torch's global random state, so
+            that what else draws from it while a run is under way changes the run.
 
     Raises:
         ValueError: an argument outside its range.
@@ -263,7 +265,7 @@ class Trainer:
             "exact_macs": exact.macs,
             "expected_params": float(expected.params),
             "exact_params": exact.params,
-            "kept_macs": exact.macs / net.dense_cost.macs,
+            "kept_macs": (exact / net.dense_cost).macs,
             "undecided": float(((prob_open > low) & (prob_open < high)).mean()),
             "lam": self.lam,
             "temperature": self.temperature,

@@ -70,6 +70,25 @@ def test_train_pause_go_on_and_stop(explorer):
     assert e.run.status == "interrupted" and len(e.run.rows) >= 2
 
 
+def test_stop_before_train_and_train_after_it(explorer):
+    e = explorer(epochs=1)
+    e.stop()
+    assert e.worker.state == "stopped" and not workers()
+    e.train()
+    until(lambda: e.worker.state == "finished", "a whole training")
+    assert len(e.run.rows) == 1
+
+
+def test_reset_while_training_starts_from_the_same_weights(explorer):
+    e = explorer()
+    start = {name: t.clone() for name, t in e.net.state_dict().items()}
+    for _ in range(3):
+        e.train()
+        until(lambda: e.worker.trainer.epoch > 0, "a step")
+        e.reset()
+        assert all(torch.equal(t, start[name]) for name, t in e.net.state_dict().items())
+
+
 def test_finishes_and_keeps_the_run(explorer):
     e = explorer(epochs=2)
     e.train()

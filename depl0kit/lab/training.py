@@ -127,9 +127,10 @@ class TrainingExplorer(Explorer):
 
     def _prepare(self) -> None:
         """A new network and a worker that is ready to train it."""
+        if old := Worker.registry.get(self._name):
+            old.close()  # first: it still draws random numbers, and remembers its steps
         trainer = Trainer(self._make_net(), self._data, self._config)
         self.worker = Worker(self._name, trainer, self._remember, self.redraw)
-        # only now: the old worker, which the new one has closed, remembered to its last step
         self._steps = 0
         self._times: list[float] = []
         self._prob_open: list[np.ndarray] = []

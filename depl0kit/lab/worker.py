@@ -39,7 +39,7 @@ class Worker:
         self.registry[name] = self
         self.trainer, self.state, self.error = trainer, "ready", ""
         self._watch, self._show = watch, show
-        self._go, self._end = threading.Event(), threading.Event()
+        self._go, self._end, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"depl0kit-{name}", daemon=True)
 
     def start(self) -> None:
@@ -53,12 +53,16 @@ class Worker:
 
     def pause(self) -> None:
         """Hold after the step under way."""
-        if self.state == "running":
-            self.state = "paused"
-            self._go.clear()
+        with self._lock:  # or the thread could end between the question and the answer
+            if self.state == "running":
+                self.state = "paused"
+                self._go.clear()
 
     def stop(self) -> None:
         """End after the step under way; the network goes back to its last finished epoch."""
+        if self.state == "ready":  # no thread yet, and one that started later would end at once
+            self.state = "stopped"
+            return
         self._end.set()
         self._go.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
@@ -73,9 +77,9 @@ class Worker:
         try:
             self._loop()
         except Diverged as error:
-            self.state, self.error = "failed", str(error)
+            self._finish("failed", str(error))
         except Exception as error:  # of a thread nobody would see the traceback; the explorer shows it
-            self.state, self.error = "failed", f"{type(error).__name__}: {error}"
+            self._finish("failed", f"{type(error).__name__}: {error}")
         self._show()
 
     def _loop(self) -> None:
@@ -88,6 +92,9 @@ class Worker:
             self._go.wait()
             if self._end.is_set():
                 self.trainer.stop()
-                self.state = "stopped"
-                return
-        self.state = "finished"
+                return self._finish("stopped")
+        self._finish("finished")
+
+    def _finish(self, state: str, error: str = "") -> None:
+        with self._lock:
+            self.state, self.error = state, error

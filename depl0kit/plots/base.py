@@ -32,11 +32,11 @@ SERIES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PINK, YELLOW, BLACK)
 GREY = "#767676"  # notes and guides; readable on white
 HEATMAP = "cividis"
 
-STYLE = {"figure.constrained_layout.use": True, "figure.figsize": (6.4, 4.0), "font.size": 11}
+STYLE = {"figure.constrained_layout.use": True, "figure.figsize": (6.4, 4.0), "font.size": 10}
 PROJECTOR = STYLE | {
     "figure.figsize": (9.6, 6.0),
-    "font.size": 20,
-    "lines.linewidth": 3.5,
+    "font.size": 16,
+    "lines.linewidth": 3,
     "lines.markersize": 10,
     "axes.linewidth": 1.6,
     "xtick.major.width": 1.6,
@@ -45,13 +45,13 @@ PROJECTOR = STYLE | {
 
 
 # Live figures grow with the page, so that their layout need not change with the size of text.
-LIVE = {name: mpl.rcParamsDefault[name] for name in PROJECTOR}
+LIVE = {name: mpl.rcParamsDefault[name] for name in PROJECTOR if not name.startswith("figure")}
 
 
 def style(projector: bool = False) -> AbstractContextManager[None]:
     """Draw figures in the package's style inside `with`; `projector`: readable from the back row.
 
-    For all figures of a notebook: `matplotlib.rcParams.update(dk.plots.PROJECTOR)`. The explorers
+    For all figures of a notebook: `plt.rcParams.update(dk.plots.PROJECTOR)`. The explorers
     keep their layout: enlarge the page instead, and they are drawn anew at the larger size.
     """
     return settings(PROJECTOR if projector else STYLE)
@@ -61,6 +61,9 @@ def style(projector: bool = False) -> AbstractContextManager[None]:
 def settings(chosen: Mapping[str, Any]) -> Iterator[None]:
     """matplotlib's rcParams with these settings inside `with`."""
     before = {name: mpl.rcParams[name] for name in chosen}
+    if before == dict(chosen):  # as mostly: a thread that draws then leaves the settings of others alone
+        yield
+        return
     # not `rc_context`: around a notebook's first figure it would switch interactive display off again
     mpl.rcParams.update(chosen)
     try:
