@@ -25,7 +25,7 @@ def local(self, address):
     return connect(self, address)
 socket.socket.connect = local"""
 EXPLORER = re.compile(r"\b\w+Explorer\(")
-FIGURE = re.compile(r"plots\.style\(\)")
+FIGURE = re.compile(r"plt\.subplots\(")
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

@@ -70,7 +70,7 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     x, top = np.arange(len(table)), table.channels.max()
     ax = prepare(
         ax,
-        "Open channels of each layer (line: expected)",
+        "Open channels (line: expected)",
         "",
         "channels",
         (-0.6, len(x) - 0.4),
@@ -93,9 +93,9 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
 
 
 HISTORY = {  # column -> (name, colour)
-    "val_accuracy": ("validation accuracy", GREEN),
+    "val_accuracy": ("val accuracy", GREEN),
     "kept_macs": ("MACs kept", BLUE),
-    "undecided": ("undecided gates", ORANGE),
+    "undecided": ("undecided", ORANGE),
 }
 
 
@@ -109,7 +109,7 @@ def history_curves(
         epochs: right end of the time axis; the last epoch of the table if None.
     """
     end = epochs or history.epoch.max()
-    ax = prepare(ax, "Accuracy, cost and indecision", "epoch", "share", (0, 1.8 * end), (0, 1.04))
+    ax = prepare(ax, "Accuracy, cost and indecision", "epoch", "share", (0, 1.6 * end), (0, 1.04))
     ax.set_xticks(_whole_epochs(end))
     ax.spines.bottom.set_bounds(0, end)  # beyond are only the labels
     if history.empty:
