@@ -83,7 +83,7 @@ class Worker:
         self._show()
 
     def _loop(self) -> None:
-        due = time.monotonic()
+        due = time.monotonic() + PICTURE_SECONDS
         for _ in self.trainer:
             self._watch()
             if (now := time.monotonic()) >= due:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.image import PcolorImage
+from matplotlib.lines import Line2D
 
 from .base import BLACK, BLUE, GREEN, GREY, HEATMAP, ORANGE, VERMILLION, prepare
 
@@ -109,13 +110,17 @@ def history_curves(
         epochs: right end of the time axis; the last epoch of the table if None.
     """
     end = epochs or history.epoch.max()
-    ax = prepare(ax, "Accuracy, cost and indecision", "epoch", "share", (0, 1.6 * end), (0, 1.04))
+    ax = prepare(
+        ax, "Validation accuracy, cost, undecided gates", "epoch", "share", (0, 1.6 * end), (0, 1.04)
+    )
     ax.set_xticks(_whole_epochs(end))
     ax.spines.bottom.set_bounds(0, end)  # beyond are only the labels
     if history.empty:
         return []
     lines = [
-        ax.plot(history.epoch, history[column], color=color, marker="." if len(history) == 1 else "")[0]
+        ax.add_line(
+            Line2D(history.epoch, history[column], color=color, marker="." if len(history) == 1 else "")
+        )
         for column, (_, color) in HISTORY.items()
     ]
     ends = _spread([history[column].iloc[-1] for column in HISTORY], 0.1)
