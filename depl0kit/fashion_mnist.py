@@ -201,10 +201,10 @@ def _read_cache(path: Path) -> dict[str, Tensor] | None:
             # cloned, or the tensors would hang on the mapped file for as long as they live
             tensors = {key: file.get_tensor(key).clone() for key in keys}
             checksum = (file.metadata() or {}).get("crc32")
-    except FileNotFoundError:
-        return None
     except SafetensorError as error:
         problem = f"expected a safetensors file, found: {error}"
+    except (FileNotFoundError, RuntimeError):
+        return None  # missing, or gone between the two times that safetensors opens it
     else:
         problem = _cache_damage(tensors, checksum)
         if problem is None:
