@@ -1,22 +1,26 @@
 """What a network costs, as a function of the open channels of each group.
 
-A convolution or linear layer costs area x inputs x outputs, where both factors are affine in the
-number n of open channels of each group, so the cost of the whole network is one quadratic form:
+A convolution or linear layer costs (a constant) x inputs x outputs, where both widths are affine in the
+numbers n of open channels of the groups, so the cost of the whole network is one quadratic form:
 
-    MACs(n) = sum_l area_l (A_in n + c_in)_l (A_out n + c_out)_l
+    MACs(n) = sum_l a_l (A_in n + c_in)_l (A_out n + c_out)_l + b_l (A_out n + c_out)_l
 
-With n the *expected* open channels this is the expected cost (gates of different groups being
-independent), and with n the open channels of a compact network it is exact, to the unit.
+The linear part is that of grouped convolutions. With n the open channels of a compact network this is
+exact, to the unit. With n the *expected* open channels it is the expected cost of independent gates,
+where no layer reads and writes the same group; where one does, as in x + conv(x), the expectation of
+n^2 exceeds its square by the variance of n, which is added.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from .groups import Group, Layer
+from .groups import Group
+from .tracing import Layer
 
 COSTS = ("macs", "params", "gates")
 
@@ -40,20 +44,22 @@ class CostModel:
 
     Args:
         groups: the gated groups, G of them with N channels in all.
-        layers: every convolution and linear layer, L of them.
-        total_params: parameters of the dense network; what is in no layer counts as constant.
+        layers: every layer with parameters, L of them.
+        total: MACs and parameters of the dense network; what is in no layer counts as constant.
 
     Attributes:
         dense: `Cost` with every channel, in ints.
     """
 
-    def __init__(self, groups: Sequence[Group], layers: Sequence[Layer], total_params: int) -> None:
+    def __init__(self, groups: Sequence[Group], layers: Sequence[Layer], total: Cost) -> None:
         self.layers = list(layers)
-        self._column = {g.name: i for i, g in enumerate(groups)}
-        self._tables = {torch.device("cpu"): self._make_tables(groups, layers)}
-        dense = [g.channels for g in groups]
-        self._other_params = total_params - int(self.per_layer(dense).params.sum())
-        self.dense = self.exact(dense)
+        self._channels = [g.channels for g in groups]
+        self._form = _quadratic_form(groups, layers)
+        self._any_shared = bool(self._form[-1].any())
+        self._tables: dict[torch.device, tuple[Tensor, ...]] = {}
+        self.dense = total
+        macs, params = self._evaluate(self._channels)[1].sum(0)
+        self._other = Cost(total.macs - int(macs), total.params - int(params))
 
     def __call__(self, prob_open: Tensor) -> Cost:
         """Expected cost of gates that are open with probabilities `prob_open`, [N] or rows [S, N].
@@ -61,52 +67,75 @@ class CostModel:
         Rows are averaged. Entries that are 0 or 1 give the exact cost of the compact network. The
         result is in float64 (float32 on Apple's GPUs, which have no float64).
         """
-        widths, constants, per_pair, per_output = self._tables_on(prob_open.device)
+        ends, widths, constants, per_pair, per_output, shared = self._tables_on(prob_open.device)
         with torch.autocast(prob_open.device.type, enabled=False):
-            both = prob_open.to(widths.dtype) @ widths + constants
-            inputs, outputs = both.chunk(2, dim=-1)
-            totals = (inputs * outputs) @ per_pair + outputs @ per_output
+            p = prob_open.to(widths.dtype)
+            inputs, outputs = (_group_sums(p, ends) @ widths + constants).chunk(2, dim=-1)
+            products = inputs * outputs
+            if self._any_shared:
+                products = products + _group_sums(p * (1 - p), ends) @ shared
+            totals = products @ per_pair + outputs @ per_output
         macs, params = totals.mean(0).unbind() if totals.dim() > 1 else totals.unbind()
-        return Cost(macs, params + self._other_params)
+        return Cost(macs + self._other.macs, params + self._other.params)
 
     def exact(self, open_channels: Sequence[int]) -> Cost:
         """Exact cost, as ints, with this many open channels in each gated group."""
-        table = self.per_layer(open_channels)
-        return Cost(int(table.macs.sum()), int(table.params.sum()) + self._other_params)
+        _, costs = self._evaluate(open_channels)
+        macs, params = costs.sum(0)
+        return Cost(int(macs) + self._other.macs, int(params) + self._other.params)
 
-    def per_layer(self, open_channels: Sequence[float]) -> pd.DataFrame:
-        """A row per layer: layer, inputs, outputs, macs, params, with this many open channels per group."""
+    def per_layer(self, open_channels: Sequence[int]) -> pd.DataFrame:
+        """A row per convolution or linear layer: layer, inputs, outputs, macs, params.
 
-        def width(group: str | None, dense: int, spread: int = 1) -> float:
-            return open_channels[self._column[group]] * spread if group in self._column else dense
-
-        rows = []
-        for layer in self.layers:
-            inputs = width(layer.reads, layer.inputs, layer.spread)
-            outputs = width(layer.writes, layer.outputs)
-            params = inputs * outputs * layer.kernel + outputs * layer.per_output
-            rows.append((layer.name, inputs, outputs, inputs * outputs * layer.area, params))
-        return pd.DataFrame(rows, columns=["layer", "inputs", "outputs", "macs", "params"])
-
-    def _make_tables(self, groups: Sequence[Group], layers: Sequence[Layer]) -> tuple[Tensor, ...]:
-        """The quadratic form: input and output widths of all layers, side by side, are affine in
-        prob_open ([N, 2L] and [2L]); MACs and parameters are linear in their products and in the
-        outputs ([L, 2] each). float64, since MACs exceed the 24 bits of float32.
+        Inputs and outputs are widths; parameters of batch norms are in the totals only.
         """
-        reads = [[layer.spread * (layer.reads == g.name) for layer in layers] for g in groups]
-        writes = [[int(layer.writes == g.name) for layer in layers] for g in groups]
-        channels = torch.tensor([g.channels for g in groups])
-        widths = torch.cat([torch.tensor(reads), torch.tensor(writes)], 1).repeat_interleave(channels, 0)
-        constants = [0 if layer.reads in self._column else layer.inputs for layer in layers]
-        constants += [0 if layer.writes in self._column else layer.outputs for layer in layers]
-        per_pair = [(layer.area, layer.kernel) for layer in layers]
-        per_output = [(0, layer.per_output) for layer in layers]
-        tables = (widths, constants, per_pair, per_output)
-        return tuple(torch.as_tensor(t, dtype=torch.float64) for t in tables)
+        widths, costs = self._evaluate(open_channels)
+        table = pd.DataFrame(
+            {
+                "layer": [layer.name for layer in self.layers],
+                "inputs": widths[: len(self.layers)],
+                "outputs": widths[len(self.layers) :],
+                "macs": costs[:, 0],
+                "params": costs[:, 1],
+            }
+        )
+        computes = [layer.pair_macs + layer.output_macs > 0 for layer in self.layers]
+        return table[computes].reset_index(drop=True)
+
+    def _evaluate(self, open_channels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Widths (inputs, then outputs) [2 L] and costs (MACs, parameters) [L, 2] of all layers."""
+        if len(open_channels) != len(self._channels):
+            raise ValueError(f"open_channels needs {len(self._channels)} numbers, got {len(open_channels)}.")
+        factors, constants, per_pair, per_output, _ = self._form
+        widths = np.asarray(open_channels, dtype=np.int64) @ factors + constants
+        inputs, outputs = np.split(widths[:, None], 2)
+        return widths, inputs * outputs * per_pair + outputs * per_output
 
     def _tables_on(self, device: torch.device) -> tuple[Tensor, ...]:
+        """The form as tensors. float64, since MACs exceed the 24 bits of float32."""
         if device not in self._tables:
             dtype = torch.float32 if device.type == "mps" else torch.float64
-            cpu = self._tables[torch.device("cpu")]
-            self._tables[device] = tuple(t.to(device, dtype) for t in cpu)
+            ends = torch.tensor(self._channels, device=device).cumsum(0) - 1
+            self._tables[device] = (ends, *(torch.from_numpy(t).to(device, dtype) for t in self._form))
         return self._tables[device]
+
+
+def _quadratic_form(groups: Sequence[Group], layers: Sequence[Layer]) -> tuple[np.ndarray, ...]:
+    """Integer tables: widths of all layers, inputs before outputs, are `n @ factors + constants`
+    ([G, 2 L] and [2 L]); costs are linear in their products and in the outputs ([L, 2] each). The
+    last, [G, L], counts how often a group is on both sides of a layer.
+    """
+    slots = [(x.name, "in") for x in layers] + [(x.name, "out") for x in layers]
+    factors = np.array([[g.spread(slot) for slot in slots] for g in groups], dtype=np.int64)
+    dense = np.array([x.inputs for x in layers] + [x.outputs for x in layers], dtype=np.int64)
+    constants = dense - np.array([g.channels for g in groups], dtype=np.int64) @ factors
+    per_pair = np.array([(x.pair_macs, x.pair_params) for x in layers], dtype=np.int64)
+    per_output = np.array([(x.output_macs, x.output_params) for x in layers], dtype=np.int64)
+    shared = factors[:, : len(layers)] * factors[:, len(layers) :]
+    return factors, constants, per_pair, per_output, shared
+
+
+def _group_sums(values: Tensor, ends: Tensor) -> Tensor:
+    """Sums over each group, [..., N] -> [..., G], by one running sum: far fewer operations than groups."""
+    sums = values.cumsum(-1)[..., ends]
+    return torch.diff(sums, prepend=sums.new_zeros(*sums.shape[:-1], 1))

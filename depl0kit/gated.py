@@ -1,16 +1,21 @@
 """An ordinary network, its channel groups, and a posterior over their gates."""
 
 import copy
+from dataclasses import replace
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from . import checks
+from .compaction import remove_channels
 from .cost import Cost, CostModel
-from .groups import find_groups
+from .gating import gates_set, place_gates, remove_gates
+from .groups import Group, Groups, find_groups
 from .hard_concrete import HardConcrete
 from .posteriors import GatePosterior, make_posterior
+from .tracing import Layer, probe_copy, trace
 
 
 class GatedModel(nn.Module):
@@ -22,12 +27,13 @@ class GatedModel(nn.Module):
     is passed in as an object is used as it is.
 
     Args:
-        model: a chain of Conv2d, BatchNorm, activation, pooling and Linear layers.
+        model: any convolutional classifier whose forward takes a batch of images. Groups whose removal
+            would not be exact stay without gates; `net.groups` says which, and why.
         posterior: "mean_field" (L0-HC), "forward" or "backward" (Dep-L0), "autoregressive" (forward,
             conditioned on sampled gates), or a `GatePosterior` for `net.groups.gated`'s sizes.
         example: a batch of inputs, [batch, channels, height, width]; only its shape and device count.
         scope: "inner" gates the channels inside blocks, as the papers do; "all" also those of
-            residual streams. A chain has no streams, so there the two are the same.
+            residual streams, one shared gate per channel of a stream.
         sampling: "example" draws gates for every example of a batch, "batch" one set for all of it:
             cheaper, and noisier, as all examples of a step see the same mask.
         hard_concrete: distribution of the gates of a posterior given by name.
@@ -37,7 +43,8 @@ class GatedModel(nn.Module):
         dense_cost: `Cost` of the network with every channel, in ints.
 
     Raises:
-        ValueError: nothing in the model can be gated, it is not a chain, or an argument is unknown.
+        ValueError: nothing in the model can be gated, it cannot be followed (`find_groups` and `trace`
+            say when), or an argument is unknown.
 
     Example:
         >>> net = GatedModel(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)),
@@ -58,21 +65,23 @@ class GatedModel(nn.Module):
         super().__init__()
         checks.one_of("scope", scope, ("inner", "all"))
         self.sampling = checks.one_of("sampling", sampling, ("example", "batch"))
-        self.groups, layers = find_groups(model, example)
+        model = copy.deepcopy(model)
+        was_training = model.training
+        layers, macs = trace(model.eval(), example)
+        total = Cost(macs, sum(p.numel() for p in model.parameters()))
+        found = find_groups(model, example, layers, scope)
+        self.groups = _refuse_inexact(model, found, layers, total, example)
         gated = self.groups.gated
         if not gated:
             raise ValueError(
                 f"nothing to gate in {type(model).__name__}: it has no channels between two layers "
                 f"that can be removed.\n{self.groups}"
             )
-        self.model = copy.deepcopy(model)
+        self.model = model.train(was_training)
         self.posterior = make_posterior(posterior, [g.channels for g in gated], hard_concrete)
         self.posterior.to(next(self.model.parameters()).device)
-        total = sum(p.numel() for p in self.model.parameters())
         self.cost_model = CostModel(gated, layers, total)
-        self._gates = [Gate() for _ in gated]
-        for group, gate in zip(gated, self._gates, strict=True):
-            self.model.get_submodule(group.site).register_forward_hook(gate)
+        self._gates = place_gates(self.model, gated)
 
     @property
     def dense_cost(self) -> Cost:
@@ -93,13 +102,14 @@ class GatedModel(nn.Module):
 
     def forward_gated(self, x: Tensor, gates: list[Tensor]) -> Tensor:
         """The network's output under given gates: per gated group [channels] or [batch, channels]."""
-        try:
-            for gate, value in zip(self._gates, gates, strict=True):
-                gate.value = value
+        with gates_set(self._gates, gates):
             return self.model(x)
-        finally:
-            for gate in self._gates:
-                gate.value = None
+
+    def plain_copy(self) -> nn.Module:
+        """A copy of `model` without gates."""
+        model = copy.deepcopy(self.model)
+        remove_gates(model)
+        return model
 
     def expected_cost(self) -> Cost:
         """Expected cost under the posterior, as tensors with a gradient to it."""
@@ -129,16 +139,62 @@ class GatedModel(nn.Module):
         return self.cost_model.exact(self.open_channels())
 
 
-class Gate:
-    """Forward hook that multiplies the channels of a module's output by `value`, if there is one.
+TOLERANCE = 1e-5  # of outputs, relative; removal that is exact is off by some 1e-6 in float32
 
-    An object, not a closure: a deepcopy of the network copies it along, so copies share no gates.
+
+def _refuse_inexact(
+    model: nn.Module, groups: Groups, layers: list[Layer], total: Cost, example: Tensor
+) -> Groups:
+    """Take the gates from groups whose removal does not do what closed gates do.
+
+    Torch-Pruning's graph is silently wrong for some operations (chunks, shuffles, padded shortcuts), so
+    every group is tried on a copy with random statistics; of a set that fails the halves are tried.
     """
+    probe = probe_copy(model)
 
-    value: Tensor | None = None
+    def failing(some: list[Group]) -> dict[str, str]:
+        why = _why_inexact(probe, some, layers, total, example) if some else ""
+        if not why:
+            return {}
+        if len(some) == 1:
+            return {some[0].name: why}
+        half = len(some) // 2
+        return failing(some[:half]) | failing(some[half:])
 
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if self.value is None:
-            return output
-        gate = self.value.to(output.dtype)  # under autocast the output keeps its precision
-        return output * gate.reshape(*gate.shape, *[1] * (output.dim() - 2))
+    bad = failing(groups.gated)
+    good = [g for g in groups.gated if g.name not in bad]
+    if bad and (why := _why_inexact(probe, good, layers, total, example)):  # fine alone, but not together
+        bad |= {g.name: why for g in good}
+    return Groups(replace(g, refusal=bad.get(g.name, g.refusal)) for g in groups)
+
+
+@torch.no_grad()
+def _why_inexact(
+    probe: nn.Module, groups: list[Group], layers: list[Layer], total: Cost, example: Tensor
+) -> str:
+    """What goes wrong when random channels of `groups` are removed; empty if nothing does."""
+    generator = torch.Generator().manual_seed(0)
+    values = [_random_gates(g.channels, generator).to(example) for g in groups]
+    masked, small = copy.deepcopy(probe), copy.deepcopy(probe)
+    try:
+        with gates_set(place_gates(masked, groups), [v.expand(len(example), -1) for v in values]):
+            expected = masked(example)
+        remove_channels(small, groups, values)
+        flops = FlopCounterMode(display=False)
+        with flops:
+            got = small(example)
+    except Exception as error:  # of any kind: it is the user's network that fails on this structure
+        return f"removal breaks the network ({str(error).splitlines()[0]})"
+    if not torch.allclose(expected, got, rtol=0, atol=TOLERANCE * float(expected.abs().max())):
+        return "its channels are not removed exactly"
+    cost = CostModel(groups, layers, total).exact([int((v > 0).sum()) for v in values])
+    macs = flops.get_total_flops() // (2 * len(example))
+    if cost != (macs, sum(p.numel() for p in small.parameters())):
+        return "its cost cannot be told from the widths of its layers"
+    return ""
+
+
+def _random_gates(channels: int, generator: torch.Generator) -> Tensor:
+    """Half of the gates closed, the others anywhere in (0, 1]; one at least is open."""
+    gates = torch.rand(channels, generator=generator).clamp(min=0.1)
+    return gates * (torch.randperm(channels, generator=generator) < max(1, channels // 2))

@@ -1,0 +1,105 @@
+"""Where gates act: on the inputs of the layers that read a group's channels."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .groups import Group
+
+
+class Gate:
+    """Forward pre-hook that multiplies the inputs of a layer by its gates, if there are any.
+
+    An object, not a closure: a deepcopy of the network copies it along, so copies share no gates.
+
+    Args:
+        groups: index of every gated group that the layer reads, and its indices there.
+        width: inputs of the layer.
+
+    Attributes:
+        value: gates of the layer's inputs, [channels] or [batch, channels]; None lets all through.
+        spread: inputs in a row that share a gate, as after a flatten.
+    """
+
+    value: Tensor | None = None
+
+    def __init__(self, parts: Sequence[tuple[int, np.ndarray]], width: int) -> None:
+        self.groups = [index for index, _ in parts]
+        members = np.concatenate([indices for _, indices in parts]) if _alike(parts) else None
+        in_a_row = members is not None and np.array_equal(members.ravel(), np.arange(width))
+        self.spread = members.shape[1] if in_a_row else 1
+        self.source = None if in_a_row else _source(parts, width)
+
+    def set(self, gates: Sequence[Tensor]) -> None:
+        """Take this layer's gates from those of all groups."""
+        mine = [gates[i] for i in self.groups]
+        if self.source is not None:  # the last entry is for inputs without a gate
+            mine.append(mine[0].new_ones(*mine[0].shape[:-1], 1))
+        value = mine[0] if len(mine) == 1 else torch.cat(mine, -1)
+        if self.source is not None:
+            self.source = self.source.to(value.device)
+            value = value.index_select(-1, self.source)
+        self.value = value
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
+        if self.value is None:
+            return None
+        x = inputs[0]
+        gate = self.value.to(x.dtype)  # under autocast the input keeps its precision
+        if self.spread > 1:
+            gate = gate.repeat_interleave(self.spread, dim=-1)
+        if isinstance(module, nn.Linear):
+            return x * gate.reshape(*gate.shape[:-1], *[1] * (x.dim() - 2), gate.shape[-1])
+        return x * gate.reshape(*gate.shape, *[1] * module.weight[0, 0].dim())
+
+
+def _alike(parts: Sequence[tuple[int, np.ndarray]]) -> bool:
+    return len({indices.shape[1] for _, indices in parts}) == 1
+
+
+def _source(parts: Sequence[tuple[int, np.ndarray]], width: int) -> Tensor:
+    """For every input its place among the gates of `parts`, joined; the entry after them means none."""
+    start = 0
+    total = sum(len(indices) for _, indices in parts)
+    source = np.full(width, total)
+    for _, indices in parts:
+        source[indices] = np.arange(start, start + len(indices))[:, None]
+        start += len(indices)
+    return torch.from_numpy(source)
+
+
+def place_gates(model: nn.Module, groups: Sequence[Group]) -> list[Gate]:
+    """Put a gate before every layer that reads channels of `groups`."""
+    parts: dict[str, list[tuple[int, np.ndarray]]] = {}
+    for i, group in enumerate(groups):
+        for reader in group.readers:
+            parts.setdefault(reader, []).append((i, group.members[reader, "in"]))
+    gates = []
+    for reader, its_parts in parts.items():
+        module = model.get_submodule(reader)
+        gates.append(Gate(its_parts, module.weight.shape[1]))
+        module.register_forward_pre_hook(gates[-1])
+    return gates
+
+
+def remove_gates(model: nn.Module) -> None:
+    """Take every gate away again."""
+    for module in model.modules():
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if isinstance(hook, Gate):
+                del module._forward_pre_hooks[key]
+
+
+@contextmanager
+def gates_set(gates: Sequence[Gate], values: Sequence[Tensor]) -> Iterator[None]:
+    """Let the gates multiply by `values`, one tensor per group, and let all through afterwards."""
+    try:
+        for gate in gates:
+            gate.set(values)
+        yield
+    finally:
+        for gate in gates:
+            gate.value = None
