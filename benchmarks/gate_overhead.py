@@ -1,6 +1,6 @@
 """What gates add to a training step: time with gates over time without, same network and machine.
 
-    python benchmarks/gate_overhead.py [--device cuda] [--steps 200]
+    python benchmarks/gate_overhead.py [--device cuda] [--steps 200] [resnet56 ...]
 
 Steps with and without gates are taken in turn, so that both meet the same state of the machine. A
 step is forward, loss (and penalty), backward and optimisers, batch 64. Printed are the median times
@@ -20,15 +20,20 @@ import depl0kit as dk
 from depl0kit.objective import cost_share
 
 BATCH = 64
-NETWORKS = {"small": (1, 8), "vgg16": (3, 32)}  # name -> input channels, pixels of a side
+# name -> input channels, pixels of a side, share of --steps: a VGG16 step takes as long as 100 small ones
+NETWORKS = {
+    "small": (1, 8, 1.0),
+    "vgg16": (3, 32, 0.05),
+    "resnet56": (3, 32, 0.05),
+    "resnet50": (3, 96, 0.02),
+}
 BARS = {"mean_field": 1.05, "forward": 1.08}
-SHARE_OF_STEPS = {"small": 1.0, "vgg16": 0.05}  # one VGG16 step takes about as long as 100 small ones
 
 
 def make_step(network: str, posterior: str | None, device: torch.device) -> Callable[[], None]:
     """One training step of a network, dense where `posterior` is None."""
     torch.manual_seed(0)
-    channels, side = NETWORKS[network]
+    channels, side, _ = NETWORKS[network]
     x = torch.randn(BATCH, channels, side, side, device=device).contiguous(memory_format=torch.channels_last)
     y = torch.randint(10, (BATCH,), device=device)
     net = dk.make_model(network, channels, 10, (side, side)).to(device, memory_format=torch.channels_last)
@@ -80,14 +85,15 @@ def main() -> int:
     )
     parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, mps")
     parser.add_argument("--steps", type=int, default=400, help="steps of the small network (default 400)")
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS), help=f"any of {', '.join(NETWORKS)}")
     args = parser.parse_args()
     device = torch.device(args.device)
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, batch {BATCH}")
     print(f"{'network':8s} {'gates':12s} {'without ms':>11s} {'with ms':>9s} {'ratio':>7s} {'bar':>5s}")
     missed = False
-    for network in NETWORKS:
+    for network in args.networks:
         for posterior, bar in BARS.items():
-            dense, gated = compare(network, posterior, int(args.steps * SHARE_OF_STEPS[network]), device)
+            dense, gated = compare(network, posterior, int(args.steps * NETWORKS[network][-1]), device)
             missed |= device.type == "cpu" and gated / dense > bar
             row = f"{network:8s} {posterior:12s} {1e3 * dense:11.2f} {1e3 * gated:9.2f}"
             print(f"{row} {gated / dense:7.3f} {bar:5.2f}", flush=True)
