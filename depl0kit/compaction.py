@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from . import checks
 from .groups import Group
+from .ties import Slot
 
 if TYPE_CHECKING:
     from .gated import GatedModel
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 def compact(net: "GatedModel", round_to: int = 1) -> nn.Module:
     """Fold the test-time gates into the weights and remove every closed channel.
+
+    Of a residual branch whose channels are all closed, pooling and padding are left in the place of its
+    convolutions: they keep the shapes, and the branch adds a constant at no MACs.
 
     Args:
         round_to: keep so many closed channels that every group's number is a multiple of this (or all
@@ -41,10 +45,13 @@ def remove_channels(
     model: nn.Module, groups: Sequence[Group], gates: Sequence[Tensor], round_to: int = 1
 ) -> None:
     """Fold `gates` (per group [channels]) into the layers that read them and cut out closed channels."""
-    kept: dict[tuple[str, str], Tensor] = {}  # per side of a layer, which indices stay
+    kept: dict[Slot, Tensor] = {}  # which indices stay
+    closed: list[Group] = []
     for group, gate in zip(groups, gates, strict=True):
         gate = gate.cpu()
         keep = _round_up(gate > 0, round_to)
+        if not keep.any():
+            closed.append(group)
         for (name, side), members in group.members.items():
             module, indices = model.get_submodule(name), torch.from_numpy(members)
             if side == "in" and name in group.readers:
@@ -53,6 +60,30 @@ def remove_channels(
             mask[indices[~keep]] = False
     for name in {name for name, _ in kept}:
         _cut(model.get_submodule(name), kept.get((name, "in")), kept.get((name, "out")))
+    for group in closed:
+        close_branch(model, group.writers, group.readers, [name for name, _ in group.members])
+
+
+def close_branch(
+    model: nn.Module, writers: Sequence[str], readers: Sequence[str], members: Sequence[str]
+) -> None:
+    """Replace the layers of a branch without open channels by pooling and padding, which cost no MACs.
+
+    PyTorch has no convolutions of zero channels. So one channel, whose values do not matter, carries
+    the shape of the images to the reader, in whose place stand zeros.
+    """
+    for name in dict.fromkeys(members):
+        module = model.get_submodule(name)
+        stand_in: nn.Module = nn.Identity()
+        if isinstance(module, nn.Conv2d):
+            stand_in = nn.AvgPool2d(module.kernel_size, module.stride, module.padding)
+            if name in readers:
+                zeros = nn.ConstantPad3d((0, 0, 0, 0, -1, module.out_channels), 0.0)
+                stand_in = nn.Sequential(stand_in, zeros)
+            elif module.groups == 1 and name in writers:
+                first = nn.ConstantPad3d((0, 0, 0, 0, 0, 1 - module.in_channels), 0.0)
+                stand_in = nn.Sequential(first, stand_in)
+        model.set_submodule(name, stand_in.train(module.training))
 
 
 def _round_up(is_open: Tensor, multiple: int) -> Tensor:

@@ -79,6 +79,7 @@ class GatedModel(nn.Module):
             )
         self.model = model.train(was_training)
         self.posterior = make_posterior(posterior, [g.channels for g in gated], hard_concrete)
+        self.posterior.may_close = tuple(g.may_close for g in gated)
         self.posterior.to(next(self.model.parameters()).device)
         self.cost_model = CostModel(gated, layers, total)
         self._gates = place_gates(self.model, gated)
@@ -165,16 +166,24 @@ def _refuse_inexact(
     good = [g for g in groups.gated if g.name not in bad]
     if bad and (why := _why_inexact(probe, good, layers, total, example)):  # fine alone, but not together
         bad |= {g.name: why for g in good}
-    return Groups(replace(g, refusal=bad.get(g.name, g.refusal)) for g in groups)
+    closable = [g for g in good if g.may_close]
+    if closable and _why_inexact(probe, closable, layers, total, example, closed=True):
+        closable = []
+    return Groups(replace(g, refusal=bad.get(g.name, g.refusal), may_close=g in closable) for g in groups)
 
 
 @torch.no_grad()
 def _why_inexact(
-    probe: nn.Module, groups: list[Group], layers: list[Layer], total: Cost, example: Tensor
+    probe: nn.Module,
+    groups: list[Group],
+    layers: list[Layer],
+    total: Cost,
+    example: Tensor,
+    closed: bool = False,
 ) -> str:
-    """What goes wrong when random channels of `groups` are removed; empty if nothing does."""
+    """What goes wrong when random channels of `groups` (or all) are removed; empty if nothing does."""
     generator = torch.Generator().manual_seed(0)
-    values = [_random_gates(g.channels, generator).to(example) for g in groups]
+    values = [_random_gates(g.channels, generator).to(example) * (not closed) for g in groups]
     masked, small = copy.deepcopy(probe), copy.deepcopy(probe)
     try:
         with gates_set(place_gates(masked, groups), [v.expand(len(example), -1) for v in values]):

@@ -31,6 +31,8 @@ class Group:
         writers, readers: the convolutions and linear layers that write and read them.
         stream: whether they are added up from several writers, as in a residual network.
         refusal: why the group cannot be gated; empty if it is gated.
+        may_close: whether all of its channels may go, as in a residual branch, which then adds a
+            constant to its stream.
         macs_share: share of the network's MACs that would go with all of them (0..1).
         members: per slot the indices, [channels, spread], that belong to each channel there; spread is
             more than 1 after a flatten and in grouped convolutions.
@@ -41,6 +43,7 @@ class Group:
     writers: tuple[str, ...] = ()
     readers: tuple[str, ...] = ()
     stream: bool = False
+    may_close: bool = False
     refusal: str = ""
     macs_share: float = 0.0
     members: dict[Slot, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
@@ -64,7 +67,8 @@ class Groups(tuple[Group, ...]):
     def __repr__(self) -> str:
         rows = [("group", "channels", "written by", "read by", "MACs", "gate")]
         for g in self:
-            status = ("stream" if g.stream else "yes") if g.gated else f"none: {g.refusal}"
+            kind = "stream" if g.stream else "yes, may close" if g.may_close else "yes"
+            status = kind if g.gated else f"none: {g.refusal}"
             names = _abbreviate(g.writers), _abbreviate(g.readers)
             rows.append((g.name, str(g.channels), *names, f"{g.macs_share:.1%}", status))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
@@ -113,7 +117,9 @@ def _join(ties: Ties) -> list[Group]:
         kind = slots, refused.get(channel, ""), channel in streams
         alike.setdefault(kind, []).append(indices)
     groups = [_group(ties, *kind, np.array(indices)) for kind, indices in alike.items()]
-    return _name_apart([g for g in groups if g.writers])  # without a writer it is the network's input
+    groups = [g for g in groups if g.writers]  # without a writer it is the network's input
+    streams = {writer for g in groups if g.stream for writer in g.writers}
+    return _name_apart([replace(g, may_close=_may_close(g, streams, ties)) for g in groups])
 
 
 def _refusals(ties: Ties, label: np.ndarray) -> dict[int, str]:
@@ -141,6 +147,29 @@ def _group(ties: Ties, slots: tuple[Slot, ...], refusal: str, added: bool, indic
         refusal=refusal or ("" if readers else "no layer reads it"),
         members=members,
     )
+
+
+def _may_close(group: Group, streams: set[str], ties: Ties) -> bool:
+    """Whether the group is the inside of a residual branch that standard modules can stand in for.
+
+    One convolution writes it, one without a bias reads it and writes to a stream, and those between
+    are grouped: pooling gives the shapes that they gave (see `compaction`).
+    """
+    plain = [name for name in group.writers if not is_grouped(ties.modules[name])]
+    if group.stream or len(plain) != 1 or len(group.readers) != 1 or group.readers[0] not in streams:
+        return False
+    reader = ties.modules[group.readers[0]]
+    convolutions = [ties.modules[name] for name in (*group.writers, *group.readers)]
+    alone = group.members[group.readers[0], "in"].size == reader.weight.shape[1]
+    return alone and reader.bias is None and all(_is_poolable(m) for m in convolutions)
+
+
+def _is_poolable(module: nn.Module) -> bool:
+    """Whether average pooling with the same kernel, stride and padding gives the same shape."""
+    if not isinstance(module, nn.Conv2d) or isinstance(module.padding, str):
+        return False
+    fits = all(2 * p <= k for p, k in zip(module.padding, module.kernel_size, strict=True))
+    return fits and module.dilation == (1, 1)
 
 
 def _macs_share(group: Group, layers: Sequence[Layer]) -> float:

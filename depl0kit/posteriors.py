@@ -41,6 +41,10 @@ class GatePosterior(nn.Module):
         sizes: channels per group, in the network's order. Their sum is N.
         hard_concrete: the distribution of one gate given its log_alpha.
 
+    Attributes:
+        may_close: per group, whether all of its channels may be closed at test time. `GatedModel` sets
+            it for residual branches; any other group keeps its most likely channel.
+
     Raises:
         ValueError: `sizes` is empty or has an entry that is not a positive whole number.
     """
@@ -53,6 +57,7 @@ class GatePosterior(nn.Module):
         if not self.sizes:
             raise ValueError("sizes must name at least one group of channels, got an empty list.")
         self.hard_concrete = hard_concrete or HardConcrete()
+        self.may_close = (False,) * len(self.sizes)
 
     @property
     def temperature(self) -> float:
@@ -86,8 +91,8 @@ class GatePosterior(nn.Module):
         return self.hard_concrete.prob_open(self.flat_log_alpha())
 
     def flat_deterministic(self) -> Tensor:
-        """Test-time gates, shape [N]. Every group keeps its most likely channel."""
-        return torch.cat([self._test_gates(log_alpha) for log_alpha in self.log_alpha()])
+        """Test-time gates, shape [N]. A group that may not close keeps its most likely channel."""
+        return torch.cat([self._test_gates(log_alpha, i) for i, log_alpha in enumerate(self.log_alpha())])
 
     def cost_rows(self) -> Tensor:
         """Rows [S, N] of open probabilities over which the mean cost is the expected cost of q.
@@ -142,9 +147,11 @@ class GatePosterior(nn.Module):
     def extra_repr(self) -> str:
         return f"sizes={list(self.sizes)}, temperature={self.temperature:g}"
 
-    def _test_gates(self, log_alpha: Tensor) -> Tensor:
-        """Test-time gates of one group; where all would close, the most likely one stays open."""
+    def _test_gates(self, log_alpha: Tensor, group: int) -> Tensor:
+        """Test-time gates of one group; where all would close but may not, the most likely one stays open."""
         z = self.hard_concrete.deterministic(log_alpha)
+        if self.may_close[group]:
+            return z
         top = F.one_hot(log_alpha.argmax(-1), log_alpha.shape[-1]).bool()
         return torch.where(top & (z == 0), LAST_CHANNEL, z)
 
@@ -272,7 +279,7 @@ class Dependency(GatePosterior):
                 if self.condition_on == "log_alpha":
                     h = log_alpha
                 elif uniforms is None:
-                    h = self._test_gates(log_alpha)
+                    h = self._test_gates(log_alpha, i)
                 else:
                     h = self.hard_concrete.sample(log_alpha, uniforms[i])
                 parts[i] = log_alpha, h
