@@ -11,10 +11,13 @@ from .compaction import compact
 from .cost import Cost
 from .data import load_data
 from .device import best_device
+from .finetuning import fine_tune, reestimate_batch_norm
 from .gated import GatedModel
 from .hard_concrete import HardConcrete
+from .latency import latency
 from .models import make_model
 from .posteriors import Dependency, GatePosterior, MeanField
+from .storage import load_compact, save_compact
 from .training import Diverged, Run, TrainConfig, Trainer, evaluate, train
 
 __version__ = "0.1.0"
@@ -32,9 +35,14 @@ __all__ = [
     "best_device",
     "compact",
     "evaluate",
+    "fine_tune",
+    "latency",
+    "load_compact",
     "load_data",
     "make_model",
     "plots",
+    "reestimate_batch_norm",
+    "save_compact",
     "train",
 ]
 

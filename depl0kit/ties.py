@@ -28,9 +28,9 @@ class _Graph(tp.DependencyGraph):
     """Torch-Pruning's graph, which takes every reshape for a flatten and divides by zero in a shuffle."""
 
     def _build_dependency(self, module2node: dict) -> None:
-        self.shuffles = [node for node in module2node.values() if _is_shuffle(node)]
-        for node in self.shuffles:
-            node.type = tp.ops.OPTYPE.ELEMENTWISE
+        for node in module2node.values():
+            if _is_shuffle(node):  # whether its channels can be removed after all, a trial will show
+                node.type = tp.ops.OPTYPE.ELEMENTWISE
         super()._build_dependency(module2node)
 
 
@@ -147,14 +147,14 @@ class Ties:
         writes = graph.is_out_channel_pruning_fn(handler)
         if name is not None and widths(module):
             side = "out" if writes or not is_matrix(module) else "in"
+            if len(item.idxs) != len(roots) or max(item.idxs, default=0) >= widths(module)[side]:
+                return self._refuse(roots, f"Torch-Pruning loses its channels on the way to {name}")
             places = self.start[name, side] + np.asarray(item.idxs)
             self.edges.append((roots, places))
             reached[places] = True
             ends = side == "out" and not node.outputs
         else:
             ends = not node.outputs
-            if node in graph.shuffles:
-                self._refuse(roots, "a reshape or shuffle mixes its channels")
             if name is not None or isinstance(module, nn.Parameter):
                 self._refuse(roots, _why_unsupported(module, name))
         if ends:

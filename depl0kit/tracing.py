@@ -68,12 +68,12 @@ def trace(model: nn.Module, example: Tensor) -> tuple[list[Layer], int]:
     hooks = [
         module.register_forward_hook(lambda m, _, out, name=name: record(name, m, out))
         for name, module in model.named_modules()
-        if module._parameters or module._buffers
+        if (module._parameters or module._buffers) and ".parametrizations." not in f".{name}."
     ]
     flops = FlopCounterMode(display=False)
     try:
         with torch.no_grad(), flops:
-            model(example)
+            output = model(example)
     except _Reused:
         raise
     except Exception as error:
@@ -81,6 +81,11 @@ def trace(model: nn.Module, example: Tensor) -> tuple[list[Layer], int]:
     finally:
         for hook in hooks:
             hook.remove()
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"the forward of {type(model).__name__} must return one tensor, the logits, got "
+            f"{type(output).__name__}: wrap it in a module that returns them alone."
+        )
     return list(layers.values()), flops.get_total_flops() // (2 * len(example))
 
 

@@ -107,8 +107,9 @@ def test_unknown_names_suggest_the_nearest(call, name, given, nearest):
 
 
 def test_a_name_like_nothing_gets_the_list_alone():
-    text = message(lambda: dk.make_model("transformer"))
-    assert text == "unknown model 'transformer': choose one of 'small', 'lenet', 'vgg16'."
+    text = message(lambda: dk.make_model("qqq"))
+    assert text.startswith("unknown model 'qqq': choose one of 'small', 'lenet', 'vgg16', 'resnet20'")
+    assert text.endswith("classifiers by its name.") and len(text) < 200
     assert message(lambda: checks.one_of("model", 7, ["small"])) == "unknown model 7: choose one of 'small'."
     assert "unknown posterior" in message(lambda: small(posterior=["forward"]))
 
@@ -182,13 +183,34 @@ class TwoOutputs(nn.Module):
         return hidden, self.b(hidden)
 
 
-class Branching(nn.Module):
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.out(self.inner(x, x, x)[0].mean(1))
+
+
+class OwnAttention(nn.Module):
+    """As in Swin: attention written out, with layers that look ordinary."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.out = (nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x):
+        weights = (self.q(x) @ self.k(x).transpose(1, 2)).softmax(-1)
+        return self.out((weights @ self.v(x)).mean(1))
+
+
+class NeedsMask(nn.Module):
     def __init__(self):
         super().__init__()
         self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
 
-    def forward(self, x):
-        return self.b(self.a(x)) if x.sum() > 0 else self.b(x)
+    def forward(self, x, mask):
+        return self.b(self.a(x) * mask)
 
 
 class Bare(nn.Module):
@@ -210,14 +232,15 @@ class Silent(nn.Module):
 @pytest.mark.parametrize(
     ("model", "shape", "says"),
     [
-        (Residual, (1, 1, 8, 8), ["not a chain", "'stem'", "read by 2 operations"]),
-        (TwoOutputs, (1, 4), ["not a chain", "read by 2 operations"]),
-        (Twice, (1, 4), ["layer 'fc' is used at 2 places", "its own layer"]),
-        (Recurrent, (1, 5, 4), ["layer 'lstm' is a LSTM", "Conv2d and Linear"]),
-        (lambda: nn.Sequential(nn.Conv1d(2, 4, 3), nn.Conv1d(4, 4, 3)), (1, 2, 9), ["layer '0' is a Conv1d"]),
-        (Branching, (1, 4), ["cannot follow the forward of Branching", "(1, 4)", "control flow"]),
-        (Bare, (1, 4), ["'weight'", "nn.Sequential"]),
-        (Silent, (1, 4), ["cannot follow the forward of Silent", "AssertionError"]),
+        (Residual, (1, 1, 8, 8), ["nothing to gate in Residual"]),
+        (TwoOutputs, (1, 4), ["must return one tensor", "got tuple"]),
+        (Twice, (1, 4), ["layer 'fc' is used at two places", "a layer of its own"]),
+        (Recurrent, (1, 5, 4), ["nothing to gate in Recurrent"]),
+        (Bare, (1, 4), ["nothing to gate in Bare"]),
+        (Silent, (1, 4), ["the forward of Silent failed", "AssertionError"]),
+        (Attention, (1, 5, 8), ["Attention is a transformer (inner)", "Use a convolutional network"]),
+        (OwnAttention, (1, 5, 8), ["OwnAttention is a transformer (", "Use a convolutional network"]),
+        (NeedsMask, (1, 4), ["takes 2 arguments (x, mask)", "takes the images alone"]),
         (lambda: nn.Sequential(nn.ReLU()), (1, 4), ["nothing to gate in Sequential"]),
         (
             lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)),
@@ -242,6 +265,19 @@ def test_models_that_cannot_be_gated(model, shape, says, capfd):
 def test_examples_that_are_no_tensor(example):
     text = message(lambda: dk.GatedModel(dk.make_model("small"), example=example))
     assert text.startswith("example must be") and type(example).__name__ in text
+
+
+def test_an_example_on_another_device():
+    text = message(lambda: gated(dk.make_model("small", 1).to("meta"), 1, 1, 8, 8))
+    assert "the example is on 'cpu' but ConvNet is on 'meta': pass example.to('meta')" in text
+
+
+def test_a_network_without_a_single_gate_shows_why():
+    with pytest.raises(ValueError) as caught:
+        gated(Residual(), 1, 1, 8, 8)
+    _, header, *rows = str(caught.value).splitlines()
+    assert header.startswith("group") and [row.split()[0] for row in rows] == ["stem", "fc"]
+    assert rows[0].endswith("none: a residual stream: scope='all' gates it")
 
 
 def test_an_example_of_the_wrong_precision():

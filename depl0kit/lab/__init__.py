@@ -1,5 +1,6 @@
 """The interactive explorers: thin widgets over `plots` and `training`."""
 
+from .channels import ChannelExplorer
 from .dependency import DependencyExplorer
 from .exercises import check_generate, check_macs, check_penalty, check_prob_open
 from .gate import GateExplorer
@@ -8,6 +9,7 @@ from .setup import setup
 from .training import TrainingExplorer
 
 __all__ = [
+    "ChannelExplorer",
     "DependencyExplorer",
     "Explorer",
     "GateExplorer",

@@ -40,6 +40,9 @@ class Picture(anywidget.AnyWidget):
         width, height: its natural size in CSS pixels; it grows with its cell, up to half as large again.
         ratio: pixels of the screen per natural pixel, set by the browser.
         alt: what the picture shows, in words.
+        pointer: where the mouse was last pressed or dragged: shares (0..1) of width, from the left, and
+            of height, from the top, and a count, so that two presses at one place are two.
+        follows: whether the browser reports the pointer at all.
     """
 
     _esm = Path(__file__).with_name("picture.js")
@@ -49,6 +52,8 @@ class Picture(anywidget.AnyWidget):
     height = traitlets.Int(320).tag(sync=True)
     ratio = traitlets.Float(1.0).tag(sync=True)
     alt = traitlets.Unicode("").tag(sync=True)
+    pointer = traitlets.List([0.0, 0.0, 0]).tag(sync=True)
+    follows = traitlets.Bool(False).tag(sync=True)
 
 
 class LiveFigure:
@@ -105,6 +110,20 @@ class LiveFigure:
     def png(self) -> bytes:
         """The picture as it is shown now; empty before the first `update`."""
         return self.picture.png
+
+    def on_pointer(self, tell: Callable[[int, float, float], None]) -> None:
+        """Call `tell(panel, x, y)`, in data coordinates, where the mouse is pressed or dragged in a panel."""
+
+        def locate(change: Mapping[str, Any]) -> None:
+            across, down, _ = change["new"]
+            width, height = self._canvas.get_width_height(physical=True)
+            pixel = across * width, (1 - down) * height
+            for panel, ax in enumerate(self._axes):
+                if ax.bbox.contains(*pixel):
+                    tell(panel, *ax.transData.inverted().transform(pixel))
+
+        self.picture.follows = True
+        self.picture.observe(locate, "pointer")
 
     def _repr_png_(self) -> bytes | None:
         return self.png or None

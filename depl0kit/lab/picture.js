@@ -42,6 +42,35 @@ function render({ model, el }) {
     }, SETTLE_MS);
   };
 
+  // Press and drag: at most one report a frame, as shares of the picture.
+  let pressed = false;
+  let frame = null;
+  let last = null;
+  let count = 0;
+  const report = (event) => {
+    const box = image.getBoundingClientRect();
+    const share = (value) => Math.min(1, Math.max(0, value));
+    last = [share((event.clientX - box.left) / box.width), share((event.clientY - box.top) / box.height)];
+    frame ??= requestAnimationFrame(() => {
+      frame = null;
+      model.set("pointer", [...last, ++count]);
+      model.save_changes();
+    });
+  };
+  if (model.get("follows")) {
+    image.draggable = false; // or the browser would carry the picture away
+    image.style.cursor = "ns-resize";
+    image.style.touchAction = "none";
+    image.addEventListener("pointerdown", (event) => {
+      pressed = true;
+      image.setPointerCapture(event.pointerId);
+      report(event);
+    });
+    image.addEventListener("pointermove", (event) => pressed && report(event));
+    for (const end of ["pointerup", "pointercancel"])
+      image.addEventListener(end, () => (pressed = false));
+  }
+
   fit();
   show();
   const observer = new ResizeObserver(measure);

@@ -16,6 +16,7 @@ from .base import (
     YELLOW,
     style,
 )
+from .channels import channel_prices, group_widths, layer_macs, measures
 from .data import gate_gradient, images
 from .gate import gate_cdf, gate_density, gate_samples, spikes
 from .network import (
@@ -44,6 +45,7 @@ __all__ = [
     "STYLE",
     "VERMILLION",
     "YELLOW",
+    "channel_prices",
     "correlation_matrix",
     "gate_cdf",
     "gate_correlation",
@@ -51,11 +53,14 @@ __all__ = [
     "gate_gradient",
     "gate_pairs",
     "gate_samples",
+    "group_widths",
     "history_curves",
     "images",
     "layer_bars",
+    "layer_macs",
     "log_alpha_flow",
     "log_alpha_paths",
+    "measures",
     "prob_open_heatmap",
     "prob_open_image",
     "spikes",

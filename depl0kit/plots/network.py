@@ -78,7 +78,7 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
         (0, 1.15 * top),
     )
     ax.set_xticks(x, table.group, rotation=20 if len(x) < 6 else 90, ha="right" if len(x) < 6 else "center")
-    dense, kept = _bars(ax, table.channels, LIGHT), _bars(ax, table.open, BLUE)
+    dense, kept = bars(ax, table.channels, LIGHT), bars(ax, table.open, BLUE)
     expected = _grid(
         ax, [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(table.expected_open)], BLACK, 1.5
     )
@@ -255,7 +255,7 @@ def _weight_lines(log_alphas: Sequence[np.ndarray], weights: Sequence[np.ndarray
     return LineCollection(segments[shown], colors=colours[shown], linewidths=widths[shown], alpha=0.35)
 
 
-def _bars(ax: "Axes", heights: Sequence[float], color: str) -> "Artist":
+def bars(ax: "Axes", heights: Sequence[float], color: str) -> "Artist":
     """Bars at 0, 1, 2, ... as one artist: a tenth of the time that a patch per bar takes."""
     corners = [[(i - 0.35, 0), (i - 0.35, h), (i + 0.35, h), (i + 0.35, 0)] for i, h in enumerate(heights)]
     return ax.add_collection(PolyCollection(corners, facecolors=color), autolim=False)

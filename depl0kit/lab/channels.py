@@ -1,0 +1,106 @@
+"""Open and close the channels of a network, and watch what every layer costs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ipywidgets as widgets
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from .. import plots
+from ..gated import GatedModel
+from .live_figure import Explorer, LiveFigure, button
+
+
+class ChannelExplorer(Explorer):
+    """The channel groups of a network as bars to drag, and under them the cost of every layer.
+
+    Press or drag in the upper picture to set a group's open channels, or choose the group and move the
+    slider. Layers that read or write the group stand out: a channel costs on both sides.
+
+    Args:
+        net: its groups and cost are shown; the network itself stays as it is.
+
+    Attributes:
+        open_channels: open channels of each gated group, as they are set now.
+    """
+
+    def __init__(self, net: GatedModel) -> None:
+        self._groups, self._cost = net.groups.gated, net.cost_model
+        self._dense = [g.channels for g in self._groups]
+        self.open_channels = list(self._dense)
+        self._names = [f"{g.name} (stream)" if g.stream else g.name for g in self._groups]
+        names = [(name, i) for i, name in enumerate(self._names)]
+        controls = {
+            "group": widgets.Dropdown(options=names, value=0, description="Group"),
+            "channels": widgets.IntSlider(
+                self._dense[0], min=1, max=self._dense[0], description="Open channels"
+            ),
+        }
+        half = button("Half of all", "adjust", "Close half of the channels of every group")
+        half.on_click(lambda _: self.set_all([max(1, n // 2) for n in self._dense]))
+        figure = LiveFigure(
+            self._draw, (980, 560), "a;b", "Open channels of each group, and MACs of each layer"
+        )
+        super().__init__(figure, controls, [half])
+        figure.on_pointer(self._drag)
+
+    def set_all(self, open_channels: list[int]) -> None:
+        """Set every group at once; one drawing."""
+        self.open_channels = list(open_channels)
+        self._show_slider()
+        super().redraw()
+
+    def redraw(self, change: Mapping[str, Any] | None = None) -> None:
+        group = self.controls["group"].value
+        if change is not None and change["owner"] is self.controls["group"]:
+            self._show_slider()
+        elif change is not None:
+            self.open_channels[group] = self.controls["channels"].value
+        super().redraw()
+
+    def reset(self) -> None:
+        """All channels open, the first group chosen."""
+        self._watch(False)
+        self.controls["group"].value = 0
+        self._watch(True)
+        self.set_all(self._dense)
+
+    def numbers(self, **_state: int) -> str:
+        """What is left of MACs and parameters."""
+        now, dense = self._cost.exact(self.open_channels), self._cost.dense
+        kept = now / dense
+        return (
+            f"{now.macs / 1e6:.2f} of {dense.macs / 1e6:.2f} million MACs ({kept.macs:.1%})    "
+            f"{now.params / 1e3:.0f} of {dense.params / 1e3:.0f} thousand parameters ({kept.params:.1%})"
+        )
+
+    def _show_slider(self) -> None:
+        """The slider stands where the chosen group does; nothing is drawn."""
+        group, slider = self.controls["group"].value, self.controls["channels"]
+        self._watch(False)
+        slider.max = self._dense[group]
+        slider.value = self.open_channels[group]
+        self._watch(True)
+
+    def _drag(self, panel: int, x: float, y: float) -> None:
+        """Press or drag in the upper panel: the nearest bar becomes as high as the mouse."""
+        if panel:
+            return
+        group = min(max(round(x), 0), len(self.open_channels) - 1)
+        self.open_channels[group] = min(max(round(y), 1), self._dense[group])
+        self._watch(False)
+        self.controls["group"].value = group
+        self._watch(True)
+        self._show_slider()
+        super().redraw()
+
+    def _draw(self, upper: Axes, lower: Axes, group: int, **_state: int) -> list[Artist]:
+        table = pd.DataFrame({"group": self._names, "channels": self._dense, "open": self.open_channels})
+        now, dense = self._cost.per_layer(self.open_channels), self._cost.per_layer(self._dense)
+        touched = [name for name, _ in self._groups[group].members]
+        return [
+            *plots.group_widths(table, self._names[group], upper),
+            *plots.layer_macs(now, dense, touched, lower),
+        ]
