@@ -25,6 +25,10 @@ from chromium import find_chromium  # noqa: E402
 EXPLORERS = {
     "gate": "from depl0kit.lab import GateExplorer\nGateExplorer()",
     "dependency": "from depl0kit.lab import DependencyExplorer\nDependencyExplorer()",
+    "channels": """import torch
+import depl0kit as dk
+net = dk.GatedModel(dk.make_model("resnet20"), example=torch.zeros(1, 3, 32, 32), scope="all")
+dk.lab.ChannelExplorer(net)""",
 }
 PRESSES, BURST, REPEAT_MS = 30, 40, 33  # a held key repeats about 30 times a second
 MEDIAN_MS, P95_MS = 100, 160

@@ -171,10 +171,10 @@ def make_model(
         "name": name,
         "in_channels": in_channels,
         "classes": classes,
-        "image_size": tuple(image_size),
+        "image_size": image_size,
     }
     if name in MODELS:
-        model = MODELS[name](in_channels, classes, tuple(image_size))
+        model = MODELS[name](in_channels, classes, image_size)
     else:
         model = _torchvision_model(name, in_channels, classes)
     model.made_by = arguments  # so that a file of a compact copy can say what to rebuild

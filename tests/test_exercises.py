@@ -10,9 +10,21 @@ import pytest
 import torch
 
 from depl0kit.lab import exercises
-from depl0kit.lab.exercises import check_generate, check_macs, check_penalty, check_prob_open
+from depl0kit.lab.exercises import (
+    channel_cost,
+    check_channel_macs,
+    check_fold,
+    check_generate,
+    check_macs,
+    check_penalty,
+    check_prob_open,
+    folding,
+)
 
-LESSONS = ["00_welcome", "01_one_gate", "02_mean_field", "03_dependency"]
+LESSONS = [
+    *("00_welcome", "01_one_gate", "02_mean_field", "03_dependency"),
+    *("05_what_a_channel_costs", "07_make_it_small"),
+]
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 LOG_100 = math.log(100)
 
@@ -261,3 +273,36 @@ def test_a_function_that_changes_its_arguments_is_judged_by_what_it_returns(verd
     for _ in range(2):  # the second time as the first
         assert verdict(check_penalty, penalty_in_place).startswith("✓")
         assert verdict(check_generate, generate_in_place).startswith("✓")
+
+
+def test_right_channel_macs(verdict):
+    assert verdict(check_channel_macs, lambda k, i, o, h, w: k**2 * h * w * (i + o)).startswith("✓")
+
+
+@pytest.mark.parametrize(("formula", "reason"), channel_cost.MISTAKES)
+def test_wrong_channel_macs_are_told_apart(verdict, formula, reason):
+    assert verdict(check_channel_macs, formula) == f"✗ {reason}\n"
+    assert "should be 7776" in verdict(check_channel_macs, lambda *_: 1)
+
+
+def test_right_fold(verdict):
+    assert verdict(check_fold, lambda w, z: (w * z[:, None, None])[:, z > 0]).startswith("✓")
+
+
+@pytest.mark.parametrize(("formula", "reason"), folding.MISTAKES)
+def test_wrong_folds_are_told_apart(verdict, formula, reason):
+    assert verdict(check_fold, formula) == f"✗ {reason}\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda w, z: 3, "A tensor is wanted, the new weight; got int"),
+        (lambda w, z: w[:, :3], "the weight is [4, 2, 3, 3]; yours [4, 3, 3, 3]"),
+        (lambda w, z: w[:, :2], "The shape is right, the values are not"),
+        (lambda w, z: w @ z, "raised RuntimeError"),
+        (7, "The function itself is wanted"),
+    ],
+)
+def test_other_folds(verdict, answer, says):
+    assert says in verdict(check_fold, answer)

@@ -2,7 +2,14 @@
 
 from .channels import ChannelExplorer
 from .dependency import DependencyExplorer
-from .exercises import check_generate, check_macs, check_penalty, check_prob_open
+from .exercises import (
+    check_channel_macs,
+    check_fold,
+    check_generate,
+    check_macs,
+    check_penalty,
+    check_prob_open,
+)
 from .gate import GateExplorer
 from .live_figure import Explorer, LiveFigure, Picture, float_slider, log_slider
 from .setup import setup
@@ -16,6 +23,8 @@ __all__ = [
     "LiveFigure",
     "Picture",
     "TrainingExplorer",
+    "check_channel_macs",
+    "check_fold",
     "check_generate",
     "check_macs",
     "check_penalty",

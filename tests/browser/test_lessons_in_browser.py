@@ -16,7 +16,9 @@ SLIDERS = {
     "GateExplorer": ["Location log α", "Temperature β", "Stretch γ", "Stretch ζ"],
     "DependencyExplorer": ["Coupling", "Push"],
     "TrainingExplorer": ["Price λ", "Temperature β", "Gate lr"],
+    "ChannelExplorer": ["Open channels"],
 }
+FROM_THE_END = {"key": "ArrowLeft", "back": "ArrowRight", "by": -40}  # a slider that starts at the right
 TRAINS = {"TrainingExplorer"}  # the others only draw
 
 SETUP = """import threading
@@ -123,9 +125,35 @@ def test_sliders_change_the_picture_and_bring_it_back(lessons, lesson, index, ki
     view = lessons[lesson].explorer(index)
     start = view.settle()
     for label in SLIDERS[kind]:
-        view.check_slider(label)
+        view.check_slider(label, **(FROM_THE_END if kind == "ChannelExplorer" else {}))
         view.button("Reset").click()
         view.becomes(start, "Reset")
+
+
+@each({"ChannelExplorer"})
+def test_channels_are_dragged_in_the_picture(lessons, lesson, index, kind):
+    view = lessons[lesson].explorer(index)
+    start, line = view.settle(), view.line.inner_text()
+    view.image.scroll_into_view_if_needed()
+    box = view.image.bounding_box()
+    x, top, bottom = (box["x"] + 0.93 * box["width"], *(box["y"] + s * box["height"] for s in (0.1, 0.25)))
+    view.page.mouse.move(x, top)
+    view.page.mouse.down()
+    view.page.mouse.move(x, bottom, steps=10)
+    dragged = view.changed(start, "dragging a bar")
+    view.page.mouse.up()
+    expect(view.line).not_to_have_text(line)
+    group = view.root.locator("select")
+    assert group.evaluate("s => s.options[s.selectedIndex].text") == "blocks.8.conv1"
+    assert 1 <= int(view.readout("Open channels").inner_text()) < 40  # of 64
+    view.page.mouse.move(x, top, steps=5)  # released: it does not follow any more
+    view.settle()
+    assert view.pixels() == dragged
+    view.button("Half of all").click()
+    view.changed(dragged, "Half of all")
+    view.button("Reset").click()
+    view.becomes(start, "Reset")
+    expect(view.line).to_have_text(line)
 
 
 @each({"DependencyExplorer"})

@@ -3,9 +3,18 @@
 Each lesson has a module here; what they share, and how to write a new one, is in `base`.
 """
 
+from .channel_cost import check_channel_macs
 from .dependency import check_generate
+from .folding import check_fold
 from .mean_field import check_penalty
 from .one_gate import check_prob_open
 from .welcome import check_macs
 
-__all__ = ["check_generate", "check_macs", "check_penalty", "check_prob_open"]
+__all__ = [
+    "check_channel_macs",
+    "check_fold",
+    "check_generate",
+    "check_macs",
+    "check_penalty",
+    "check_prob_open",
+]

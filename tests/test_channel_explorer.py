@@ -1,0 +1,98 @@
+"""The channel explorer and its figures: what is set is what is drawn and counted."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import depl0kit as dk
+
+
+@pytest.fixture(scope="module")
+def net():
+    return dk.GatedModel(dk.make_model("resnet20"), example=torch.zeros(1, 3, 32, 32), scope="all")
+
+
+@pytest.fixture
+def explorer(net):
+    explorer = dk.lab.ChannelExplorer(net)
+    yield explorer
+    assert explorer.error is None
+    explorer.close()
+
+
+def heights(collection):
+    return [path.get_extents().height for path in collection.get_paths()]
+
+
+def pixel_share(explorer, x, y):
+    """Where a point of the upper panel lies, as shares of the picture from left and top."""
+    ax = explorer.figure._axes[0]
+    px, py = ax.transData.transform((x, y))
+    width, height = explorer.figure._canvas.get_width_height(physical=True)
+    return px / width, 1 - py / height
+
+
+def test_slider_sets_the_chosen_group_and_counts(explorer, net):
+    explorer.controls["group"].value = 5
+    assert explorer.controls["channels"].max == 32 == explorer.controls["channels"].value
+    explorer.controls["channels"].value = 7
+    channels = [g.channels for g in net.groups.gated]
+    assert explorer.open_channels == [7 if i == 5 else n for i, n in enumerate(channels)]
+    share = (net.cost_model.exact(explorer.open_channels) / net.dense_cost).macs
+    assert f"({share:.1%})" in explorer.numbers(**explorer.state())
+    explorer.controls["group"].value = 0  # and each group keeps its own
+    assert explorer.controls["channels"].value == 16 and explorer.open_channels[5] == 7
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "group", "channels"), [(11.2, 20.3, 11, 20), (2.9, 5.6, 3, 6), (0, 60, 0, 16)]
+)
+def test_a_press_in_the_picture_sets_the_nearest_bar(explorer, x, y, group, channels):
+    explorer.figure.picture.pointer = [*pixel_share(explorer, x, y), 1]
+    assert explorer.open_channels[group] == channels
+    assert explorer.controls["group"].value == group and explorer.controls["channels"].value == channels
+
+
+def test_a_press_elsewhere_changes_nothing(explorer):
+    before = explorer.figure.png
+    for place in ([0.001, 0.001], [0.5, 0.95], [0.5, 0.75]):
+        explorer.figure.picture.pointer = [*place, 1]
+    assert explorer.figure.png == before
+
+
+def test_buttons(explorer, net):
+    start = explorer.figure.png
+    half, reset = explorer.children[1].children
+    half.click()
+    assert explorer.open_channels == [g.channels // 2 for g in net.groups.gated]
+    assert explorer.figure.png != start
+    reset.click()
+    assert explorer.figure.png == start
+
+
+def test_layers_that_share_the_group_stand_out(net):
+    group = net.groups.gated[0]  # the first stream: four writers, five readers
+    dense = [g.channels for g in net.groups.gated]
+    now = net.cost_model.per_layer([8, *dense[1:]])
+    full = net.cost_model.per_layer(dense)
+    grey, others, touched = dk.plots.layer_macs(now, full, [n for n, _ in group.members], Figure().subplots())
+    assert np.allclose(heights(grey), full.macs / 1e6)
+    assert np.allclose(np.add(heights(others), heights(touched)), now.macs / 1e6)
+    assert sum(h > 0 for h in heights(touched)) == 9
+    assert (np.array(heights(touched)) > 0).tolist() == (now.macs < full.macs).tolist()
+
+
+def test_widths_prices_and_measures(net):
+    table = net.channel_table()
+    _, rest, chosen, *numbers = dk.plots.group_widths(table, "blocks.0.conv1", Figure().subplots())
+    assert [h > 0 for h in heights(chosen)] == [n == "blocks.0.conv1" for n in table.group]
+    assert np.allclose(np.add(heights(rest), heights(chosen)), table.open)
+    assert [t.get_text() for t in numbers] == [str(n) for n in table.open]
+    prices = table.assign(macs_per_channel=1500.0, stream=[g.stream for g in net.groups.gated])
+    plain, streams, *_ = dk.plots.channel_prices(prices, Figure().subplots())
+    assert np.allclose(np.add(heights(plain), heights(streams)), 1.5)
+    assert sum(h > 0 for h in heights(streams)) == 3
+    first, others, *texts = dk.plots.measures([2.0, 1.0], ["a", "b"], "ms", "{:.1f}", Figure().subplots())
+    assert heights(first) == [2, 0] and heights(others) == [0, 1]
+    assert [t.get_text() for t in texts] == ["2.0", "1.0"]

@@ -1,0 +1,118 @@
+"""After training: statistics of the test-time gates, and epochs without price or noise."""
+
+import pytest
+import torch
+from torch import nn
+
+import depl0kit as dk
+
+
+@pytest.fixture(scope="module")
+def data():
+    return dk.load_data("digits")
+
+
+def make_net(data, seed=0, theta=None):
+    torch.manual_seed(seed)
+    model = dk.make_model("small", 1, 10, data.image_size)
+    net = dk.GatedModel(model, example=data.example)
+    if theta is not None:
+        with torch.no_grad():
+            net.posterior.theta.copy_(theta)
+    return net
+
+
+def test_statistics_are_those_of_the_test_time_gates(data):
+    torch.manual_seed(3)
+    net = make_net(data, theta=torch.randn(144))
+    dk.reestimate_batch_norm(net, data)
+    small = dk.compact(net)
+    seen = []
+    small.features[3].register_forward_hook(lambda m, i, out: seen.append(out))
+    with torch.no_grad():
+        for x, _ in data.train.batches(1000):
+            small(x)
+    inputs = torch.cat(seen)
+    torch.testing.assert_close(small.features[4].running_mean, inputs.mean((0, 2, 3)), atol=0.02, rtol=0.02)
+    torch.testing.assert_close(small.features[4].running_var, inputs.var((0, 2, 3)), atol=0.05, rtol=0.05)
+
+
+def test_statistics_are_all_that_changes(data):
+    net = make_net(data).train()
+    net.model.features[1].eval()  # a mode that somebody chose
+    before = {k: t.clone() for k, t in net.state_dict().items()}
+    dk.reestimate_batch_norm(net, data)
+    changed = {k for k, t in net.state_dict().items() if not torch.equal(t, before[k])}
+    assert changed and all("running_" in k or "num_batches" in k for k in changed)
+    assert net.training and not net.model.features[1].training
+    assert net.model.features[1].momentum == 0.1
+    again = {k: t.clone() for k, t in net.state_dict().items()}
+    dk.reestimate_batch_norm(net, data)  # deterministic: no noise, no order
+    assert all(torch.equal(t, again[k]) for k, t in net.state_dict().items())
+
+
+def test_a_network_without_batch_norm_stays_as_it_is(data):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    dk.reestimate_batch_norm(net, data)
+
+
+def test_gates_do_not_move_and_loss_falls(data):
+    net = make_net(data, theta=torch.linspace(-3, 3, 144))
+    theta, gates = net.posterior.theta.detach().clone(), net.posterior.flat_deterministic().detach()
+    history = dk.fine_tune(net, data, epochs=6, lr=0.05)
+    assert torch.equal(net.posterior.theta, theta) and net.posterior.theta.requires_grad
+    assert torch.equal(net.posterior.flat_deterministic(), gates)
+    assert history.epoch.tolist() == [1, 2, 3, 4, 5, 6] and history.train_loss.is_monotonic_decreasing
+    assert history.val_accuracy.iloc[-1] > 0.9
+    assert not net.training and not any(m.training for m in net.modules())
+
+
+def test_gated_and_compact_learn_the_same(data):
+    """Folded or not, it is the same network: the first epoch's loss agrees but for weight decay."""
+    net = make_net(data, theta=torch.where(torch.arange(144) % 3 == 0, -4.4, 4.5))
+    gates = net.posterior.flat_deterministic()
+    assert set(gates.unique().tolist()) == {0.0, 1.0}  # else the slices would learn at another rate
+    small = dk.compact(net)
+    one, other = (dk.fine_tune(n, data, epochs=1, weight_decay=0.0) for n in (net, small))
+    assert other.train_loss[0] == pytest.approx(one.train_loss[0], rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_numbers(data):
+    tables = [dk.fine_tune(dk.compact(make_net(data)), data, epochs=2, seed=5) for _ in range(2)]
+    assert tables[0].drop(columns="seconds").equals(tables[1].drop(columns="seconds"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"lr": 0}, r"lr must be a number in \(0, inf\), got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1"),
+        ({"lr": 1e30}, "the loss became .* lower lr=1e"),
+    ],
+)
+def test_bad_settings(data, settings, says):
+    with pytest.raises(ValueError, match=says):
+        dk.fine_tune(make_net(data), data, **settings)
+
+
+def test_latency_takes_turns_and_restores_modes():
+    order = []
+
+    class Spy(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name, self.weight = name, nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            order.append((self.name, len(x), self.training))
+            return x * self.weight
+
+    nets = {name: Spy(name) for name in "ab"}
+    table = dk.latency(nets, torch.zeros(3, 2), batch_sizes=(1, 7), repeats=2)
+    assert order == [(n, b, False) for b in (1, 7) for _ in range(5) for n in "ab"]
+    assert table[["network", "batch"]].values.tolist() == [["a", 1], ["b", 1], ["a", 7], ["b", 7]]
+    assert (table.low <= table.ms).all() and (table.ms <= table.high).all()
+    assert all(net.training for net in nets.values())
+    with pytest.raises(ValueError, match="repeats must be a whole number"):
+        dk.latency(nets, torch.zeros(1, 2), repeats=0)
