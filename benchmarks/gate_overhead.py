@@ -24,7 +24,7 @@ BATCH = 64
 NETWORKS = {
     "small": (1, 8, 1.0),
     "vgg16": (3, 32, 0.05),
-    "resnet56": (3, 32, 0.05),
+    "resnet56": (3, 32, 0.1),
     "resnet50": (3, 96, 0.02),
 }
 BARS = {"mean_field": 1.05, "forward": 1.08}
