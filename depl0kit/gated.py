@@ -65,9 +65,8 @@ class GatedModel(nn.Module):
         super().__init__()
         checks.one_of("scope", scope, ("inner", "all"))
         self.sampling = checks.one_of("sampling", sampling, ("example", "batch"))
-        model = copy.deepcopy(model)
-        was_training = model.training
-        layers, macs = trace(model.eval(), example)
+        self.model = copy.deepcopy(model)
+        layers, macs = trace(copy.deepcopy(model).eval(), example)
         total = Cost(macs, sum(p.numel() for p in model.parameters()))
         found = find_groups(model, example, layers, scope)
         self.groups = _refuse_inexact(model, found, layers, total, example)
@@ -77,7 +76,6 @@ class GatedModel(nn.Module):
                 f"nothing to gate in {type(model).__name__}: it has no channels between two layers "
                 f"that can be removed.\n{self.groups}"
             )
-        self.model = model.train(was_training)
         self.posterior = make_posterior(posterior, [g.channels for g in gated], hard_concrete)
         self.posterior.may_close = tuple(g.may_close for g in gated)
         self.posterior.to(next(self.model.parameters()).device)

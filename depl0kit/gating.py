@@ -16,7 +16,7 @@ class Gate:
     An object, not a closure: a deepcopy of the network copies it along, so copies share no gates.
 
     Args:
-        groups: index of every gated group that the layer reads, and its indices there.
+        parts: for every gated group that the layer reads its number, and its indices there.
         width: inputs of the layer.
 
     Attributes:

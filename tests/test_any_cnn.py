@@ -379,6 +379,13 @@ def test_a_frozen_model_is_gated_and_stays_frozen():
     assert not net.model.training and not any(p.requires_grad for p in dk.compact(net).parameters())
 
 
+def test_modes_of_all_parts_are_kept():
+    model, x = network("resnet20")
+    model.train().bn.eval()  # somebody froze its statistics
+    net = dk.GatedModel(model, example=x)
+    assert net.model.training and not net.model.bn.training and net.model.blocks.training
+
+
 def test_memory_format_and_precision_are_kept():
     model, x = network("resnet20")
     net = dk.GatedModel(model.to(torch.float64, memory_format=torch.channels_last), example=x.double()).eval()
