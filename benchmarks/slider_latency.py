@@ -28,7 +28,10 @@ EXPLORERS = {
     "channels": """import torch
 import depl0kit as dk
 net = dk.GatedModel(dk.make_model("resnet20"), example=torch.zeros(1, 3, 32, 32), scope="all")
-dk.lab.ChannelExplorer(net)""",
+explorer = dk.lab.ChannelExplorer(net)
+explorer.controls["group"].value = 11  # of 64 channels: room for a held key
+explorer.controls["channels"].value = 12
+explorer""",
 }
 PRESSES, BURST, REPEAT_MS = 30, 40, 33  # a held key repeats about 30 times a second
 MEDIAN_MS, P95_MS = 100, 160
