@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import OneCycleLR
 
 from . import checks
-from .data import Data
+from .data import Data, Split
 from .gated import GatedModel
 from .training import evaluate
 
@@ -41,13 +41,22 @@ def reestimate_batch_norm(net: nn.Module, data: Data) -> None:
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean over all batches
             norm.train()
-        for x, _ in data.to(device).train.batches(BATCH) if norms else ():
+        for x, _ in _equal_batches(data.to(device).train) if norms else ():
             net(x)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         for module, mode in modes.items():
             module.training = mode
+
+
+def _equal_batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images, but for a few, in batches of one size: each counts alike in the mean.
+
+    In a random order: a batch of one class, as in sorted data, has too small a variance.
+    """
+    size = max(1, len(split) // -(-len(split) // BATCH))
+    return split.batches(size, torch.Generator().manual_seed(0))
 
 
 def fine_tune(
@@ -80,6 +89,8 @@ def fine_tune(
     """
     checks.whole("epochs", epochs, 1)
     checks.number("lr", lr, 0, open_low=True)
+    checks.number("momentum", momentum, 0, 1)
+    checks.number("weight_decay", weight_decay, 0)
     device = next(net.parameters()).device
     data = data.to(device)
     batches = max(1, len(data.train) // checks.whole("batch_size", batch_size, 1))

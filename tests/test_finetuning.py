@@ -1,5 +1,7 @@
 """After training: statistics of the test-time gates, and epochs without price or noise."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -49,6 +51,25 @@ def test_statistics_are_all_that_changes(data):
     again = {k: t.clone() for k, t in net.state_dict().items()}
     dk.reestimate_batch_norm(net, data)  # deterministic: no noise, no order
     assert all(torch.equal(t, again[k]) for k, t in net.state_dict().items())
+
+
+@pytest.mark.parametrize("images", [200, 257, 513])
+def test_any_number_of_images_will_do(data, images):
+    few = replace(data.train, images=data.train.images[:images], labels=data.train.labels[:images])
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    dk.reestimate_batch_norm(net, replace(data, train=few))
+    assert bool(net[2].running_var.isfinite().all())
+
+
+def test_order_of_the_images_does_not_matter(data):
+    order = data.train.labels.argsort()
+    by_class = replace(data.train, images=data.train.images[order], labels=data.train.labels[order])
+    nets = [make_net(data), make_net(data)]
+    for net, split in zip(nets, (data.train, by_class), strict=True):
+        dk.reestimate_batch_norm(net, replace(data, train=split))
+    one, other = (net.model.features[11].running_var for net in nets)
+    torch.testing.assert_close(one, other, rtol=0.05, atol=0)
 
 
 def test_a_network_without_batch_norm_stays_as_it_is(data):
