@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from . import checks, fashion_mnist
-from .fashion_mnist import DataNotFoundError
+from .data_files import DataNotFoundError
 
 __all__ = ["Data", "DataNotFoundError", "Split", "data_root", "load_data"]
 

@@ -1,4 +1,4 @@
-"""Fashion-MNIST's files: where its tensors come from, and the cache that keeps them.
+"""Fashion-MNIST's files: where its tensors come from.
 
 `load` looks, in this order, at our own cache, at idx files where torchvision keeps them, at Debian's
 package dataset-fashion-mnist, and then downloads. Every file is checked before it is used.
@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
+
+from .data_files import DamagedFileError, DataNotFoundError, delete, read_cache, write_cache
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FILES = {  # what it holds: (idx file, its exact shape)
@@ -32,14 +32,6 @@ CLASSES = (
 )
 
 
-class DataNotFoundError(FileNotFoundError):
-    """A data set is neither on this machine nor could it be downloaded; the text says how to get it."""
-
-
-class _DamagedError(Exception):
-    """A file is not what it should be; the text says what was expected and what was found."""
-
-
 def load(root: Path) -> dict[str, Tensor]:
     """The tensors named in `FILES`, uint8, from the cache in `root` or else from where they are found.
 
@@ -47,10 +39,10 @@ def load(root: Path) -> dict[str, Tensor]:
         DataNotFoundError: they are not on this machine and cannot be downloaded.
     """
     cache = root / "fashion_mnist.safetensors"
-    tensors = _read_cache(cache)
-    if tensors is None:
-        tensors = _find(root / "FashionMNIST" / "raw")
-        _write_cache(cache, tensors)
+    if (cached := read_cache(cache)) is not None:
+        return cached[0]
+    tensors = _find(root / "FashionMNIST" / "raw")
+    write_cache(cache, tensors)
     return tensors
 
 
@@ -59,13 +51,13 @@ def load(root: Path) -> dict[str, Tensor]:
 
 def _find(raw: Path) -> dict[str, Tensor]:
     """From `raw`, where torchvision keeps the files, else from Debian, else downloaded to `raw`."""
-    tensors = _read_folder(raw, _delete) or _read_folder(DEBIAN_FOLDER, _debian_remedy)
+    tensors = _read_folder(raw, delete) or _read_folder(DEBIAN_FOLDER, _debian_remedy)
     if tensors is None:
         try:
             _download(raw)
-        except (_DamagedError, RuntimeError, OSError, http.client.HTTPException) as error:
+        except (DamagedFileError, RuntimeError, OSError, http.client.HTTPException) as error:
             raise DataNotFoundError(_how_to_get_it(raw, error)) from error
-        tensors = _read_folder(raw, _delete)
+        tensors = _read_folder(raw, delete)
     return tensors
 
 
@@ -80,14 +72,6 @@ def _how_to_get_it(raw: Path, error: Exception) -> str:
 
 def _debian_remedy(path: Path) -> str:
     return "Repair it with: apt-get install --reinstall dataset-fashion-mnist"
-
-
-def _delete(path: Path) -> str:
-    try:
-        path.unlink(missing_ok=True)  # another process may have been first
-    except OSError as error:
-        return f"It cannot be deleted ({error}): delete it by hand."
-    return "It is deleted, and fetched or built again."
 
 
 def _download(raw: Path) -> None:
@@ -119,7 +103,7 @@ def _torchvision_download(folder: Path) -> Path:
             if damage is None:  # nothing arrived
                 raise
             if last_try:
-                raise _DamagedError(damage) from error
+                raise DamagedFileError(damage) from error
             warnings.warn(f"{damage}. It is downloaded again.", stacklevel=2)
     return arrived
 
@@ -130,7 +114,7 @@ def _first_damage(folder: Path) -> str | None:
         try:
             if path.is_file():
                 _read_idx(path, shape)
-        except _DamagedError as error:
+        except DamagedFileError as error:
             return f"{path.name} arrived damaged: {error}"
     return None
 
@@ -149,7 +133,7 @@ def _read_folder(folder: Path, remedy: Callable[[Path], str]) -> dict[str, Tenso
             if key not in tensors and path.is_file():
                 try:
                     tensors[key] = _read_idx(path, shape)
-                except _DamagedError as error:
+                except DamagedFileError as error:
                     warnings.warn(f"{path} is damaged: {error}. {remedy(path)}", stacklevel=2)
     return tensors if len(tensors) == len(FILES) else None
 
@@ -158,7 +142,7 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     """uint8 tensor of an idx file: 0, 0, 8 (unsigned bytes), rank, sizes (big-endian), values.
 
     Raises:
-        _DamagedError: not exactly a header for `shape` and its values, or a label above 9.
+        DamagedFileError: not exactly a header for `shape` and its values, or a label above 9.
     """
     header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
     size = len(header) + math.prod(shape)
@@ -167,15 +151,15 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
         content = _gunzip(content, size)
     found = content[: len(header)]
     if found != header:
-        raise _DamagedError(
+        raise DamagedFileError(
             f"expected the idx header {header.hex(' ', -4)} ({'x'.join(map(str, shape))} bytes), "
             f"found {found.hex(' ', -4) or 'an empty file'}"
         )
     if len(content) != size:
-        raise _DamagedError(f"expected {size} bytes, found {len(content)}")
+        raise DamagedFileError(f"expected {size} bytes, found {len(content)}")
     values = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=len(header)).view(shape)
     if len(shape) == 1 and (highest := int(values.max())) >= len(CLASSES):
-        raise _DamagedError(f"expected labels from 0 to 9, found {highest}")
+        raise DamagedFileError(f"expected labels from 0 to 9, found {highest}")
     return values
 
 
@@ -184,60 +168,7 @@ def _gunzip(content: bytes, size: int) -> bytes:
     try:
         unpacked = stream.decompress(content)
     except zlib.error as error:
-        raise _DamagedError(f"expected gzip data, found: {error}") from error
+        raise DamagedFileError(f"expected gzip data, found: {error}") from error
     if not stream.eof:
-        raise _DamagedError(f"expected {size} bytes once unpacked, found the end after {len(unpacked)}")
+        raise DamagedFileError(f"expected {size} bytes once unpacked, found the end after {len(unpacked)}")
     return unpacked
-
-
-# ---- the cache: all tensors in one safetensors file, which has no checksum of its own
-
-
-def _read_cache(path: Path) -> dict[str, Tensor] | None:
-    """The tensors in `path`; None if it is missing, or damaged and therefore deleted."""
-    try:
-        with safe_open(path, "pt") as file:
-            keys = file.keys()
-            # cloned, or the tensors would hang on the mapped file for as long as they live
-            tensors = {key: file.get_tensor(key).clone() for key in keys}
-            checksum = (file.metadata() or {}).get("crc32")
-    except SafetensorError as error:
-        problem = f"expected a safetensors file, found: {error}"
-    except (FileNotFoundError, RuntimeError):
-        return None  # missing, or gone between the two times that safetensors opens it
-    else:
-        problem = _cache_damage(tensors, checksum)
-        if problem is None:
-            return tensors
-    warnings.warn(f"the cache {path} is damaged: {problem}. {_delete(path)}", stacklevel=2)
-    return None
-
-
-def _cache_damage(tensors: dict[str, Tensor], checksum: str | None) -> str | None:
-    expected = {key: (torch.uint8, shape) for key, (_, shape) in FILES.items()}
-    found = {key: (t.dtype, tuple(t.shape)) for key, t in tensors.items()}
-    if found != expected:  # the header, which the checksum does not cover
-        return f"expected the tensors {expected}, found {found}"
-    if (actual := _crc32(tensors)) != checksum:
-        return f"expected the checksum {checksum}, found {actual}"
-    return None
-
-
-def _write_cache(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Atomically: other processes see the old file or the new one, never a part."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".cache-") as folder:
-            unfinished = Path(folder, path.name)
-            # not save_file, whose file only its owner may read
-            unfinished.write_bytes(save(tensors, {"crc32": _crc32(tensors)}))
-            os.replace(unfinished, path)
-    except OSError as error:  # the data are there all the same
-        warnings.warn(f"the cache {path} cannot be written ({error}).", stacklevel=2)
-
-
-def _crc32(tensors: dict[str, Tensor]) -> str:
-    checksum = 0
-    for key in sorted(tensors):
-        checksum = zlib.crc32(tensors[key].numpy(), checksum)
-    return f"{checksum:08x}"
