@@ -67,13 +67,13 @@ class CostModel:
         Rows are averaged. Entries that are 0 or 1 give the exact cost of the compact network. The
         result is in float64 (float32 on Apple's GPUs, which have no float64).
         """
-        ends, widths, constants, per_pair, per_output, shared = self._tables_on(prob_open.device)
+        group_of, widths, constants, per_pair, per_output, shared = self._tables_on(prob_open.device)
         with torch.autocast(prob_open.device.type, enabled=False):
             p = prob_open.to(widths.dtype)
-            inputs, outputs = (_group_sums(p, ends) @ widths + constants).chunk(2, dim=-1)
+            inputs, outputs = (_group_sums(p, group_of, len(widths)) @ widths + constants).chunk(2, dim=-1)
             products = inputs * outputs
             if self._any_shared:
-                products = products + _group_sums(p * (1 - p), ends) @ shared
+                products = products + _group_sums(p * (1 - p), group_of, len(widths)) @ shared
             totals = products @ per_pair + outputs @ per_output
         macs, params = totals.mean(0).unbind() if totals.dim() > 1 else totals.unbind()
         return Cost(macs + self._other.macs, params + self._other.params)
@@ -115,8 +115,8 @@ class CostModel:
         """The form as tensors. float64, since MACs exceed the 24 bits of float32."""
         if device not in self._tables:
             dtype = torch.float32 if device.type == "mps" else torch.float64
-            ends = torch.tensor(self._channels, device=device).cumsum(0) - 1
-            self._tables[device] = (ends, *(torch.from_numpy(t).to(device, dtype) for t in self._form))
+            group_of = torch.tensor(np.repeat(np.arange(len(self._channels)), self._channels), device=device)
+            self._tables[device] = (group_of, *(torch.from_numpy(t).to(device, dtype) for t in self._form))
         return self._tables[device]
 
 
@@ -135,7 +135,6 @@ def _quadratic_form(groups: Sequence[Group], layers: Sequence[Layer]) -> tuple[n
     return factors, constants, per_pair, per_output, shared
 
 
-def _group_sums(values: Tensor, ends: Tensor) -> Tensor:
-    """Sums over each group, [..., N] -> [..., G], by one running sum: far fewer operations than groups."""
-    sums = values.cumsum(-1)[..., ends]
-    return torch.diff(sums, prepend=sums.new_zeros(*sums.shape[:-1], 1))
+def _group_sums(values: Tensor, group_of: Tensor, groups: int) -> Tensor:
+    """Sums over each group, [..., N] -> [..., G], as one operation, however many groups."""
+    return values.new_zeros(*values.shape[:-1], groups).index_add(-1, group_of, values)

@@ -1,6 +1,12 @@
-"""Which device to compute on."""
+"""Which device to compute on, and how its memory is kept."""
+
+import ctypes
+import platform
 
 import torch
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
+_GIGABYTE = 1 << 30
 
 
 def best_device() -> torch.device:
@@ -10,3 +16,16 @@ def best_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the large blocks that it frees, for the next step; True where that is possible.
+
+    glibc hands blocks of megabytes back to Linux as soon as they are free, and a training step on a CPU
+    asks for the same blocks again, to have every page zeroed anew: 3 to 10 % of the time of a ResNet-56
+    step, and more with gates, which keep more activations. Other systems are left as they are.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return all(mallopt(option, _GIGABYTE) for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD))

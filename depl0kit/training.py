@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from . import checks, objective
 from .cost import COSTS
 from .data import Data, Split
+from .device import keep_freed_memory
 from .gated import GatedModel
 
 # A P(open) between these says nothing certain about the compact network. The bound on log_alpha keeps
@@ -149,6 +150,7 @@ class Trainer:
     def __init__(self, net: GatedModel, data: Data, config: TrainConfig | None = None) -> None:
         self.config = config = config or TrainConfig()
         device = next(net.parameters()).device
+        keep_freed_memory()  # steps on a CPU are then 3 to 10 % faster
         self.net, self.data = net, data.to(device)
         net.model.to(memory_format=torch.channels_last)  # convolutions are 5 to 30 % faster, also on a CPU
         self.run = Run(net, config)
