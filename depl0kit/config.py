@@ -1,0 +1,107 @@
+"""The settings of one training run."""
+
+from dataclasses import dataclass, fields
+
+from . import checks
+from .cost import COSTS
+from .schedules import GATE_SCHEDULES, SCHEDULES
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one run. The defaults suit short runs of small networks on a CPU.
+
+    Args:
+        lam: Price of the whole dense cost, >= 0. Useful from 0.5 to 100; 0 is off.
+        budget: Instead of `lam`, in (0, 1): train towards this share of the dense cost.
+        cost: What is priced: "macs", "params" or "gates".
+        temperature: Beta of the gates, > 0; None leaves the posterior's own (2/3 by default).
+        epochs: Times through the training data, a whole number >= 1.
+        fine_tune_epochs: Further epochs with the gates frozen at their test-time values and no price.
+        batch_size: Images per step, over all processes, a whole number >= 1.
+        lr: Highest learning rate of the weights' SGD, >= 0.
+        momentum: Of the weights' SGD, in [0, 1].
+        weight_decay: Of the weights' SGD, >= 0; gates have none.
+        schedule: Of lr. "one_cycle": up for 30 % of all epochs, then down to 0. "steps": times `decay` at
+            each of `milestones`. "constant".
+        milestones: Epochs at which "steps" lowers lr.
+        decay: Factor of "steps", in [0, 1].
+        gate_lr: Of the gates' Adam; None takes the posterior's own (mean-field 0.1, in budget mode 0.3;
+            dependency less, see `Dependency.default_lr`).
+        gate_schedule: Of gate_lr. "hold_then_fall": full for 70 % of `epochs`, then down to 0, so that the
+            gates come to rest. "constant": as in the Dep-L0 reference.
+        warmup: Epochs without lambda.
+        ramp: Epochs over which lambda then rises to full strength; a shorter run never pays the full price.
+        augment: Train on random crops and flips of the images.
+        precision: "float32", or "bfloat16": autocast, faster on GPUs of 2020 and later.
+        compile: Let torch.compile make one program of the step: minutes of waiting first, faster afterwards.
+        seed: Of the data order, the gates' noise and the augmentation, a whole number >= 0. Torch's global
+            random state, from which dropout draws, is seeded by it too.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+
+    lam: float = 4.0
+    budget: float | None = None
+    cost: str = "macs"
+    temperature: float | None = None
+    epochs: int = 15
+    fine_tune_epochs: int = 0
+    batch_size: int = 64
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "one_cycle"
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.1
+    gate_lr: float | None = None
+    gate_schedule: str = "hold_then_fall"
+    warmup: float = 2
+    ramp: float = 3
+    augment: bool = False
+    precision: str = "float32"
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("lam", "lr", "weight_decay", "warmup", "ramp"):
+            checks.number(name, getattr(self, name), 0)
+        for name in ("momentum", "decay"):
+            checks.number(name, getattr(self, name), 0, 1)
+        if self.temperature is not None:
+            checks.number("temperature", self.temperature, 0, open_low=True)
+        if self.gate_lr is not None:
+            checks.number("gate_lr", self.gate_lr, 0)
+        if self.budget is not None and not 0 < checks.number("budget", self.budget, 0, 1) < 1:
+            raise ValueError(f"budget must lie between 0 and 1, both excluded, got {self.budget!r}.")
+        for name, allowed in CHOICES.items():
+            checks.one_of(name, getattr(self, name), allowed)
+        for name in ("epochs", "batch_size"):
+            checks.whole(name, getattr(self, name), 1)
+        for name in ("fine_tune_epochs", "seed"):
+            checks.whole(name, getattr(self, name), 0)
+        for milestone in self.milestones:
+            checks.number("every entry of milestones", milestone, 0)
+        if self.milestones and self.schedule != "steps":
+            raise ValueError(f'milestones belong to schedule="steps", got schedule={self.schedule!r}.')
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs with gates in motion, and those of fine-tuning."""
+        return self.epochs + self.fine_tune_epochs
+
+    def difference(self, other: "TrainConfig") -> dict[str, tuple]:
+        """Fields in which the two differ, with both values."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+CHOICES = {
+    "cost": COSTS,
+    "schedule": SCHEDULES,
+    "gate_schedule": GATE_SCHEDULES,
+    "precision": PRECISIONS,
+}
