@@ -60,6 +60,7 @@ class TrainingExplorer(Explorer):
             (1060, 480),
             "ab;ac",
             "P(open) of every channel during training",
+            aside=True,
             width_ratios=(1.25, 1),
         )
         super().__init__(figure, controls, self._make_buttons())

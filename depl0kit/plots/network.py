@@ -86,7 +86,7 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     numbers = [
         ax.annotate(
             f"{n}", (i, total), (0, 2), textcoords="offset points",
-            ha="center", va="bottom", fontsize=small,
+            ha="center", va="bottom", fontsize=small, annotation_clip=False,
         )
         for i, n, total in zip(x, table.open, table.channels, strict=True)
     ]  # fmt: skip
@@ -117,15 +117,14 @@ def history_curves(
     ax.spines.bottom.set_bounds(0, end)  # beyond are only the labels
     if history.empty:
         return []
-    lines = [
-        ax.add_line(
-            Line2D(history.epoch, history[column], color=color, marker="." if len(history) == 1 else "")
-        )
+    marker = "." if len(history) == 1 else ""
+    lines = [  # `add_line` would also measure them, for limits that are given here
+        ax.add_artist(Line2D(history.epoch, history[column], color=color, marker=marker))
         for column, (_, color) in HISTORY.items()
     ]
     ends = _spread([history[column].iloc[-1] for column in HISTORY], 0.1)
     labels = [
-        _note(ax, history.epoch.iloc[-1], y, f"{name} {history[column].iloc[-1]:.2f}", "left", color)
+        _note(ax, history.epoch.iloc[-1], y, f"{name} {history[column].iloc[-1]:.2f}", "left", color, False)
         for y, (column, (name, color)) in zip(ends, HISTORY.items(), strict=True)
     ]
     return [*lines, *labels]
@@ -226,12 +225,13 @@ def correlation_matrix(samples: np.ndarray) -> np.ndarray:
     return correlation
 
 
-def _note(ax: "Axes", x: float, y: float, text: str, side: str, color: str) -> "Artist":
-    """Text beside a point; `side` is the text's edge that touches it."""
+def _note(ax: "Axes", x: float, y: float, text: str, side: str, color: str, clip: bool = True) -> "Artist":
+    """Text beside a point; `side` is the text's edge that touches it. `clip`: only if that is in sight."""
     offset = (-7 if side == "right" else 7, 0)
     return ax.annotate(
-        text, (x, y), offset, textcoords="offset points", ha=side, va="center", color=color, fontsize="small"
-    )
+        text, (x, y), offset, textcoords="offset points", ha=side, va="center", color=color,
+        fontsize="small", annotation_clip=clip,
+    )  # fmt: skip
 
 
 def _threshold_line(ax: "Axes", threshold: float) -> "list[Artist]":
