@@ -1,90 +1,39 @@
-"""Data sets with fixed training, validation and test splits, held as uint8 tensors.
+"""Data sets with fixed training, validation and test splits.
 
-`load_data("digits")` needs nothing but scikit-learn; for "fashion_mnist" see `fashion_mnist.py`.
+`load_data` takes a name or a folder of images. Sets that fit into memory are held there as uint8
+tensors (`Split`); bigger ones are read from their files while they are used (`StreamedSplit`).
 
 A further data set is one more function `root -> Data` in `_LOADERS`.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks, fashion_mnist
+from . import checks, cifar, fashion_mnist, image_folder
 from .data_files import DataNotFoundError
+from .decoding import DamagedImageError, decoded_bytes
+from .image_folder import Listing
+from .splits import Split, stratified
+from .streaming import StreamedSplit
 
-__all__ = ["Data", "DataNotFoundError", "Split", "data_root", "load_data"]
+__all__ = [
+    "DamagedImageError",
+    "Data",
+    "DataNotFoundError",
+    "Split",
+    "StreamedSplit",
+    "data_root",
+    "load_data",
+]
 
-SPLIT_SEED = 0
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Split:
-    """Images with their labels.
-
-    Args:
-        images: uint8 [N, C, H, W], in channels-last memory format.
-        labels: int64 [N].
-        mean, std: float32 [C], of pixels in [0, 1]; what `batches` normalises with.
-    """
-
-    images: Tensor
-    labels: Tensor
-    mean: Tensor
-    std: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __repr__(self) -> str:
-        shape = "x".join(map(str, self.images.shape[1:]))
-        return f"Split({len(self)} images of {shape} on {self.images.device})"
-
-    def to(self, device: torch.device | str) -> "Split":
-        """The same split on `device`."""
-        return Split(*(t.to(device) for t in (self.images, self.labels, self.mean, self.std)))
-
-    def batches(
-        self, batch_size: int, generator: torch.Generator | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Go once through the split.
-
-        Args:
-            batch_size: at least 1.
-            generator: if given, shuffles, and leaves out the last incomplete batch (batch norm
-                has no variance for one leftover image), unless it is the only one. Without it
-                all images come, in order.
-
-        Yields:
-            (x, y): float32 [B, C, H, W], normalised, channels-last; int64 [B].
-        """
-        checks.whole("batch_size", batch_size, 1)
-        pixels = self.images.permute(0, 2, 3, 1)  # how channels-last lies in memory
-        if generator is None:
-            pairs = zip(pixels.split(batch_size), self.labels.split(batch_size), strict=True)
-        else:
-            order = torch.randperm(len(self), generator=generator, device=generator.device)
-            in_full_batches = len(self) - len(self) % batch_size or len(self)
-            picks = order[:in_full_batches].to(pixels.device).split(batch_size)
-            # index_select: 5 to 20 times faster than pixels[i] on a CPU
-            pairs = ((pixels.index_select(0, i), self.labels.index_select(0, i)) for i in picks)
-        scale, shift = self._affine
-        return ((torch.addcmul(shift, p.float(), scale).permute(0, 3, 1, 2), y) for p, y in pairs)
-
-    @cached_property
-    def _affine(self) -> tuple[Tensor, Tensor]:
-        """(scale, shift), [H, W, C] each, with pixel * scale + shift normalised.
-
-        Spread over a whole image because broadcasting three channels is 5 times slower.
-        """
-        size = (*self.images.shape[2:], len(self.mean))
-        scale, shift = 1 / (255 * self.std), -self.mean / self.std
-        return scale.expand(size).contiguous(), shift.expand(size).contiguous()
+MEMORY_LIMIT = 4e9  # bytes of pixels; a bigger folder is streamed
+PHOTOS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std of ImageNet, for what is streamed
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,25 +41,26 @@ class Data:
     """A data set: choose models on `val`, report on `test`.
 
     Args:
-        mean, std: per channel, of the training split, of pixels in [0, 1].
+        mean, std: per channel, of the training split, of pixels in [0, 1]; of ImageNet where the
+            data are streamed.
     """
 
     name: str
-    train: Split
-    val: Split
-    test: Split
+    train: Split | StreamedSplit
+    val: Split | StreamedSplit
+    test: Split | StreamedSplit
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @property
     def in_channels(self) -> int:
-        return self.train.images.shape[1]
+        return self.train.shape[0]
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        return tuple(self.train.images.shape[2:])
+        return self.train.shape[1:]
 
     @property
     def num_classes(self) -> int:
@@ -119,7 +69,7 @@ class Data:
     @property
     def example(self) -> Tensor:
         """The first training image, normalised: float32 [1, C, H, W]."""
-        return next(self.train.batches(1))[0]
+        return self.train.example
 
     def to(self, device: torch.device | str) -> "Data":
         """The same data with all splits on `device`."""
@@ -134,17 +84,67 @@ class Data:
         )
 
 
-def load_data(name_or_folder: str, root: str | Path | None = None) -> Data:
-    """Load a data set by name: "digits" (1797 images, 8x8) or "fashion_mnist" (70,000, 28x28).
+def load_data(
+    name_or_folder: str | Path,
+    root: str | Path | None = None,
+    size: int | None = None,
+    skip_damaged: bool = False,
+    stream: bool | None = None,
+) -> Data:
+    """Load a data set by its name, or from a folder of images.
+
+    Names: "digits" (1797 images, 8x8, grey), "fashion_mnist" (70,000, 28x28, grey), "cifar10" and
+    "cifar100" (60,000, 32x32), and "imagenet" (1.3 million photographs, which you must bring:
+    root/imagenet/train/<class>/ and root/imagenet/val/<class>/).
+
+    A folder is a `Path`, or text that has a separator in it or names a directory. It holds
+    `train/<class>/` and `test/<class>/`, `val/<class>/`, or both. Choose models on `val`, report on
+    `test`: with val/ alone, as in ImageNet, its images become the *test* split, and validation is a
+    tenth of train; with test/ alone, validation is a tenth of train, too; with neither, a tenth
+    becomes validation and a fifth test. These parts are the same every time, with all classes in
+    their proportions.
 
     Args:
         root: where files are kept, see `data_root`. Digits need none.
+        size: of folders, in pixels: every image is scaled until its shorter side has that size, and
+            its middle is cut out. None keeps the images, which must then all have one size; where
+            they are streamed, it is 224.
+        skip_damaged: of folders: leave out images that cannot be read, with a warning.
+        stream: of folders: True reads images anew in every epoch, False decodes them all once, into
+            memory and a cache; None streams ImageNet, and what would need more than 4 GB.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, a folder with another layout, an option that does not apply.
+        DamagedImageError: (a ValueError) an image of a folder cannot be read.
         DataNotFoundError: the set is not on this machine and cannot be downloaded.
     """
-    return _LOADERS[checks.one_of("data set", name_or_folder, _LOADERS)](data_root(root))
+    options = _FolderOptions(size, skip_damaged, stream)
+    if _is_folder(name_or_folder):
+        return _folder(Path(name_or_folder).expanduser(), data_root(root), options)
+    if name_or_folder == "imagenet":
+        return _imagenet(data_root(root), options)
+    loader = _LOADERS[_checked_name(name_or_folder)]
+    if options != _FolderOptions():
+        raise ValueError(
+            f"size, skip_damaged and stream are for folders of images, not for {name_or_folder!r}."
+        )
+    return loader(data_root(root))
+
+
+def _is_folder(name_or_folder: str | Path) -> bool:
+    if isinstance(name_or_folder, Path):
+        return True
+    if not isinstance(name_or_folder, str) or name_or_folder in (*_LOADERS, "imagenet"):
+        return False
+    separators = (os.sep, os.altsep or os.sep)
+    return any(s in name_or_folder for s in separators) or Path(name_or_folder).expanduser().is_dir()
+
+
+def _checked_name(name: object) -> str:
+    try:
+        return checks.one_of("data set", name, (*_LOADERS, "imagenet"))
+    except ValueError as error:
+        raise ValueError(f"{error} For a folder of images pass its path, such as './{name}'.") from None
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -165,7 +165,7 @@ def _digits(root: Path) -> Data:
     digits = load_digits()
     images = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(digits.target)
-    train, val, test = ((images[i], labels[i]) for i in _stratified(labels, 1200, 240, 357))
+    train, val, test = ((images[i], labels[i]) for i in stratified(labels, 1200, 240, 357))
     return _assemble("digits", tuple("0123456789"), train, val, test)
 
 
@@ -173,26 +173,76 @@ def _fashion_mnist(root: Path) -> Data:
     t = fashion_mnist.load(root)
     images, labels = t["train_images"].unsqueeze(1), t["train_labels"].long()
     num_val = len(labels) // 12
-    parts = _stratified(labels, len(labels) - num_val, num_val)
+    parts = stratified(labels, len(labels) - num_val, num_val)
     train, val = ((images.index_select(0, i), labels[i]) for i in parts)  # twice as fast as images[i]
     test = t["test_images"].unsqueeze(1), t["test_labels"].long()
     return _assemble("fashion_mnist", fashion_mnist.CLASSES, train, val, test)
 
 
-_LOADERS: dict[str, Callable[[Path], Data]] = {"digits": _digits, "fashion_mnist": _fashion_mnist}
+def _cifar(name: str, root: Path) -> Data:
+    t, classes = cifar.load(root, name)
+    images, labels = t["train_images"], t["train_labels"]
+    num_val = len(labels) // 10
+    parts = stratified(labels, len(labels) - num_val, num_val)
+    train, val = ((images.index_select(0, i).permute(0, 3, 1, 2), labels[i]) for i in parts)
+    return _assemble(name, classes, train, val, (t["test_images"].permute(0, 3, 1, 2), t["test_labels"]))
 
 
-def _stratified(labels: Tensor, *sizes: int) -> tuple[Tensor, ...]:
-    """Indices of disjoint parts of the given sizes, each with all classes in their proportions.
+_LOADERS: dict[str, Callable[[Path], Data]] = {
+    "digits": _digits,
+    "fashion_mnist": _fashion_mnist,
+    "cifar10": partial(_cifar, "cifar10"),
+    "cifar100": partial(_cifar, "cifar100"),
+}
 
-    NumPy promises the stream of RandomState for good, so the parts never change.
-    """
-    shuffled = torch.from_numpy(np.random.RandomState(SPLIT_SEED).permutation(len(labels)))
-    place = torch.empty(len(labels), dtype=torch.float64)
-    for label in range(int(labels.max()) + 1):  # each class spread evenly over (0, 1)
-        members = shuffled[labels[shuffled] == label]
-        place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
-    return place.argsort(stable=True).split(sizes)
+
+@dataclass(frozen=True)
+class _FolderOptions:
+    """See `load_data`."""
+
+    size: int | None = None
+    skip_damaged: bool = False
+    stream: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            checks.whole("size", self.size, 1)
+
+
+def _imagenet(root: Path, options: _FolderOptions) -> Data:
+    folder = root / "imagenet"
+    if not folder.is_dir():
+        raise DataNotFoundError(
+            f"ImageNet is not at {folder.absolute()}: register at image-net.org, download ILSVRC2012, and "
+            f"unpack it as {folder.name}/train/<wnid>/*.JPEG and {folder.name}/val/<wnid>/*.JPEG there."
+        )
+    streamed = True if options.stream is None else options.stream
+    return _folder(folder, root, replace(options, stream=streamed))
+
+
+def _folder(folder: Path, root: Path, options: _FolderOptions) -> Data:
+    found = image_folder.listing(folder)
+    stream = options.stream
+    if stream is None:
+        stream = decoded_bytes(found.paths(), options.size) > MEMORY_LIMIT
+    name = folder.resolve().name
+    if stream:
+        return _streamed(name, found, options)
+    t = image_folder.load(found, root, options.size, options.skip_damaged)
+    parts = ((t[f"{p}_images"].permute(0, 3, 1, 2), t[f"{p}_labels"]) for p in image_folder.PARTS)
+    return _assemble(name, found.classes, *parts)
+
+
+def _streamed(name: str, found: Listing, options: _FolderOptions) -> Data:
+    mean, std = PHOTOS
+    splits = {
+        part: StreamedSplit(
+            found.folder, files, files.labels, torch.tensor(mean), torch.tensor(std), options.size or 224,
+            skip_damaged=options.skip_damaged,
+        )
+        for part, files in found.splits.items()
+    }  # fmt: skip
+    return Data(name, **splits, classes=found.classes, mean=mean, std=std)
 
 
 def _assemble(name: str, classes: tuple[str, ...], *parts: tuple[Tensor, Tensor]) -> Data:

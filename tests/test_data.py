@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torchvision.datasets import FashionMNIST
 
 from depl0kit import data as dk_data
-from depl0kit import fashion_mnist
+from depl0kit import fashion_mnist, splits
 from depl0kit.data import Data, DataNotFoundError, Split, data_root, load_data
 
 DEBIAN = fashion_mnist.DEBIAN_FOLDER
@@ -206,7 +206,7 @@ def test_the_split_is_the_same_every_time_and_everywhere(digits):
 def test_stratified_parts_are_disjoint_and_proportional(counts, draw):
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     first = draw.draw(st.integers(0, len(labels)))
-    a, b = dk_data._stratified(labels, first, len(labels) - first)
+    a, b = splits.stratified(labels, first, len(labels) - first)
     assert len(a) == first
     assert sorted(torch.cat([a, b]).tolist()) == list(range(len(labels)))
     expected = torch.tensor(counts) * first / len(labels)
