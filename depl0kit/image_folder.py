@@ -204,12 +204,13 @@ def _decode_all(where: Listing, size: int | None, skip: bool) -> tuple[dict[str,
 
 def _cache_path(where: Listing, root: Path, size: int | None) -> Path:
     """<name>-<folder and size>-<fingerprint>: another state of the same folder differs at the end."""
-    files = hashlib.sha256(
-        f"{FORMAT} {where.classes} {[len(s.labels) for s in where.splits.values()]}".encode()
-    )
+    counts = [len(where.splits[part].labels) for part in PARTS]
+    files = hashlib.sha256(f"{FORMAT} {where.classes} {counts}".encode(errors="surrogateescape"))
+    within = len(os.path.join(where.folder, ""))  # the same folder may go by several paths
     for path in where.paths():
         status = os.stat(path)
-        files.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        state = f"{path[within:]}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        files.update(state.encode(errors="surrogateescape"))
     which = hashlib.sha256(f"{where.folder.resolve()}\n{size}".encode()).hexdigest()
     name = f"{where.folder.resolve().name}-{which[:8]}-{files.hexdigest()[:16]}.safetensors"
     return root / "folders" / name

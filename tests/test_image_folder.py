@@ -1,0 +1,453 @@
+"""Folders of images: the layouts, the cache, damaged files, and what is said when something is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from depl0kit import data as dk_data
+from depl0kit import decoding, image_folder
+from depl0kit.data import DamagedImageError, Data, DataNotFoundError, Split, StreamedSplit, load_data
+
+CLASSES = ("ape", "bee", "cat")
+SIZE = (9, 7)  # width, height: not square, so that they cannot be mixed up
+
+
+def write(path: Path, number: int, size: tuple[int, int] = SIZE, mode: str = "RGB") -> None:
+    """An image that has its number in the first pixel."""
+    width, height = size
+    shape = (height, width, 3) if mode == "RGB" else (height, width)
+    pixels = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
+    pixels[0, 0] = number
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def fill(folder: Path, part: str, per_class: int, first: int = 0, **kwargs) -> None:
+    for c, name in enumerate(CLASSES):
+        for i in range(per_class):
+            number = first + c * per_class + i
+            write(folder / part / name / f"{number:03d}.png", number, **kwargs)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return tmp_path / "root"
+
+
+def quietly(folder: Path | str, root: Path, **kwargs) -> Data:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return load_data(folder, root, **kwargs)
+
+
+def numbers(split: Split) -> list[int]:
+    return split.images[:, 0, 0, 0].tolist()
+
+
+def error_of(folder: Path, root: Path, kind: type = ValueError, **kwargs) -> str:
+    with pytest.raises(kind) as caught:
+        load_data(folder, root, **kwargs)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# ---- layouts
+
+
+LAYOUTS = {  # part: images per class; and how many train, val and test then have
+    "all three": ({"train": 10, "val": 2, "test": 3}, (30, 6, 9)),
+    "test": ({"train": 10, "test": 3}, (27, 3, 9)),
+    "val": ({"train": 10, "val": 2}, (27, 3, 6)),
+    "train": ({"train": 10}, (21, 3, 6)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_three_splits_of_all_images(folder, root, layout):
+    parts, sizes = LAYOUTS[layout]
+    first = 0
+    for part, per_class in parts.items():
+        fill(folder, part, per_class, first)
+        first += 3 * per_class
+    data = quietly(folder, root)
+    assert (data.name, data.classes, data.image_size) == ("pets", CLASSES, (7, 9))
+    assert (len(data.train), len(data.val), len(data.test)) == sizes
+    seen = [n for split in (data.train, data.val, data.test) for n in numbers(split)]
+    assert sorted(seen) == list(range(first))
+    for split in (data.train, data.val, data.test):
+        assert torch.bincount(split.labels).unique().numel() == 1  # all classes alike
+        assert split.images.is_contiguous(memory_format=torch.channels_last)
+        for image, label, number in zip(split.images, split.labels, numbers(split), strict=True):
+            (path,) = folder.glob(f"*/*/{number:03d}.png")
+            assert path.parent.name == CLASSES[label]
+            assert np.array_equal(image.permute(1, 2, 0), np.asarray(Image.open(path)))
+
+
+def test_val_alone_is_what_is_reported_on(folder, root):
+    fill(folder, "train", 10)
+    fill(folder, "val", 2, 100)
+    assert sorted(numbers(quietly(folder, root).test)) == list(range(100, 106))
+
+
+def test_the_split_depends_on_the_names_alone(folder, root, tmp_path):
+    fill(folder, "train", 10)
+    first = quietly(folder, root)
+    for path in sorted((folder / "train").rglob("*.png"), reverse=True):  # written in another order
+        copy = tmp_path / "copy" / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    assert numbers(quietly(tmp_path / "copy", root).val) == numbers(first.val)
+
+
+def test_directories_within_a_class_and_hidden_and_other_files(folder, root):
+    fill(folder, "train", 5)
+    write(folder / "train" / "bee" / "images" / "099.PNG", 99)
+    for name in (".hidden.png", "._001.png", "notes.txt"):
+        (folder / "train" / "bee" / name).write_bytes(b"no image")
+    (folder / "train" / ".cache").mkdir()
+    data = quietly(folder, root)
+    assert sum(map(len, (data.train, data.val, data.test))) == 16
+    (split,) = [s for s in (data.train, data.val, data.test) if 99 in numbers(s)]
+    assert split.labels[numbers(split).index(99)] == 1
+
+
+# ---- pixels
+
+
+@pytest.mark.parametrize("original", [(40, 30), (30, 40), (6, 5), (12, 12)])
+def test_size_scales_the_shorter_side_and_cuts_the_middle(folder, root, original):
+    fill(folder, "train", 4, size=original)
+    data = quietly(folder, root, size=12)
+    assert data.image_size == (12, 12)
+    listed = image_folder.listing(folder).paths()
+    first = Image.open(listed[0])
+    expected = ImageOps.fit(first, (12, 12), Image.Resampling.BILINEAR)
+    assert np.array_equal(data.train.images[0].permute(1, 2, 0), expected)
+
+
+def test_images_of_different_sizes_need_a_size(folder, root):
+    fill(folder, "train", 4)
+    write(folder / "train" / "cat" / "odd.png", 1, (5, 20))
+    text = error_of(folder, root)
+    assert "9x7" in text and "5x20" in text and "odd.png" in text and "size=" in text
+    assert quietly(folder, root, size=6).image_size == (6, 6)
+
+
+def test_all_grey_images_have_one_channel_and_mixed_ones_three(folder, root):
+    fill(folder, "train", 4, mode="L")
+    grey = quietly(folder, root)
+    assert grey.in_channels == 1
+    path = image_folder.listing(folder).paths()[0]
+    assert np.array_equal(grey.train.images[0, 0], np.asarray(Image.open(path)))
+    write(folder / "train" / "cat" / "colour.png", 1)
+    mixed = quietly(folder, root)
+    assert mixed.in_channels == 3 and len(mixed.train) + len(mixed.val) + len(mixed.test) == 13
+
+
+def test_other_kinds_of_images(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 4), dtype=np.uint8)
+    colour = Image.fromarray(pixels).convert("RGB")
+    Image.fromarray(pixels).save(tmp_path / "alpha.png")
+    colour.convert("P").save(tmp_path / "palette.png")
+    colour.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    colour.convert("1").save(tmp_path / "bits.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 256 + 99).save(tmp_path / "deep.png")
+    Image.fromarray(pixels[..., 0].astype(np.float32)).save(tmp_path / "float.tif")
+    assert np.array_equal(decoding.read(tmp_path / "alpha.png"), pixels[..., :3])
+    assert np.array_equal(
+        decoding.read(tmp_path / "deep.png"), pixels[..., 0]
+    )  # 16 bits, not clipped to white
+    modes = {name: decoding.read(tmp_path / name).mode for name in ("palette.png", "cmyk.jpg", "bits.png")}
+    assert modes == {"palette.png": "RGB", "cmyk.jpg": "RGB", "bits.png": "L"}
+    with pytest.raises(DamagedImageError, match=r"float\.tif .*floating-point"):
+        decoding.read(tmp_path / "float.tif")
+
+
+def test_many_threads_keep_the_order(folder, monkeypatch):
+    monkeypatch.setattr(decoding, "usable_cores", lambda: 8)
+    monkeypatch.setattr(decoding, "SMALL", 0)
+    monkeypatch.setattr(decoding, "CHUNK", 3)
+    fill(folder, "train", 40)
+    paths = image_folder.listing(folder).paths()
+    images, damaged = decoding.decode(paths, None, False)
+    assert images[:, 0, 0, 0].tolist() == [int(Path(p).stem) for p in paths] and not damaged
+
+
+# ---- the cache
+
+
+def no_decoding(monkeypatch):
+    def refuse(*args):
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr(image_folder, "decode", refuse)
+
+
+def caches(root: Path) -> list[str]:
+    return sorted(p.name for p in (root / "folders").iterdir())
+
+
+def test_the_second_load_decodes_nothing(folder, root, monkeypatch):
+    fill(folder, "train", 10)
+    first = quietly(folder, root)
+    no_decoding(monkeypatch)
+    again = quietly(folder, root)
+    for a, b in zip((first.train, first.val, first.test), (again.train, again.val, again.test), strict=True):
+        assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+    monkeypatch.chdir(folder.parent)
+    quietly("pets", root)  # the same folder by another path
+    assert len(caches(root)) == 1 and caches(root)[0].startswith("pets-")
+
+
+def touch(folder: Path) -> None:
+    path = folder / "train" / "bee" / "011.png"
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1))
+
+
+CHANGES = {
+    "another image": lambda f: write(f / "train" / "bee" / "011.png", 200, (9, 7)),
+    "a newer image": touch,
+    "one more": lambda f: write(f / "train" / "bee" / "new.png", 200),
+    "one less": lambda f: (f / "train" / "bee" / "011.png").unlink(),
+    "renamed": lambda f: (f / "train" / "bee" / "011.png").rename(f / "train" / "bee" / "x.png"),
+    "another class": lambda f: (f / "train" / "bee" / "011.png").rename(f / "train" / "cat" / "011.png"),
+    "a class renamed": lambda f: (f / "train" / "bee").rename(f / "train" / "emu"),
+    "a test split": lambda f: [write(f / "test" / name / f"{c}.png", c) for c, name in enumerate(CLASSES)],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_in_the_folder_makes_a_new_cache_in_place_of_the_old(folder, root, change):
+    fill(folder, "train", 10)
+    quietly(folder, root)
+    before = caches(root)
+    CHANGES[change](folder)
+    data = quietly(folder, root)
+    assert len(caches(root)) == 1 and caches(root) != before
+    listed = image_folder.listing(folder)
+    assert data.classes == listed.classes
+    expected = [np.asarray(Image.open(p))[0, 0, 0] for p in listed.paths()]
+    assert numbers(data.train) + numbers(data.val) + numbers(data.test) == expected
+
+
+def test_each_size_and_each_folder_has_its_own_cache(folder, root, tmp_path):
+    fill(folder, "train", 4)
+    fill(tmp_path / "elsewhere" / "pets", "train", 4)
+    sizes = (None, 5, 6)
+    for where in (folder, tmp_path / "elsewhere" / "pets"):
+        assert [quietly(where, root, size=s).image_size[0] for s in sizes] == [7, 5, 6]
+    assert len(caches(root)) == 6
+
+
+def test_a_damaged_cache_is_named_and_rebuilt(folder, root):
+    fill(folder, "train", 4)
+    first = quietly(folder, root)
+    cache = root / "folders" / caches(root)[0]
+    content = bytearray(cache.read_bytes())
+    content[-3] ^= 1
+    cache.write_bytes(content)
+    with pytest.warns(UserWarning, match=f"cache {cache} is damaged: expected the checksum"):
+        again = load_data(folder, root)
+    assert torch.equal(again.test.labels, first.test.labels)
+    quietly(folder, root)
+
+
+def test_a_root_that_cannot_be_written_is_no_obstacle(folder, tmp_path):
+    fill(folder, "train", 4)
+    (tmp_path / "file").touch()
+    with pytest.warns(UserWarning, match="cache .* cannot be written"):
+        assert len(load_data(folder, tmp_path / "file").train) == 9
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from depl0kit import data, data_files
+def killed(tensors, path, notes):
+    path.write_bytes(b"half a cache")
+    os.kill(os.getpid(), signal.SIGKILL)
+data_files.save_file = killed
+data.load_data(sys.argv[1] + os.sep, sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_the_cache_is_written_leaves_no_half_of_it(folder, root):
+    fill(folder, "train", 4)
+    command = [sys.executable, "-c", KILLED_WHILE_WRITING, str(folder), str(root)]
+    shown = subprocess.run(command, cwd=Path(dk_data.__file__).parents[1], capture_output=True, text=True)
+    assert shown.returncode == -signal.SIGKILL, shown.stderr
+    assert not list((root / "folders").glob("*.safetensors"))
+    assert len(quietly(folder, root).train) == 9
+    quietly(folder, root)
+
+
+# ---- damaged images
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:90])
+
+
+DAMAGES = {
+    "cut": cut,
+    "empty": lambda p: p.write_bytes(b""),
+    "text": lambda p: p.write_bytes(b"<html>not found</html>"),
+    "a header of another kind": lambda p: p.write_bytes(b"\xff\xd8\xff\xe0" + p.read_bytes()[4:]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_image_is_named_and_skipped_on_request(folder, root, damage):
+    fill(folder, "train", 10)
+    bad = folder / "train" / "bee" / "014.png"
+    DAMAGES[damage](bad)
+    text = error_of(folder, root, DamagedImageError)
+    assert str(bad) in text and "skip_damaged=True" in text and "repair or delete" in text
+    assert not root.exists()
+    with pytest.warns(UserWarning, match=f"1 images cannot be read and are left out: {bad}"):
+        data = load_data(folder, root, skip_damaged=True)
+    seen = numbers(data.train) + numbers(data.val) + numbers(data.test)
+    assert sorted(seen) == [i for i in range(30) if i != 14]
+    for split in (data.train, data.val, data.test):
+        assert split.labels.tolist() == [n // 10 for n in numbers(split)]
+
+
+def test_the_cache_remembers_what_was_skipped(folder, root, monkeypatch):
+    fill(folder, "train", 10)
+    bad = folder / "train" / "bee" / "014.png"
+    cut(bad)
+    with pytest.warns(UserWarning):
+        load_data(folder, root, skip_damaged=True)
+    no_decoding(monkeypatch)
+    with pytest.warns(UserWarning, match=f"left out: {bad}"):
+        load_data(folder, root, skip_damaged=True)
+    assert str(bad) in error_of(folder, root, DamagedImageError)
+
+
+def test_the_first_image_may_be_the_damaged_one(folder, root):
+    fill(folder, "train", 10)
+    cut(Path(image_folder.listing(folder).paths()[0]))
+    with pytest.warns(UserWarning, match="left out"):
+        assert load_data(folder, root, skip_damaged=True).image_size == (7, 9)
+
+
+def test_a_split_without_one_sound_image_is_refused(folder, root):
+    fill(folder, "train", 10)
+    fill(folder, "test", 2)
+    for path in (folder / "test").rglob("*.png"):
+        cut(path)
+    assert "no image of the test split" in error_of(folder, root, skip_damaged=True)
+    for path in (folder / "train").rglob("*.png"):
+        cut(path)
+    assert "no image can be read" in error_of(folder, root, skip_damaged=True)
+
+
+# ---- what is said
+
+
+def test_a_folder_that_does_not_exist(folder, root):
+    fill(folder, "train", 1)
+    text = error_of(folder.with_name("pest"), root, DataNotFoundError)
+    assert "pest does not exist" in text and "has the folders pets" in text
+    assert "does not exist either" in error_of(folder / "a" / "b", root, DataNotFoundError)
+
+
+def test_a_folder_without_train(folder, root):
+    fill(folder, "validation", 2)
+    text = error_of(folder, root)
+    assert "no train/" in text and "train/<class>/" in text
+
+
+def test_train_without_classes(folder, root):
+    write(folder / "train" / "1.png", 1)
+    assert "no class directories" in error_of(folder, root)
+
+
+def test_an_empty_class_directory(folder, root):
+    fill(folder, "train", 4)
+    for path in (folder / "train" / "bee").iterdir():
+        path.unlink()
+    text = error_of(folder, root)
+    assert f"no images in {folder / 'train' / 'bee'}" in text and "delete the class" in text
+
+
+def test_classes_that_differ(folder, root):
+    fill(folder, "train", 4)
+    fill(folder, "test", 4)
+    (folder / "test" / "bee").rename(folder / "test" / "Bee")
+    text = error_of(folder, root)
+    assert "only train has bee" in text and "only test has Bee" in text and "move test away" in text
+
+
+def test_too_few_images_to_split(folder, root):
+    write(folder / "train" / "ape" / "1.png", 1)
+    write(folder / "train" / "bee" / "2.png", 2)
+    assert "2 training images are too few" in error_of(folder, root)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "32"])
+def test_a_bad_size_is_refused(folder, root, size):
+    assert "size must be a whole number" in error_of(folder, root, size=size)
+
+
+# ---- names and folders
+
+
+def test_what_is_a_folder(folder, root, monkeypatch):
+    fill(folder, "train", 4)
+    monkeypatch.chdir(folder.parent)
+    for way in ("pets", "./pets", Path("pets"), str(folder), f"{folder}{os.sep}"):
+        assert quietly(way, root).name == "pets"
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert quietly("~/pets", root).name == "pets"
+    with pytest.raises(ValueError, match=r"unknown data set 'pet'.*choose one of .*'cifar10'.*'\./pet'"):
+        load_data("pet", root)
+    with pytest.raises(ValueError, match="Did you mean 'cifar100'"):
+        load_data("cifar-100", root)
+    with pytest.raises(DataNotFoundError):
+        load_data("./pet", root)
+    with pytest.raises(DataNotFoundError):
+        load_data(Path("pet"), root)
+
+
+def test_a_name_goes_before_a_folder_of_that_name(folder, root, monkeypatch):
+    fill(folder.with_name("digits"), "train", 4)
+    monkeypatch.chdir(folder.parent)
+    assert len(load_data("digits", root).train) == 1200
+    assert len(quietly("./digits", root).train) == 9
+
+
+@pytest.mark.parametrize("option", [{"size": 16}, {"skip_damaged": True}, {"stream": True}])
+def test_options_of_folders_are_refused_for_others(option):
+    with pytest.raises(ValueError, match="are for folders of images, not for 'digits'"):
+        load_data("digits", **option)
+
+
+# ---- when there is too much for memory
+
+
+def test_what_needs_too_much_memory_is_streamed(folder, root, monkeypatch):
+    fill(folder, "train", 10)
+    needed = 30 * 9 * 7 * 3
+    monkeypatch.setattr(dk_data, "MEMORY_LIMIT", needed)
+    assert isinstance(quietly(folder, root).train, Split)
+    monkeypatch.setattr(dk_data, "MEMORY_LIMIT", needed - 1)
+    data = quietly(folder, root)
+    assert isinstance(data.train, StreamedSplit) and data.image_size == (224, 224)
+    assert isinstance(quietly(folder, root, stream=False).train, Split)
+    assert isinstance(quietly(folder, root, size=2).train, Split)  # decided by the size asked for
+    assert isinstance(quietly(folder, root, size=2, stream=True).train, StreamedSplit)
