@@ -220,4 +220,5 @@ def _forget(cache: Path) -> None:
     """Delete the caches of earlier states of the same folder."""
     prefix = cache.name.rpartition("-")[0]
     for stale in cache.parent.glob(f"{glob.escape(prefix)}-*.safetensors"):
-        stale.unlink(missing_ok=True)
+        if stale != cache:  # which another process may have written meanwhile
+            stale.unlink(missing_ok=True)

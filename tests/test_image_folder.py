@@ -139,6 +139,18 @@ def test_size_scales_the_shorter_side_and_cuts_the_middle(folder, root, original
     assert np.array_equal(data.train.images[0].permute(1, 2, 0), expected)
 
 
+def test_big_photographs_decoded_at_a_fraction_of_their_size_look_the_same(tmp_path):
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((600, 500), Image.Resampling.BICUBIC).save(
+        tmp_path / "big.jpg", quality=95
+    )
+    whole = ImageOps.fit(Image.open(tmp_path / "big.jpg"), (24, 24), Image.Resampling.BILINEAR)
+    result = decoding.read(tmp_path / "big.jpg", 24)
+    assert result.size == (24, 24)
+    difference = np.abs(np.asarray(result).astype(int) - np.asarray(whole).astype(int))
+    assert difference.mean() < 3 and difference.max() < 16
+
+
 def test_images_of_different_sizes_need_a_size(folder, root):
     fill(folder, "train", 4)
     write(folder / "train" / "cat" / "odd.png", 1, (5, 20))
