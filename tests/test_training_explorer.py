@@ -97,6 +97,16 @@ def test_finishes_and_keeps_the_run(explorer):
     assert "finished: epoch 2.0 of 2" in e._line.value
 
 
+def test_last_picture_shows_the_end(explorer):
+    e = explorer(epochs=3)
+    e.train()
+    until(lambda: not workers(), "the thread ends")
+    shown = e.figure.png
+    assert shown == e.figure.picture.png
+    e.redraw()
+    assert e.figure.png == shown
+
+
 def test_sliders_act_on_the_running_training(explorer):
     e = explorer(lam=1.0, warmup=0, ramp=0)
     e.train()
