@@ -8,6 +8,7 @@ from types import ModuleType
 
 from . import plots
 from .compaction import compact
+from .config import TrainConfig
 from .cost import Cost
 from .data import load_data
 from .device import best_device
@@ -17,8 +18,10 @@ from .hard_concrete import HardConcrete
 from .latency import latency
 from .models import make_model
 from .posteriors import Dependency, GatePosterior, MeanField
+from .run_folder import RunFolder
+from .runs import Run, load_run
 from .storage import load_compact, save_compact
-from .training import Diverged, Run, TrainConfig, Trainer, evaluate, train
+from .training import Diverged, Trainer, evaluate, train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "HardConcrete",
     "MeanField",
     "Run",
+    "RunFolder",
     "TrainConfig",
     "Trainer",
     "best_device",
@@ -39,6 +43,7 @@ __all__ = [
     "latency",
     "load_compact",
     "load_data",
+    "load_run",
     "make_model",
     "plots",
     "reestimate_batch_norm",

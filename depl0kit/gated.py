@@ -30,7 +30,8 @@ class GatedModel(nn.Module):
         model: any convolutional classifier whose forward takes a batch of images. Groups whose removal
             would not be exact stay without gates; `net.groups` says which, and why.
         posterior: "mean_field" (L0-HC), "forward" or "backward" (Dep-L0), "autoregressive" (forward,
-            conditioned on sampled gates), or a `GatePosterior` for `net.groups.gated`'s sizes.
+            conditioned on sampled gates), a `GatePosterior` for `net.groups.gated`'s sizes, or what its
+            `describe` returned.
         example: a batch of inputs, [batch, channels, height, width]; only its shape and device count.
         scope: "inner" gates the channels inside blocks, as the papers do; "all" also those of
             residual streams, one shared gate per channel of a stream.
@@ -56,7 +57,7 @@ class GatedModel(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        posterior: str | GatePosterior = "mean_field",
+        posterior: str | dict | GatePosterior = "mean_field",
         example: Tensor | None = None,
         scope: str = "inner",
         sampling: str = "example",
@@ -64,7 +65,7 @@ class GatedModel(nn.Module):
     ) -> None:
         super().__init__()
         checks.one_of("scope", scope, ("inner", "all"))
-        self.sampling = checks.one_of("sampling", sampling, ("example", "batch"))
+        self.scope, self.sampling = scope, checks.one_of("sampling", sampling, ("example", "batch"))
         self.model = copy.deepcopy(model)
         layers, macs = trace(copy.deepcopy(model).eval(), example)
         total = Cost(macs, sum(p.numel() for p in model.parameters()))
@@ -81,6 +82,7 @@ class GatedModel(nn.Module):
         self.posterior.to(next(self.model.parameters()).device)
         self.cost_model = CostModel(gated, layers, total)
         self._gates = place_gates(self.model, gated)
+        self._example_shape = example.shape[1:]
 
     @property
     def dense_cost(self) -> Cost:
@@ -91,9 +93,16 @@ class GatedModel(nn.Module):
             return self.forward_gated(x, self.posterior.sample(self._draws(x)))
         return self.forward_gated(x, self.posterior.deterministic())
 
-    def forward_with_rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Output under sampled gates, and the posterior's `cost_rows()`: a training step in one go."""
-        gates, rows = self.posterior.draw(self._draws(x))
+    def forward_with_rows(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Output under sampled gates, and the posterior's `cost_rows()`: a training step in one go.
+
+        Args:
+            noise: `posterior.noise(...)`, [batch, N], or [N] for one set of gates for the whole batch;
+                drawn afresh if None.
+        """
+        if noise is None:
+            noise = self.posterior.noise(self._draws(x))
+        gates, rows = self.posterior.draw(noise)
         return self.forward_gated(x, self.posterior.split(gates)), rows
 
     def _draws(self, x: Tensor) -> int | None:
@@ -103,6 +112,19 @@ class GatedModel(nn.Module):
         """The network's output under given gates: per gated group [channels] or [batch, channels]."""
         with gates_set(self._gates, gates):
             return self.model(x)
+
+    def describe(self) -> dict:
+        """What this is, in plain values (for JSON): class of the model, arguments of `make_model` if that made
+        it (else None), posterior, scope, sampling, shape of an example, gated groups with their channels."""
+        return {
+            "network": type(self.model).__name__,
+            "made_by": getattr(self.model, "made_by", None),
+            "posterior": self.posterior.describe(),
+            "scope": self.scope,
+            "sampling": self.sampling,
+            "example": list(self._example_shape),
+            "groups": [[g.name, g.channels] for g in self.groups.gated],
+        }
 
     def plain_copy(self) -> nn.Module:
         """A copy of `model` without gates."""

@@ -171,7 +171,7 @@ def make_model(
         "name": name,
         "in_channels": in_channels,
         "classes": classes,
-        "image_size": image_size,
+        "image_size": list(image_size),  # as it comes back from JSON
     }
     if name in MODELS:
         model = MODELS[name](in_channels, classes, image_size)

@@ -15,6 +15,7 @@ per group: for networks of many layers that is what keeps gates nearly free.
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from functools import partial
 
 import torch
@@ -83,8 +84,7 @@ class GatePosterior(nn.Module):
 
     def flat_sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Gates drawn from q, shape [N] or [batch, N], differentiable."""
-        log_alpha = self.flat_log_alpha()
-        return self.hard_concrete.sample(log_alpha, _uniforms(log_alpha, batch, generator))
+        return self.hard_concrete.sample(self.flat_log_alpha(), self.noise(batch, generator))
 
     def flat_prob_open(self) -> Tensor:
         """Marginal P(z > 0) of all gates, shape [N], differentiable."""
@@ -102,10 +102,17 @@ class GatePosterior(nn.Module):
         """
         return self.flat_prob_open()[None]
 
-    def draw(self, batch: int | None = None) -> tuple[Tensor, Tensor]:
-        """`flat_sample(batch)` and `cost_rows()` from one evaluation of log_alpha, for a training step."""
+    def noise(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Uniforms that become gates, [N] or [batch, N]; from `generator`, or torch's own."""
+        like = next(self.parameters())
+        shape = (sum(self.sizes),) if batch is None else (batch, sum(self.sizes))
+        return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
+
+    def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The gates that `noise` ([N] or [batch, N]) becomes, and `cost_rows()`, from one evaluation of
+        log_alpha: for a training step."""
         log_alpha = self.flat_log_alpha()
-        gates = self.hard_concrete.sample(log_alpha, _uniforms(log_alpha, batch, None))
+        gates = self.hard_concrete.sample(log_alpha, noise)
         return gates, self.hard_concrete.prob_open(log_alpha)[None]
 
     def coupling(self) -> Tensor:
@@ -143,6 +150,10 @@ class GatePosterior(nn.Module):
     def deterministic(self) -> list[Tensor]:
         """Test-time gates per group, each of shape [channels]; open means > 0."""
         return self.split(self.flat_deterministic())
+
+    def describe(self) -> dict:
+        """What `make_posterior` needs to make another of this kind; plain values, for JSON."""
+        return {"family": type(self).__name__, "hard_concrete": asdict(self.hard_concrete)}
 
     def extra_repr(self) -> str:
         return f"sizes={list(self.sizes)}, temperature={self.temperature:g}"
@@ -235,19 +246,17 @@ class Dependency(GatePosterior):
     def flat_sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
         if self.condition_on == "log_alpha":
             return super().flat_sample(batch, generator)
-        noise = _uniforms(self._weight.new_empty(sum(self.sizes)), 1 if batch is None else batch, generator)
-        gates = self._chain(noise)[1]
-        return gates[0] if batch is None else gates
+        return self._sampled_chain(self.noise(batch, generator))
 
     def flat_prob_open(self) -> Tensor:
         if self.condition_on == "log_alpha":
             return super().flat_prob_open()
         return self.hard_concrete.prob_open(self._chain(self._fixed_noise())[0]).mean(0)
 
-    def draw(self, batch: int | None = None) -> tuple[Tensor, Tensor]:
+    def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         if self.condition_on == "log_alpha":
-            return super().draw(batch)
-        return self.flat_sample(batch), self.cost_rows()
+            return super().draw(noise)
+        return self._sampled_chain(noise), self.cost_rows()
 
     def cost_rows(self) -> Tensor:
         """As in `GatePosterior`; for "gates" one row of open gates (0 or 1) per sampled chain.
@@ -261,8 +270,15 @@ class Dependency(GatePosterior):
         prob = self.hard_concrete.prob_open(log_alpha)
         return prob + ((gates > 0).to(prob.dtype) - prob).detach()
 
+    def describe(self) -> dict:
+        return super().describe() | {"direction": self.direction, "condition_on": self.condition_on}
+
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, direction={self.direction}, condition_on={self.condition_on}"
+
+    def _sampled_chain(self, noise: Tensor) -> Tensor:
+        """Gates of the chain that feeds sampled gates on, of the shape of `noise`: [N] or [batch, N]."""
+        return self._chain(noise.reshape(-1, noise.shape[-1]))[1].reshape(noise.shape)
 
     def _chain(self, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Run the generator; return (log_alpha, h), each [N], or [S, N] for noise [S, N].
@@ -297,8 +313,8 @@ class Dependency(GatePosterior):
 
     def _fixed_noise(self) -> Tensor:
         """The same uniforms [CHAINS, N] at every call, apart from the global random state."""
-        noise = _uniforms(torch.empty(sum(self.sizes)), CHAINS, torch.Generator().manual_seed(0))
-        return noise.to(self._weight)
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(CHAINS, sum(self.sizes), generator=generator).to(self._weight)
 
     @torch.no_grad()
     def _start_equal(self) -> None:
@@ -315,12 +331,6 @@ class Dependency(GatePosterior):
             nn.init.normal_(linear.bias, START, 0.01)
 
 
-def _uniforms(like: Tensor, batch: int | None, generator: torch.Generator | None) -> Tensor:
-    """Uniforms of `like`'s kind, shape [N], or [batch, N]."""
-    shape = like.shape if batch is None else (batch, *like.shape)
-    return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
-
-
 INITS = ("equal", "paper")
 POSTERIORS = {
     "mean_field": MeanField,
@@ -331,13 +341,18 @@ POSTERIORS = {
 
 
 def make_posterior(
-    posterior: str | GatePosterior, sizes: Sequence[int], hard_concrete: HardConcrete | None = None
+    posterior: str | dict | GatePosterior, sizes: Sequence[int], hard_concrete: HardConcrete | None = None
 ) -> GatePosterior:
     """A posterior over groups of `sizes` by name (see POSTERIORS), or the given one if it fits.
+
+    Args:
+        posterior: also what `GatePosterior.describe` returned, for a fresh one of that kind.
 
     Raises:
         ValueError: unknown name, or a posterior made for other sizes.
     """
+    if isinstance(posterior, dict):
+        return _make_described(posterior, sizes)
     if not isinstance(posterior, GatePosterior):
         make = POSTERIORS[checks.one_of("posterior", posterior, POSTERIORS)]
         return make(sizes, hard_concrete=hard_concrete)
@@ -347,3 +362,14 @@ def make_posterior(
             f"but this network has {list(sizes)}: pass sizes={list(sizes)} to it."
         )
     return posterior
+
+
+def _make_described(description: dict, sizes: Sequence[int]) -> GatePosterior:
+    arguments = dict(description)
+    family = checks.one_of("posterior family", arguments.pop("family"), FAMILIES)
+    shape = arguments.pop("hard_concrete")
+    shape = HardConcrete(**shape | {"stretch": tuple(shape["stretch"])})
+    return FAMILIES[family](sizes, hard_concrete=shape, **arguments)
+
+
+FAMILIES = {"MeanField": MeanField, "Dependency": Dependency}

@@ -1,4 +1,4 @@
-"""The training loop, its settings, and what it remembers.
+"""The training loop.
 
 `train(net, data, config)` runs to the end. Iterating a `Trainer` does the same a step at a time, so
 that a notebook can watch, pause, and change lambda, temperature and gate lr while it runs.
@@ -7,137 +7,64 @@ that a notebook can watch, pause, and change lambda, temperature and gate lr whi
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import checks, objective
-from .cost import COSTS
+from . import checks, distributed, objective, schedules
+from .config import TrainConfig
 from .data import Data, Split
 from .device import keep_freed_memory
 from .gated import GatedModel
+from .recording import recorded
+from .run_folder import Checkpoint
+from .runs import GateMoment, Run
 
 # A P(open) between these says nothing certain about the compact network. The bound on log_alpha keeps
 # P(open) above 0.047, so at 0.05 gates would count as undecided that are as shut as they can be.
 UNDECIDED = (0.1, 0.9)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of one run. The defaults suit short runs of small networks on a CPU.
-
-    Args:
-        lam: price of the whole dense cost, >= 0. Useful from 0.5 to 100; 0 is off.
-        budget: if given, in (0, 1): train towards this share of the dense cost instead of `lam`.
-        cost: what is priced, "macs", "params" or "gates".
-        temperature: beta of the gates, > 0; None leaves the posterior's own (2/3 by default).
-        epochs, batch_size: whole numbers >= 1.
-        lr, momentum, weight_decay: of the weights' SGD; the lr rises for 30 % of training, then falls.
-        gate_lr: of the gates' Adam; None takes the posterior's own (mean-field 0.1, in budget mode
-            0.3; dependency less, see `Dependency.default_lr`). Held for 70 % of training, then falls to 0.
-        warmup, ramp: epochs without lambda, and epochs over which it then rises to full strength; a
-            shorter run never pays the full price.
-        seed: of the data order and the gates' noise. It seeds torch's global random state, so
-            that what else draws from it while a run is under way changes the run.
-
-    Raises:
-        ValueError: an argument outside its range.
-    """
-
-    lam: float = 4.0
-    budget: float | None = None
-    cost: str = "macs"
-    temperature: float | None = None
-    epochs: int = 15
-    batch_size: int = 64
-    lr: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    gate_lr: float | None = None
-    warmup: float = 2
-    ramp: float = 3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("lam", "lr", "weight_decay", "warmup", "ramp"):
-            checks.number(name, getattr(self, name), 0)
-        checks.number("momentum", self.momentum, 0, 1)
-        if self.temperature is not None:
-            checks.number("temperature", self.temperature, 0, open_low=True)
-        if self.gate_lr is not None:
-            checks.number("gate_lr", self.gate_lr, 0)
-        if self.budget is not None and not 0 < checks.number("budget", self.budget, 0, 1) < 1:
-            raise ValueError(f"budget must lie between 0 and 1, both excluded, got {self.budget!r}.")
-        checks.one_of("cost", self.cost, COSTS)
-        checks.whole("epochs", self.epochs, 1)
-        checks.whole("batch_size", self.batch_size, 1)
-        checks.whole("seed", self.seed, 0)
+MOMENTS = 80  # of the gates in a whole run, but 1 to 4 in an epoch
 
 
 class Diverged(RuntimeError):
     """The loss became infinite or NaN. `run` holds the finished epochs, `run.net` the last good state."""
 
-    def __init__(self, message: str, run: "Run") -> None:
+    def __init__(self, message: str, run: Run) -> None:
         super().__init__(message)
         self.run = run
 
 
-@dataclass
-class Run:
-    """What a training run left behind.
+class _Batch(nn.Module):
+    """Cross-entropy of a batch and share of the dense cost: what is compiled, and averaged over processes.
 
-    Attributes:
-        net: the trained network.
-        config: the settings it began with.
-        status: "running", "finished", "interrupted" or "diverged".
-        rows: a dict per finished epoch, the rows of `history`.
-        snapshots: (log_alpha, prob_open) per finished epoch, arrays of shape [N].
+    The gates' noise comes from outside, so that this is a function of its arguments and parameters.
     """
 
-    net: GatedModel
-    config: TrainConfig
-    status: str = "running"
-    rows: list[dict] = field(default_factory=list)
-    snapshots: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    def __init__(self, net: GatedModel, cost: str) -> None:
+        super().__init__()
+        self.net, self.cost = net, cost
 
-    @property
-    def history(self) -> pd.DataFrame:
-        """A row per epoch: losses, validation accuracy, MACs and parameters (expected, and exact of
-        the compact network), kept_macs (exact / dense), undecided (share of gates with P(open)
-        between 0.1 and 0.9), lam, temperature, lr, gate_lr, seconds.
-        """
-        return pd.DataFrame(self.rows)
-
-    @property
-    def gates(self) -> pd.DataFrame:
-        """A row per (epoch, group, channel): log_alpha, prob_open."""
-        groups = self.net.groups.gated
-        channels = pd.DataFrame([(g.name, c) for g in groups for c in range(g.channels)])
-        epochs = [row["epoch"] for row in self.rows]
-        snapshots = self.snapshots[: len(epochs)]
-        n = len(channels)
-        return pd.DataFrame(
-            {
-                "epoch": np.repeat(epochs, n),
-                "group": np.tile(channels[0], len(epochs)),
-                "channel": np.tile(channels[1], len(epochs)),
-                "log_alpha": np.concatenate([s[0] for s in snapshots] or [[]]),
-                "prob_open": np.concatenate([s[1] for s in snapshots] or [[]]),
-            }
-        )
+    def forward(self, x: Tensor, y: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        if noise is None:  # fine-tuning: the gates stand
+            with torch.no_grad():
+                gates = self.net.posterior.deterministic()
+            logits = self.net.forward_gated(x, gates)
+            return F.cross_entropy(logits, y), logits.new_zeros(())
+        logits, rows = self.net.forward_with_rows(x, noise)
+        return F.cross_entropy(logits, y), objective.cost_share(self.net, self.cost, rows)
 
 
 class Trainer:
     """One training run, a step at a time: `for _ in trainer: ...`.
 
     It trains `net` in place, on the device where the network is. `lam`, `temperature` and `gate_lr`
-    may be read and set at any time, also from another thread; the next step uses them.
+    may be read and set at any time, also from another thread; the next step uses them. All that is random
+    in an epoch follows from the seed and the epoch's number, so that a training can go on from any.
 
     Args:
         net, data, config: what to train, on what, and how (`TrainConfig()` if None).
@@ -145,28 +72,40 @@ class Trainer:
     Attributes:
         run: history, gates and network so far.
         epoch: finished epochs, with the fraction of the one under way.
+        saved: the `Checkpoint` of the last finished epoch.
+
+    Raises:
+        ValueError: the batch size cannot be shared out among the processes of torchrun.
     """
 
     def __init__(self, net: GatedModel, data: Data, config: TrainConfig | None = None) -> None:
         self.config = config = config or TrainConfig()
-        device = next(net.parameters()).device
+        self.device = device = next(net.parameters()).device
+        self._ranks = distributed.ranks()
+        if config.batch_size % self._ranks.world:
+            raise ValueError(
+                f"batch_size must be a multiple of the number of processes, {self._ranks.world}, "
+                f"got {config.batch_size}."
+            )
         keep_freed_memory()  # steps on a CPU are then 3 to 10 % faster
         self.net, self.data = net, data.to(device)
         net.model.to(memory_format=torch.channels_last)  # convolutions are 5 to 30 % faster, also on a CPU
         self.run = Run(net, config)
         self.epoch = 0.0
         self.steps_per_epoch = max(1, len(data.train) // config.batch_size)
-        gate_lr = config.gate_lr if config.gate_lr is not None else net.posterior.default_lr(config.budget)
+        # fused: one kernel for all weights
         self._weights = torch.optim.SGD(
             net.model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, fused=True
         )
-        self._gates = torch.optim.Adam(net.posterior.parameters(), gate_lr, fused=True)
-        self._weight_schedule = LambdaLR(self._weights, self._one_cycle)
-        self._gate_schedule = LambdaLR(self._gates, self._hold_then_fall)
+        self._gates = torch.optim.Adam(net.posterior.parameters(), fused=True)
+        self._noise = torch.Generator(device)
         self.lam = config.lam
         if config.temperature is not None:
             self.temperature = config.temperature
-        self._state = self._copy_state()
+        default_lr = net.posterior.default_lr(config.budget)
+        self.gate_lr = config.gate_lr if config.gate_lr is not None else default_lr
+        self._set_rates(0)
+        self.saved = self._checkpoint()
         self._steps = self._train()
 
     @property
@@ -190,61 +129,122 @@ class Trainer:
     @property
     def gate_lr(self) -> float:
         """Learning rate of the gates before its schedule."""
-        return self._gate_schedule.base_lrs[0]
+        return self._gate_lr
 
     @gate_lr.setter
     def gate_lr(self, value: float) -> None:
-        self._gate_schedule.base_lrs[0] = checks.number("gate_lr", value, 0)
-        self._gates.param_groups[0]["lr"] = value * self._hold_then_fall(self._gate_schedule.last_epoch)
+        self._gate_lr = checks.number("gate_lr", value, 0)
 
     def __iter__(self) -> Iterator[None]:
         """The steps that are left: a loop that was broken off goes on where it was."""
         return self._steps
 
     def _train(self) -> Iterator[None]:
-        torch.manual_seed(self.config.seed)  # the gates' noise
-        order = torch.Generator().manual_seed(self.config.seed)
-        for epoch in range(1, self.config.epochs + 1):
-            start, total_loss = time.perf_counter(), 0.0
-            self.net.train()
-            for step, (x, y) in enumerate(self.data.train.batches(self.config.batch_size, order)):
-                self.epoch = epoch - 1 + step / self.steps_per_epoch
-                total_loss = total_loss + self._step(x, y)  # on the device: no waiting for it here
-                yield
-            self._finish_epoch(epoch, float(total_loss) / self.steps_per_epoch, start)
+        config = self.config
+        for last, fine_tuning in ((config.epochs, False), (config.all_epochs, True)):
+            if len(self.run.rows) < last:
+                batch = self._prepare(fine_tuning)
+                for epoch in range(len(self.run.rows) + 1, last + 1):
+                    yield from self._one_epoch(epoch, batch, fine_tuning)
         self.run.status = "finished"
 
-    def _step(self, x: Tensor, y: Tensor) -> Tensor:
+    def _prepare(self, fine_tuning: bool) -> nn.Module:
+        """What computes a batch, compiled and shared out as configured."""
+        batch: nn.Module = _Batch(self.net, self.config.cost)
+        if self.config.compile:
+            batch = torch.compile(batch)
+        return distributed.wrapped(batch, self.device, some_unused=fine_tuning)
+
+    def _one_epoch(self, epoch: int, batch: nn.Module, fine_tuning: bool) -> Iterator[None]:
+        start, total_loss = time.perf_counter(), 0.0
+        self.net.train()
+        torch.manual_seed(self._seed(epoch, 1 + self._ranks.rank))  # of dropout
+        self._noise.manual_seed(self._seed(epoch, 0))
+        for step, (x, y) in enumerate(self._batches(epoch)):
+            self.epoch = epoch - 1 + step / self.steps_per_epoch
+            self._set_rates(step + (epoch - 1) * self.steps_per_epoch)
+            noise = None if fine_tuning else self._draw_noise(len(x))
+            total_loss = total_loss + self._step(batch, x, y, noise)  # on the device: no waiting for it here
+            self._remember_gates(epoch, step + 1)
+            yield
+        self._finish_epoch(epoch, total_loss / self.steps_per_epoch, start)
+
+    def _seed(self, epoch: int, stream: int) -> int:
+        words = np.random.SeedSequence((self.config.seed, epoch, stream)).generate_state(2)
+        return int(words[0]) << 31 ^ int(words[1])
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's part of every batch of an epoch."""
+        order = torch.Generator().manual_seed(self._seed(epoch, 0))
+        part = self._ranks.rank, self._ranks.world
+        return self.data.train.batches(self.config.batch_size, order, self.config.augment, part)
+
+    def _draw_noise(self, batch: int) -> Tensor:
+        """Uniforms for this process's gates; all draw those of all, so that many compute what one does."""
+        by_example = self.net.sampling == "example"
+        rows = self._ranks.world * (batch if by_example else 1)
+        mine = self.net.posterior.noise(rows, self._noise)[self._ranks.slice(rows)]
+        return mine if by_example else mine[0]
+
+    def _set_rates(self, step: int) -> None:
+        """Learning rates of a step, counted from the start of training."""
+        config, epoch = self.config, (step + 0.5) / self.steps_per_epoch
+        if config.schedule == "one_cycle":
+            share = schedules.one_cycle(epoch / config.all_epochs)
+        else:
+            share = schedules.steps(step / self.steps_per_epoch, config.milestones, config.decay)
+        self._weights.param_groups[0]["lr"] = config.lr * share
+        falls = config.gate_schedule == "hold_then_fall"
+        share = schedules.hold_then_fall(epoch / config.epochs) if falls else 1.0
+        self._gates.param_groups[0]["lr"] = self.gate_lr * share
+
+    def _step(self, batch: nn.Module, x: Tensor, y: Tensor, noise: Tensor | None) -> Tensor:
         """One optimisation step; returns the batch's cross-entropy."""
-        logits, rows = self.net.forward_with_rows(x)
-        loss = F.cross_entropy(logits, y)
-        (loss + self._penalty(rows)).backward()
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            loss, share = batch(x, y, noise)
+        (loss + self._penalty(share) if noise is not None else loss).backward()
+        self._weights.step()
+        if noise is not None:
+            self._gates.step()
         for optimiser in (self._weights, self._gates):
-            optimiser.step()
             optimiser.zero_grad()
-        self._weight_schedule.step()
-        self._gate_schedule.step()
         return loss.detach()
 
-    def _penalty(self, rows: Tensor) -> Tensor:
+    def _penalty(self, share: Tensor) -> Tensor:
+        """What the expected share of the dense cost is worth at this moment."""
         config = self.config
-        share = objective.cost_share(self.net, config.cost, rows)
         if config.budget is not None:
             return objective.budget_penalty(share, self.epoch / config.epochs, config.budget)
         return self.lam * objective.strength(self.epoch, config.warmup, config.ramp) * share
 
-    def _finish_epoch(self, epoch: int, train_loss: float, start: float) -> None:
+    @torch.no_grad()
+    def _remember_gates(self, epoch: int, step: int) -> None:
+        """Note the gates at the end of an epoch; in short runs on a CPU also before (a GPU would be kept
+        waiting), at even distances."""
+        often = self.device.type == "cpu"
+        times = min(4, max(1, often * MOMENTS // self.config.all_epochs), self.steps_per_epoch)
+        part = step * times / self.steps_per_epoch  # parts of the epoch that are done
+        if int(part) == int((step - 1) * times / self.steps_per_epoch):
+            return
+        posterior = self.net.posterior
+        flats = posterior.flat_log_alpha(), posterior.flat_prob_open(), posterior.flat_deterministic()
+        gates = (flat.float().cpu().numpy() for flat in flats)
+        self.run.moments.append(GateMoment(epoch - 1 + int(part) / times, *gates))
+
+    def _finish_epoch(self, epoch: int, loss: Tensor, start: float) -> None:
+        distributed.agree_on_buffers(self.net)
+        train_loss = float(distributed.total(loss)) / self._ranks.world
         val_loss, val_accuracy = evaluate(self.net, self.data.val)
-        for name, loss in (("training", train_loss), ("validation", val_loss)):
-            if not math.isfinite(loss):
-                self._diverge(f"the {name} loss became {loss} in epoch {epoch}")
+        for name, value in (("training", train_loss), ("validation", val_loss)):
+            if not math.isfinite(value):
+                self._diverge(f"the {name} loss became {value} in epoch {epoch}")
         row = {"epoch": epoch, "train_loss": train_loss, "val_loss": val_loss, "val_accuracy": val_accuracy}
-        measured, snapshot = self._measure()
-        row |= measured | {"seconds": time.perf_counter() - start}
+        row |= self._measure() | {"seconds": time.perf_counter() - start}
         # all at once, so that an interrupt leaves no half of an epoch behind
-        self.epoch, self._state = float(epoch), self._copy_state()
-        self.run.snapshots.append(snapshot)
+        self.epoch = float(epoch)
         self.run.rows.append(row)
+        self.saved = self._checkpoint()
 
     def _diverge(self, what: str) -> None:
         self.stop("diverged")
@@ -255,14 +255,12 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def _measure(self) -> tuple[dict[str, float], tuple[np.ndarray, np.ndarray]]:
-        """Costs, gates and settings of this moment, and (log_alpha, prob_open) of all gates."""
-        net = self.net
-        flats = net.posterior.flat_log_alpha(), net.posterior.flat_prob_open()
-        log_alpha, prob_open = (flat.float().cpu().numpy() for flat in flats)
+    def _measure(self) -> dict[str, float]:
+        """Costs, gates and settings of this moment."""
+        net, prob_open = self.net, self.run.moments[-1].prob_open
         expected, exact = net.expected_cost(), net.exact_cost()
         low, high = UNDECIDED
-        row = {
+        return {
             "expected_macs": float(expected.macs),
             "exact_macs": exact.macs,
             "expected_params": float(expected.params),
@@ -274,27 +272,70 @@ class Trainer:
             "lr": self._weights.param_groups[0]["lr"],
             "gate_lr": self._gates.param_groups[0]["lr"],
         }
-        return row, (log_alpha, prob_open)
 
     def stop(self, status: str = "interrupted") -> None:
-        """Give up the epoch under way: the network goes back to the end of the last finished one."""
-        self.net.load_state_dict(self._state)
+        """Give up the epoch under way: everything goes back to the end of the last finished one."""
         self.run.status = status
+        self.load(self.saved, self.run.rows, self.run.moments)
 
-    def _copy_state(self) -> dict[str, Tensor]:
-        return {name: t.detach().clone() for name, t in self.net.state_dict().items()}
+    def load(self, checkpoint: Checkpoint, rows: list[dict], moments: list[GateMoment]) -> None:
+        """Go on from a checkpoint, with the history and gates up to then.
 
-    def _one_cycle(self, step: int) -> float:
-        """Linear rise for 30 % of training, then half a cosine down to 0."""
-        progress = min(1.0, (step + 1) / (self.config.epochs * self.steps_per_epoch))
-        return progress / 0.3 if progress < 0.3 else 0.5 + 0.5 * math.cos(math.pi * (progress - 0.3) / 0.7)
+        Raises:
+            ValueError: it is of another network or of other optimisers.
+        """
+        self.net.load_state_dict(checkpoint.part("net"))
+        for name, optimiser in self._optimisers():
+            _load_optimiser(optimiser, checkpoint.part(name))
+        for name, value in checkpoint.numbers.items():
+            setattr(self, name, value)
+        self.run.rows[:] = rows[: checkpoint.epoch]
+        self.run.moments[:] = [m for m in moments if m.epoch <= checkpoint.epoch]
+        self.epoch, self.saved = float(checkpoint.epoch), checkpoint
+        self._steps = self._train()
 
-    def _hold_then_fall(self, step: int) -> float:
-        """1 for 70 % of training, then a linear fall to 0, so that the gates come to rest."""
-        return min(1.0, (1 - step / (self.config.epochs * self.steps_per_epoch)) / 0.3)
+    def _checkpoint(self) -> Checkpoint:
+        tensors = {f"net.{name}": t for name, t in self.net.state_dict().items()}
+        for name, optimiser in self._optimisers():
+            tensors |= {f"{name}.{key}": t for key, t in _optimiser_tensors(optimiser).items()}
+        copies = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
+        numbers = {name: getattr(self, name) for name in ("lam", "temperature", "gate_lr")}
+        return Checkpoint(len(self.run.rows), copies, numbers)
+
+    def _optimisers(self) -> tuple[tuple[str, torch.optim.Optimizer], ...]:
+        return ("weights", self._weights), ("gates", self._gates)
 
 
-def train(net: GatedModel, data: Data, config: TrainConfig | None = None, progress: bool = True) -> Run:
+def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """ "index.name" -> tensor, of all parameters in their order."""
+    parameters = optimiser.param_groups[0]["params"]
+    return {
+        f"{i}.{name}": value
+        for i, parameter in enumerate(parameters)
+        for name, value in optimiser.state[parameter].items()
+        if value is not None  # the momentum of a parameter without a gradient so far
+    }
+
+
+@torch.no_grad()
+def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimiser the state of `_optimiser_tensors`, laid out in memory like its parameters."""
+    parameters = optimiser.param_groups[0]["params"]
+    optimiser.state.clear()
+    for key, tensor in tensors.items():
+        index, name = key.split(".")
+        parameter = parameters[int(index)]
+        kept = torch.empty_like(parameter if tensor.dim() else tensor, device=parameter.device)
+        optimiser.state[parameter][name] = kept.copy_(tensor)
+
+
+def train(
+    net: GatedModel,
+    data: Data,
+    config: TrainConfig | None = None,
+    progress: bool = True,
+    out: str | Path | None = None,
+) -> Run:
     """Train `net` in place and return its `Run`.
 
     With the same seed, network and CPU the numbers are the same, bit for bit. An interrupt (Ctrl-C,
@@ -303,16 +344,21 @@ def train(net: GatedModel, data: Data, config: TrainConfig | None = None, progre
     Args:
         net, data, config: see `Trainer`.
         progress: show a bar with the validation accuracy and the MACs kept.
+        out: a folder for the run (see `run_folder`). If it holds this run already, training goes on from
+            the last checkpoint, also after a kill, and ends with the same bits as without the break.
 
     Raises:
         Diverged: the loss became infinite or NaN.
+        ValueError: `out` holds a run with other settings; the text names the first.
+        RuntimeError: another process trains in `out`.
     """
     trainer = Trainer(net, data, config)
-    epochs = trainer.config.epochs
-    with tqdm(total=epochs * trainer.steps_per_epoch, disable=not progress, unit="step") as bar:
+    total = trainer.config.all_epochs * trainer.steps_per_epoch
+    shown = progress and distributed.ranks().first
+    with tqdm(total=total, disable=not shown, unit="step") as bar, closing(recorded(trainer, out)) as steps:
         try:
-            for _ in trainer:
-                bar.update()
+            for _ in steps:
+                bar.update(round(trainer.epoch * trainer.steps_per_epoch) + 1 - bar.n)
                 if trainer.run.rows and bar.n % trainer.steps_per_epoch == 1 % trainer.steps_per_epoch:
                     bar.set_postfix_str(_summary(trainer.run.rows[-1]))
         except KeyboardInterrupt:
@@ -328,15 +374,19 @@ def _summary(row: dict) -> str:
 
 @torch.no_grad()
 def evaluate(net: torch.nn.Module, split: Split, batch_size: int = 1000) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy (0..1) of any classifier on a split, in eval mode."""
-    was_training = net.training
+    """Mean cross-entropy and accuracy (0..1) of any classifier on a split, in eval mode.
+
+    Where several processes train, each takes a part, and all get the result of the whole.
+    """
+    was_training, mine = net.training, distributed.ranks()
     net.eval()
-    loss, correct = 0.0, 0
+    sums = torch.zeros(2, device=next(net.parameters()).device)
     try:
-        for x, y in split.batches(batch_size):
+        for x, y in split.batches(batch_size, part=(mine.rank, mine.world)):
             logits = net(x)
-            loss = loss + F.cross_entropy(logits, y, reduction="sum")
-            correct = correct + (logits.argmax(1) == y).sum()
+            loss, correct = F.cross_entropy(logits, y, reduction="sum"), (logits.argmax(1) == y).sum()
+            sums += torch.stack([loss.float(), correct.float()])
     finally:
         net.train(was_training)
-    return float(loss) / len(split), float(correct) / len(split)
+    loss, correct = distributed.total(sums).tolist()
+    return loss / len(split), correct / len(split)

@@ -167,8 +167,8 @@ def test_the_seed_alone_decides(few):
 class Recorded(Split):
     """A split that remembers the labels it gave out."""
 
-    def batches(self, batch_size, generator=None):
-        for x, y in super().batches(batch_size, generator):
+    def batches(self, batch_size, generator=None, augment=False, part=(0, 1)):
+        for x, y in super().batches(batch_size, generator, augment, part):
             self.__dict__.setdefault("seen", []).append(y)
             yield x, y
 
@@ -203,9 +203,8 @@ def test_a_budget_is_asked_for_gradually(few):
     share = expected_share(trainer.net)
     asked = {0.0: 0, 3.0: 50 * (share - 0.65), 10.0: 50 * (share - 0.3)}
     for trainer.epoch, penalty in asked.items():
-        assert float(trainer._penalty(trainer.net.posterior.cost_rows()).detach()) == pytest.approx(
-            penalty, abs=1e-3
-        )
+        asked_now = trainer._penalty(objective.cost_share(trainer.net))
+        assert float(asked_now.detach()) == pytest.approx(penalty, abs=1e-3)
 
 
 def test_warmup_leaves_the_price_out(few):
@@ -274,7 +273,7 @@ def test_schedules(few):
         lr.append(trainer._weights.param_groups[0]["lr"])
         gate_lr.append(trainer._gates.param_groups[0]["lr"])
     assert len(lr) == 40
-    assert max(lr) == pytest.approx(0.05) and 0.2 < np.argmax(lr) / 40 < 0.35 and lr[-1] < 1e-3
+    assert max(lr) == pytest.approx(0.05, rel=1e-3) and 0.2 < np.argmax(lr) / 40 < 0.35 and lr[-1] < 1e-3
     assert np.allclose(gate_lr[:26], 0.1) and gate_lr[-1] < 0.01 and (np.diff(gate_lr[28:]) < 0).all()
 
 
@@ -283,8 +282,8 @@ class Interrupted(Split):
 
     epochs_begun = 0
 
-    def batches(self, batch_size, generator=None):
-        for step, batch in enumerate(super().batches(batch_size, generator)):
+    def batches(self, batch_size, generator=None, augment=False, part=(0, 1)):
+        for step, batch in enumerate(super().batches(batch_size, generator, augment, part)):
             if generator is not None and step == 0:
                 object.__setattr__(self, "epochs_begun", self.epochs_begun + 1)
             if self.epochs_begun == 3 and step == 2:

@@ -1,0 +1,114 @@
+"""Files that are whole or not there: atomic writes, and tensors with a checksum.
+
+Tensors lie in safetensors files: reading one never executes code. Its checksum covers names, types, shapes,
+notes and values, so that a file is either sound or found out.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+CHECKSUM = "crc32"  # key of the notes that holds it
+
+
+class DamagedFileError(Exception):
+    """A file is not what it should be; the text says what was expected and what was found."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
+    """Let `write` fill a new file, and put it in the place of `path` when it is complete.
+
+    Others see the old file or the new one, never a part, also if this process is killed.
+
+    Args:
+        durable: wait until the disk has it, so that it also outlives a power cut.
+
+    Raises:
+        OSError: it cannot be written; an old file is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as folder:
+        unfinished, ordinary = Path(folder, path.name), Path(folder, "ordinary")
+        write(unfinished)
+        ordinary.touch()
+        shutil.copymode(ordinary, unfinished)  # some writers let only the owner read
+        if durable:
+            with unfinished.open("rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(unfinished, path)
+
+
+def write_json(path: Path, content: Mapping, durable: bool = True) -> None:
+    """`content` as JSON, atomically."""
+    text = json.dumps(content, indent=2)
+    write_atomically(path, lambda unfinished: unfinished.write_text(f"{text}\n"), durable)
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFileError: it holds no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is damaged: expected JSON, found: {error}") from error
+    if not isinstance(content, dict):
+        raise DamagedFileError(f"{path} is damaged: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
+    """Tensors (on the CPU) and notes with a checksum, atomically.
+
+    Raises:
+        OSError: it cannot be written; an old file is still there.
+    """
+    content = {key: tensor.contiguous() for key, tensor in tensors.items()}
+    notes = dict(notes or {})
+
+    def save(unfinished: Path) -> None:
+        try:
+            save_file(content, unfinished, notes | {CHECKSUM: _crc32(content, notes)})
+        except SafetensorError as error:  # so it reports a full disk
+            raise OSError(str(error)) from error
+
+    write_atomically(path, save)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and notes in `path`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFileError: it is no safetensors file, or another than was written.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            keys, notes = file.keys(), file.metadata() or {}
+            # cloned, or the tensors would hang on the mapped file for as long as they live
+            tensors = {key: file.get_tensor(key).clone() for key in keys}
+    except SafetensorError as error:
+        raise DamagedFileError(f"{path} is damaged: expected a safetensors file, found: {error}") from error
+    expected = notes.pop(CHECKSUM, None)
+    if (found := _crc32(tensors, notes)) != expected:
+        raise DamagedFileError(f"{path} is damaged: expected the checksum {expected}, found {found}")
+    return tensors, notes
+
+
+def _crc32(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
+    described = {key: (str(tensors[key].dtype), tuple(tensors[key].shape)) for key in sorted(tensors)}
+    checksum = zlib.crc32(json.dumps([described, notes], sort_keys=True).encode())
+    for key in described:
+        checksum = zlib.crc32(tensors[key].numpy(), checksum)
+    return f"{checksum:08x}"

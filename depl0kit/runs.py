@@ -1,0 +1,116 @@
+"""What a training run leaves behind, in memory or in its folder."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .config import TrainConfig
+from .gated import GatedModel
+from .models import make_model
+from .run_folder import RunFolder
+
+
+class GateMoment(NamedTuple):
+    """All gates at one time of a training."""
+
+    epoch: float  # epochs so far, with their fraction
+    log_alpha: np.ndarray  # [N]
+    prob_open: np.ndarray  # [N]
+    gate: np.ndarray  # at test time, [N]
+
+
+@dataclass
+class Run:
+    """What a training run left behind.
+
+    Attributes:
+        net: the trained network.
+        config: the settings it began with.
+        status: "running", "finished", "stopped" (by its user), "interrupted" or "diverged".
+        rows: a dict per finished epoch, the rows of `history`.
+        moments: the gates, a few times an epoch (`GateMoment`), the last of them at its end.
+    """
+
+    net: GatedModel
+    config: TrainConfig
+    status: str = "running"
+    rows: list[dict] = field(default_factory=list)
+    moments: list[GateMoment] = field(default_factory=list)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row per epoch: losses, validation accuracy, MACs and parameters (expected, and exact of
+        the compact network), kept_macs (exact / dense), undecided (share of gates with P(open)
+        between 0.1 and 0.9), lam, temperature, lr, gate_lr, images_per_second, seconds.
+        """
+        return pd.DataFrame(self.rows)
+
+    @property
+    def gates(self) -> pd.DataFrame:
+        """A row per (epoch, group, channel): log_alpha, prob_open."""
+        groups = self.net.groups.gated
+        channels = pd.DataFrame([(g.name, c) for g in groups for c in range(g.channels)])
+        ends = [m for m in self.moments[:] if m.epoch == int(m.epoch) and m.epoch <= len(self.rows)]
+        n = len(channels)
+        return pd.DataFrame(
+            {
+                "epoch": np.repeat([int(m.epoch) for m in ends], n),
+                "group": np.tile(channels[0], len(ends)),
+                "channel": np.tile(channels[1], len(ends)),
+                "log_alpha": np.concatenate([m.log_alpha for m in ends] or [[]]),
+                "prob_open": np.concatenate([m.prob_open for m in ends] or [[]]),
+            }
+        )
+
+
+def load_run(folder: str | Path, net: GatedModel | None = None) -> Run:
+    """The run in a folder, finished or not, with the network of its last checkpoint (on the CPU).
+
+    Args:
+        net: a fresh network like the one that was trained, where `make_model` did not make its model.
+
+    Raises:
+        FileNotFoundError: there is no run in the folder.
+        ValueError: its network cannot be rebuilt without `net`, or `net` is another.
+    """
+    files = RunFolder(folder)
+    about = files.about()
+    if net is None:
+        net = _rebuild(about["net"], files.path)
+    checkpoint = files.latest_checkpoint()
+    if checkpoint is None:
+        raise FileNotFoundError(f"{files.path} has no checkpoint yet: its training has not begun.")
+    try:
+        net.load_state_dict(checkpoint.part("net"))
+    except RuntimeError as error:
+        raise ValueError(f"{files.path} holds the run of another network than the net given.") from error
+    net.posterior.temperature = checkpoint.numbers["temperature"]
+    history = files.history()
+    history = history[history.epoch <= checkpoint.epoch] if len(history) else history
+    moments = [moment for moment in moments_of(files) if moment.epoch <= checkpoint.epoch]
+    status = files.status()["state"]
+    return Run(net.eval(), about["train"], status, history.to_dict("records"), moments)
+
+
+def moments_of(folder: RunFolder) -> list[GateMoment]:
+    """The gates of a run, as they are in its folder."""
+    return [GateMoment(float(epoch), *gates) for epoch, *gates in zip(*folder.gates(), strict=True)]
+
+
+def _rebuild(description: dict, path: Path) -> GatedModel:
+    if description["made_by"] is None:
+        raise ValueError(
+            f"the model of {path}, a {description['network']}, is not one of make_model: pass net=, a fresh "
+            "GatedModel like the one that was trained."
+        )
+    return GatedModel(
+        make_model(**description["made_by"]),
+        description["posterior"],
+        torch.zeros(1, *description["example"]),
+        description["scope"],
+        description["sampling"],
+    )
