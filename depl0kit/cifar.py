@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data_files import DamagedFileError, DataNotFoundError, delete, read_cache, write_cache
+from .data_files import DataNotFoundError, delete, read_cache, write_cache
+from .files import DamagedFileError
 
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .data_files import DamagedFileError, DataNotFoundError, delete, read_cache, write_cache
+from .data_files import DataNotFoundError, delete, read_cache, write_cache
+from .files import DamagedFileError
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FILES = {  # what it holds: (idx file, its exact shape)

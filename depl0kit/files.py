@@ -98,6 +98,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             keys, notes = file.keys(), file.metadata() or {}
             # cloned, or the tensors would hang on the mapped file for as long as they live
             tensors = {key: file.get_tensor(key).clone() for key in keys}
+    except (FileNotFoundError, NotADirectoryError, RuntimeError) as error:
+        # missing, or gone between the two times that safetensors opens it
+        raise FileNotFoundError(f"there is no file {str(path)!r}.") from error
     except SafetensorError as error:
         raise DamagedFileError(f"{path} is damaged: expected a safetensors file, found: {error}") from error
     expected = notes.pop(CHECKSUM, None)

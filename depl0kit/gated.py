@@ -114,8 +114,8 @@ class GatedModel(nn.Module):
             return self.model(x)
 
     def describe(self) -> dict:
-        """What this is, in plain values (for JSON): class of the model, arguments of `make_model` if that made
-        it (else None), posterior, scope, sampling, shape of an example, gated groups with their channels."""
+        """What this is, in plain values (for JSON): class of the model, arguments of `make_model` if that
+        made it (else None), posterior, scope, sampling, shape of an example, gated groups."""
         return {
             "network": type(self.model).__name__,
             "made_by": getattr(self.model, "made_by", None),

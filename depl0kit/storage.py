@@ -6,15 +6,12 @@ in it is ever executed: there is no pickle, and the JSON names only widths and f
 
 import copy
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
+from .files import DamagedFileError, read_tensors, write_tensors
 from .models import make_model
 
 FORMAT = 1
@@ -50,14 +47,7 @@ def save_compact(model: nn.Module, path: str | Path) -> Path:
         "stand_ins": {name: spec for name, m in model.named_modules() if (spec := _stand_in(m))},
     }
     tensors = {key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
-        unfinished = Path(folder, path.name)
-        with unfinished.open("wb") as file:
-            file.write(save(tensors, {KEY: json.dumps(header)}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
+    write_tensors(path, tensors, {KEY: json.dumps(header)})
     return path
 
 
@@ -97,10 +87,9 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}: save_compact(model, path) writes one.")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[KEY])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, KeyError, ValueError) as error:
+        tensors, notes = read_tensors(path)
+        header = json.loads(notes[KEY])
+    except (DamagedFileError, KeyError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged or not a file of save_compact ({str(error) or type(error).__name__}): "
             "save it again."

@@ -6,11 +6,12 @@ import pickle
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 import depl0kit as dk
 from depl0kit import storage
+from depl0kit.files import read_tensors, write_tensors
 
 
 def shrunk(name, shape, closed=0.5, scope="all"):
@@ -130,9 +131,8 @@ def test_pickles_are_never_executed(tmp_path, monkeypatch):
 
 def rewrite(path, **changes):
     """The same file with changed entries of its JSON."""
-    with storage.safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()[storage.KEY]) | changes
-    save_file(load_file(path), path, {storage.KEY: json.dumps(header)})
+    tensors, notes = read_tensors(path)
+    write_tensors(path, tensors, {storage.KEY: json.dumps(json.loads(notes[storage.KEY]) | changes)})
 
 
 def test_files_of_other_kinds_are_refused(tmp_path):
