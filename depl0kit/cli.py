@@ -1,0 +1,303 @@
+"""depl0kit from a shell: `python -m depl0kit --help`.
+
+`train` runs a recipe in a folder, `show` looks at the folder, `evaluate` and `compact` use what came out.
+`start` begins a training in the background, for notebooks.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from tyro.conf import Positional
+
+from . import distributed
+from .cli_options import PROGRAM, options_for, recipe_of
+from .compaction import compact as compacted
+from .cost import Cost
+from .data import Data, load_data
+from .device import best_device
+from .files import write_json
+from .finetuning import fine_tune, reestimate_batch_norm
+from .recipes import Recipe, load_recipe, recipe_names
+from .run_folder import RunFolder
+from .runs import Run, load_run
+from .storage import save_compact
+from .tracing import trace
+from .training import evaluate as evaluated
+from .training import train as trained
+
+ABOUT = f"""L0 channel pruning: train with gates, look on, and make the network small.
+
+Begin with `{PROGRAM} train small-digits`, which takes seconds.
+`{PROGRAM} COMMAND --help` explains a command."""
+RECIPE_FILE = "recipe.json"  # in a run's folder: where its images lie, which the run itself does not note
+Folder = Annotated[Path, Positional, tyro.conf.arg(metavar="FOLDER")]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; the words are those of the shell if None.
+
+    Returns:
+        The exit status: 0, 1 for a failure, 2 for something wrong in what was asked for, 130 for Ctrl-C.
+    """
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        _run(words)
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
+        return _fail(error, 2)
+    except (RuntimeError, OSError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(words: list[str]) -> None:
+    app = tyro.extras.SubcommandApp()
+    asks_to_train = words[:1] == ["train"]
+    app.command(options_for(words[1:] if asks_to_train else []), name="train")
+    app.command(show_recipes, name="list")
+    for command in (show, evaluate, compact):
+        app.command(command)
+    options = app.cli(prog=PROGRAM, description=ABOUT, args=words)
+    if asks_to_train:
+        train(options)
+
+
+def _fail(error: Exception, status: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status
+
+
+# ---- the commands
+
+
+def train(options: Any) -> None:
+    """Train a recipe in its folder; `options` are those of `options_for`."""
+    recipe = recipe_of(options)
+    out = options.out or Path("runs", Path(options.recipe).stem)
+    with distributed.joined(options.device) as device:
+        first = distributed.ranks().first
+        net, data, config = recipe.build(device)
+        if first:
+            _keep_recipe(recipe, out)
+            price = f"budget {config.budget:g}" if config.budget else f"lam {config.lam:.4g}"
+            print(
+                f"{recipe.model} on {data.name}, {recipe.posterior}, {price}, on {device}: {out}", flush=True
+            )
+        # a bar redraws its line, which makes a mess of a log
+        run = trained(net, data, config, progress=sys.stderr.isatty(), out=out)
+        if first:
+            print(_outcome(run, out))
+
+
+def _keep_recipe(recipe: Recipe, out: Path) -> None:
+    if (out / "config.json").exists():  # a run that goes on has its recipe
+        return
+    content, images = asdict(recipe), Path(recipe.data).expanduser()
+    if images.is_dir():  # so that it is found from another folder, too
+        content["data"] = str(images.resolve())
+    write_json(out / RECIPE_FILE, content)
+
+
+def _outcome(run: Run, out: Path) -> str:
+    epochs = f"{len(run.rows)} of {run.config.all_epochs} epochs"
+    if run.status != "finished":
+        return f"{run.status} after {epochs}; the same command goes on from there"
+    last = run.rows[-1]
+    return (
+        f"finished {epochs}: validation accuracy {last['val_accuracy']:.3f}, "
+        f"MACs kept {last['kept_macs']:.1%}. Next: {PROGRAM} compact {out} small.safetensors"
+    )
+
+
+def show_recipes() -> None:
+    """Show all recipes."""
+    recipes = [(name, load_recipe(name)) for name in recipe_names()]
+    rows = [(name, r.model, r.data, str(r.train.all_epochs), r.description) for name, r in recipes]
+    print(_table(("recipe", "model", "data", "epochs", "description"), *rows))
+
+
+def show(folder: Folder) -> None:
+    """Show a run, finished or under way: settings, state, the last epochs, channels.
+
+    Args:
+        folder: Of the run, the --out of `train`.
+    """
+    run = RunFolder(folder)
+    about, status, history = run.about(), run.status(), run.history()
+    net, data = about["net"], about["data"]
+    print(f"{net['network']} on {data['name']}, gates: {_posterior_in_words(net['posterior'])}")
+    changed = about["train"].difference(type(about["train"])())
+    print("settings: " + (", ".join(f"{name} {value}" for name, (value, _) in changed.items()) or "defaults"))
+    print(f"state: {_state_in_words(status)}\n")
+    if len(history):
+        print(history[[c for c in HISTORY if c in history]].tail(5).to_string(index=False), "\n", sep="")
+    times, *_, gates = run.gates()
+    if len(times):
+        ends = [0]
+        for _, channels in net["groups"]:
+            ends.append(ends[-1] + channels)
+        is_open = gates[-1] > 0
+        rows = [
+            (name, f"{is_open[a:b].sum()}", f"{channels}")
+            for (name, channels), a, b in zip(net["groups"], ends[:-1], ends[1:], strict=True)
+        ]
+        print(_table(("group", "open", "of"), *rows))
+
+
+HISTORY = ("epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "undecided", "lam", "seconds")
+
+
+def evaluate(folder: Folder, split: Literal["val", "test"] = "test", device: str | None = None) -> None:
+    """Measure a run: its network with test-time gates, and the compact one.
+
+    Args:
+        folder: Of the run, the --out of `train`.
+        split: Which images: choose between runs on "val", report on "test".
+        device: "cpu", "cuda" or "mps"; the best one there is if it is not given.
+    """
+    run, data, device = _load(folder, device)
+    images = getattr(data, split).to(device)
+    nets = {"with gates": run.net, "compact": compacted(run.net)}
+    share = run.net.exact_cost() / run.net.dense_cost
+    rows = []
+    for name, net in nets.items():
+        loss, accuracy = evaluated(net, images)
+        rows.append((name, f"{accuracy:.4f}", f"{loss:.4f}", f"{share.macs:.2%}", f"{share.params:.2%}"))
+    print(_table((f"on {split}", "accuracy", "loss", "MACs kept", "parameters kept"), *rows))
+
+
+def compact(
+    folder: Folder,
+    file: Annotated[Path, Positional, tyro.conf.arg(metavar="FILE.safetensors")],
+    round_to: int = 1,
+    reestimate: bool = False,
+    fine_tune_epochs: Annotated[int, tyro.conf.arg(name="fine-tune", metavar="EPOCHS")] = 0,
+    device: str | None = None,
+) -> None:
+    """Remove the closed channels of a run and write the small network to a file.
+
+    Args:
+        folder: Of the run, the --out of `train`.
+        file: Where the network goes; `depl0kit.load_compact` reads it.
+        round_to: Keep multiples of so many channels; 8 suits the matrix units of GPUs.
+        reestimate: First recompute batch-norm statistics on the training images with the test-time gates.
+        fine_tune_epochs: Then train the small network for so many epochs, without a price.
+        device: "cpu", "cuda" or "mps"; the best one there is if it is not given.
+    """
+    run, data, device = _load(folder, device)
+    if reestimate:
+        reestimate_batch_norm(run.net, data)
+    small = compacted(run.net, round_to)
+    if fine_tune_epochs:
+        fine_tune(small, data, fine_tune_epochs)
+    save_compact(small, file)
+    example = data.example.to(device)
+    cost = Cost(trace(small, example)[1], sum(p.numel() for p in small.parameters()))
+    test, dense = data.test.to(device), run.net.dense_cost
+    rows = [
+        ("dense", f"{dense.macs:,}", f"{dense.params:,}", ""),
+        ("compact", f"{cost.macs:,}", f"{cost.params:,}", f"{evaluated(small, test)[1]:.4f}"),
+    ]
+    print(_table(("", "MACs", "parameters", "test accuracy"), *rows))
+    print(f"written to {file}")
+
+
+# ---- in the background
+
+
+def start(recipe: str | Path, out: str | Path, **settings: Any) -> subprocess.Popen:
+    """Train in a process of its own, which goes on when this one, or its notebook, ends.
+
+    What it prints goes to `out`/log.txt; `RunFolder(out)` watches and steers it.
+
+    Args:
+        recipe: a name, or a .toml file.
+        out: folder of the run. If it holds this run already, training goes on.
+        settings: fields of `Recipe` or `TrainConfig`, and `device`.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_recipe`, before anything is started.
+
+    Example:
+        >>> process = start("small-digits", "runs/digits", epochs=3)  # doctest: +SKIP
+    """
+    load_recipe(recipe, **{name: value for name, value in settings.items() if name != "device"})
+    flags = [word for name, value in settings.items() for word in _flag(name, value)]
+    command = [sys.executable, "-m", "depl0kit", "train", str(recipe), *flags, "--out", str(out)]
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with Path(out, "log.txt").open("a") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", *map(str, value if isinstance(value, list | tuple) else [value])]
+
+
+# ---- what they share
+
+
+def _load(folder: Path, device: str | None) -> tuple[Run, Data, torch.device]:
+    """A run with its network on a device, and its data.
+
+    Raises:
+        FileNotFoundError: there is no run in the folder, or its data set is gone.
+        ValueError: the data set is not what the run was trained on.
+    """
+    run, about = load_run(folder), RunFolder(folder).about()["data"]
+    try:
+        recipe = json.loads((folder / RECIPE_FILE).read_text())
+        source, size = recipe["data"], recipe["size"]
+    except FileNotFoundError:  # a run from Python
+        source, size = about["name"], None
+    data = load_data(source) if size is None else load_data(source, size=size)
+    found = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
+    expected = {name: about[name] for name in found}
+    if found != expected:
+        raise ValueError(
+            f"{folder} was trained on other images than {source} holds now: {expected}, not {found}. "
+            "Bring back those, or train again."
+        )
+    chosen = torch.device(device) if device else best_device()
+    run.net.to(chosen)
+    return run, data, chosen
+
+
+def _posterior_in_words(description: dict) -> str:
+    words = [description[key] for key in ("family", "direction") if key in description]
+    return " ".join(words + ["on gates"] * (description.get("condition_on") == "gates"))
+
+
+def _state_in_words(status: dict) -> str:
+    words = [f"{status['state']}, epoch {status['epoch']:.2f} of {status.get('epochs', '?')}"]
+    if status["state"] == "running":
+        words.append(f"{status['images_per_second']:.0f} images/s")
+        if status["seconds_left"] is not None:
+            minutes, seconds = divmod(round(status["seconds_left"]), 60)
+            words.append(f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left")
+    return ", ".join([*words, *filter(None, [status["error"]])])
+
+
+def _table(*rows: Sequence[str]) -> str:
+    """Rows of text in aligned columns; numbers to the right."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numeric = [all(cell[:1].isdigit() or not cell for cell in column[1:]) for column in columns]
+    cells = (
+        [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, numeric, strict=True)]
+        for row in rows
+    )
+    return "\n".join("  ".join(row).rstrip() for row in cells)
