@@ -63,13 +63,7 @@ def script(tmp_path_factory) -> Path:
 
 
 def command(processes: int, *arguments: object) -> list[str]:
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={processes}",
-    ]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     return [*launcher, f"--nproc-per-node={processes}", *map(str, arguments)]
 
 
