@@ -65,6 +65,7 @@ class _Record:
 
     def __init__(self, trainer: "Trainer", folder: RunFolder) -> None:
         self.trainer, self.folder, self.writes = trainer, folder, distributed.ranks().first
+        self._begun = False  # until then the folder may hold another run, which stays as it is
         self._rows = self._moments = 0  # how many are in the folder
         self._saved_epoch = -1
         self._save_due = self._status_due = 0.0
@@ -88,6 +89,7 @@ class _Record:
             if checkpoint is None:
                 self._save()  # so that a resumed run begins with the same weights, however they came about
         self._counted = time.monotonic(), trainer.epoch
+        self._begun = True
         self._status()
 
     def step(self) -> None:
@@ -109,7 +111,7 @@ class _Record:
         elif error is not None:
             text = f"{type(error).__name__}: {error}"
             run.status = "failed" if run.status == "running" else run.status
-        if self.writes:
+        if self.writes and self._begun:
             self._append()
             self._cut()  # of an epoch that was given up
             if self.trainer.saved.epoch != self._saved_epoch:
@@ -122,6 +124,8 @@ class _Record:
             requests = distributed.from_first(self.folder.requests() if self.writes else None)
             for name in NUMBERS & requests.keys():
                 setattr(self.trainer, name, requests[name])
+            if requests:
+                self._status()  # its watchers wait to see it
             self._asked = requests.get("state", self._asked)
             if self._asked == "stop":
                 self.trainer.stop("stopped")
