@@ -32,12 +32,14 @@ NETWORKS = {
 BARS = {"mean_field": 1.05, "forward": 1.08}
 
 
-def make_step(network: str, posterior: str | None, device: torch.device) -> Callable[[], None]:
+def make_step(
+    network: str, posterior: str | None, device: torch.device, batch: int = BATCH
+) -> Callable[[], None]:
     """One training step of a network, dense where `posterior` is None."""
     torch.manual_seed(0)
     channels, side, _ = NETWORKS[network]
-    x = torch.randn(BATCH, channels, side, side, device=device).contiguous(memory_format=torch.channels_last)
-    y = torch.randint(10, (BATCH,), device=device)
+    x = torch.randn(batch, channels, side, side, device=device).contiguous(memory_format=torch.channels_last)
+    y = torch.randint(10, (batch,), device=device)
     net = dk.make_model(network, channels, 10, (side, side)).to(device, memory_format=torch.channels_last)
     parameters = net.parameters()
     optimisers = []

@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ import torch
 import tyro
 from tyro.conf import Positional
 
-from . import distributed
+from . import checks, distributed
 from .cli_options import PROGRAM, options_for, recipe_of
+from .cli_text import describe_run, outcome, table
 from .compaction import compact as compacted
 from .cost import Cost
 from .data import Data, load_data
@@ -36,8 +38,11 @@ ABOUT = f"""L0 channel pruning: train with gates, look on, and make the network 
 
 Begin with `{PROGRAM} train small-digits`, which takes seconds.
 `{PROGRAM} COMMAND --help` explains a command."""
+SPEAKS = os.environ.get("RANK", "0") == "0"  # the first process of torchrun, or one alone
+INTERRUPTED = 130  # exit status, as in shells
 RECIPE_FILE = "recipe.json"  # in a run's folder: where its images lie, which the run itself does not note
 Folder = Annotated[Path, Positional, tyro.conf.arg(metavar="FOLDER")]
+Device = Annotated[str | None, tyro.conf.arg(metavar="DEVICE")]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -48,54 +53,52 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if words is None else words)
     try:
-        _run(words)
+        return _run(words)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         return _fail(error, 2)
     except (RuntimeError, OSError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
-        return 130
-    return 0
+        return INTERRUPTED
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str]) -> int:
     app = tyro.extras.SubcommandApp()
     asks_to_train = words[:1] == ["train"]
-    app.command(options_for(words[1:] if asks_to_train else []), name="train")
+    app.command(options_for(words[1:] if asks_to_train else [], SPEAKS), name="train")
     app.command(show_recipes, name="list")
     for command in (show, evaluate, compact):
         app.command(command)
-    options = app.cli(prog=PROGRAM, description=ABOUT, args=words)
-    if asks_to_train:
-        train(options)
+    options = app.cli(prog=PROGRAM, description=ABOUT, args=words, console_outputs=SPEAKS)
+    return train(options) if asks_to_train else 0
 
 
 def _fail(error: Exception, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    if SPEAKS or status == 1:  # what was asked for is wrong in all processes, a failure may be one's own
+        print(f"error: {error}", file=sys.stderr)
     return status
 
 
 # ---- the commands
 
 
-def train(options: Any) -> None:
-    """Train a recipe in its folder; `options` are those of `options_for`."""
+def train(options: Any) -> int:
+    """Train a recipe in its folder; `options` are those of `options_for`. Returns the exit status."""
     recipe = recipe_of(options)
     out = options.out or Path("runs", Path(options.recipe).stem)
-    with distributed.joined(options.device) as device:
-        first = distributed.ranks().first
+    with distributed.joined(_checked(options.device)) as device:
         net, data, config = recipe.build(device)
-        if first:
+        if SPEAKS:
             _keep_recipe(recipe, out)
             price = f"budget {config.budget:g}" if config.budget else f"lam {config.lam:.4g}"
-            print(
-                f"{recipe.model} on {data.name}, {recipe.posterior}, {price}, on {device}: {out}", flush=True
-            )
+            about = f"{recipe.model} on {data.name}, {recipe.posterior}, {price}, on {device}"
+            print(f"{about}: {out}", flush=True)
         # a bar redraws its line, which makes a mess of a log
         run = trained(net, data, config, progress=sys.stderr.isatty(), out=out)
-        if first:
-            print(_outcome(run, out))
+        if SPEAKS:
+            print(outcome(run, out, PROGRAM))
+    return INTERRUPTED if run.status == "interrupted" else 0
 
 
 def _keep_recipe(recipe: Recipe, out: Path) -> None:
@@ -107,62 +110,29 @@ def _keep_recipe(recipe: Recipe, out: Path) -> None:
     write_json(out / RECIPE_FILE, content)
 
 
-def _outcome(run: Run, out: Path) -> str:
-    epochs = f"{len(run.rows)} of {run.config.all_epochs} epochs"
-    if run.status != "finished":
-        return f"{run.status} after {epochs}; the same command goes on from there"
-    last = run.rows[-1]
-    return (
-        f"finished {epochs}: validation accuracy {last['val_accuracy']:.3f}, "
-        f"MACs kept {last['kept_macs']:.1%}. Next: {PROGRAM} compact {out} small.safetensors"
-    )
-
-
 def show_recipes() -> None:
     """Show all recipes."""
     recipes = [(name, load_recipe(name)) for name in recipe_names()]
     rows = [(name, r.model, r.data, str(r.train.all_epochs), r.description) for name, r in recipes]
-    print(_table(("recipe", "model", "data", "epochs", "description"), *rows))
+    print(table(("recipe", "model", "data", "epochs", "description"), *rows))
 
 
 def show(folder: Folder) -> None:
-    """Show a run, finished or under way: settings, state, the last epochs, channels.
+    """Show a run, finished or under way: settings, state, the last epochs, open channels.
 
     Args:
         folder: Of the run, the --out of `train`.
     """
-    run = RunFolder(folder)
-    about, status, history = run.about(), run.status(), run.history()
-    net, data = about["net"], about["data"]
-    print(f"{net['network']} on {data['name']}, gates: {_posterior_in_words(net['posterior'])}")
-    changed = about["train"].difference(type(about["train"])())
-    print("settings: " + (", ".join(f"{name} {value}" for name, (value, _) in changed.items()) or "defaults"))
-    print(f"state: {_state_in_words(status)}\n")
-    if len(history):
-        print(history[[c for c in HISTORY if c in history]].tail(5).to_string(index=False), "\n", sep="")
-    times, *_, gates = run.gates()
-    if len(times):
-        ends = [0]
-        for _, channels in net["groups"]:
-            ends.append(ends[-1] + channels)
-        is_open = gates[-1] > 0
-        rows = [
-            (name, f"{is_open[a:b].sum()}", f"{channels}")
-            for (name, channels), a, b in zip(net["groups"], ends[:-1], ends[1:], strict=True)
-        ]
-        print(_table(("group", "open", "of"), *rows))
+    print(describe_run(RunFolder(folder)))
 
 
-HISTORY = ("epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "undecided", "lam", "seconds")
-
-
-def evaluate(folder: Folder, split: Literal["val", "test"] = "test", device: str | None = None) -> None:
+def evaluate(folder: Folder, split: Literal["val", "test"] = "test", device: Device = None) -> None:
     """Measure a run: its network with test-time gates, and the compact one.
 
     Args:
         folder: Of the run, the --out of `train`.
         split: Which images: choose between runs on "val", report on "test".
-        device: "cpu", "cuda" or "mps"; the best one there is if it is not given.
+        device: As in `train`.
     """
     run, data, device = _load(folder, device)
     images = getattr(data, split).to(device)
@@ -172,7 +142,7 @@ def evaluate(folder: Folder, split: Literal["val", "test"] = "test", device: str
     for name, net in nets.items():
         loss, accuracy = evaluated(net, images)
         rows.append((name, f"{accuracy:.4f}", f"{loss:.4f}", f"{share.macs:.2%}", f"{share.params:.2%}"))
-    print(_table((f"on {split}", "accuracy", "loss", "MACs kept", "parameters kept"), *rows))
+    print(table((f"on {split}", "accuracy", "loss", "MACs kept", "parameters kept"), *rows))
 
 
 def compact(
@@ -181,7 +151,7 @@ def compact(
     round_to: int = 1,
     reestimate: bool = False,
     fine_tune_epochs: Annotated[int, tyro.conf.arg(name="fine-tune", metavar="EPOCHS")] = 0,
-    device: str | None = None,
+    device: Device = None,
 ) -> None:
     """Remove the closed channels of a run and write the small network to a file.
 
@@ -191,7 +161,7 @@ def compact(
         round_to: Keep multiples of so many channels; 8 suits the matrix units of GPUs.
         reestimate: First recompute batch-norm statistics on the training images with the test-time gates.
         fine_tune_epochs: Then train the small network for so many epochs, without a price.
-        device: "cpu", "cuda" or "mps"; the best one there is if it is not given.
+        device: As in `train`.
     """
     run, data, device = _load(folder, device)
     if reestimate:
@@ -207,7 +177,7 @@ def compact(
         ("dense", f"{dense.macs:,}", f"{dense.params:,}", ""),
         ("compact", f"{cost.macs:,}", f"{cost.params:,}", f"{evaluated(small, test)[1]:.4f}"),
     ]
-    print(_table(("", "MACs", "parameters", "test accuracy"), *rows))
+    print(table(("", "MACs", "parameters", "test accuracy"), *rows))
     print(f"written to {file}")
 
 
@@ -255,7 +225,7 @@ def _load(folder: Path, device: str | None) -> tuple[Run, Data, torch.device]:
 
     Raises:
         FileNotFoundError: there is no run in the folder, or its data set is gone.
-        ValueError: the data set is not what the run was trained on.
+        ValueError: there is no such device; the data set is not what the run was trained on.
     """
     run, about = load_run(folder), RunFolder(folder).about()["data"]
     try:
@@ -271,33 +241,22 @@ def _load(folder: Path, device: str | None) -> tuple[Run, Data, torch.device]:
             f"{folder} was trained on other images than {source} holds now: {expected}, not {found}. "
             "Bring back those, or train again."
         )
-    chosen = torch.device(device) if device else best_device()
+    chosen = torch.device(_checked(device) or best_device())
     run.net.to(chosen)
     return run, data, chosen
 
 
-def _posterior_in_words(description: dict) -> str:
-    words = [description[key] for key in ("family", "direction") if key in description]
-    return " ".join(words + ["on gates"] * (description.get("condition_on") == "gates"))
+def _checked(device: str | None) -> str | None:
+    """`device` if it is there, or None.
 
-
-def _state_in_words(status: dict) -> str:
-    words = [f"{status['state']}, epoch {status['epoch']:.2f} of {status.get('epochs', '?')}"]
-    if status["state"] == "running":
-        words.append(f"{status['images_per_second']:.0f} images/s")
-        if status["seconds_left"] is not None:
-            minutes, seconds = divmod(round(status["seconds_left"]), 60)
-            words.append(f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left")
-    return ", ".join([*words, *filter(None, [status["error"]])])
-
-
-def _table(*rows: Sequence[str]) -> str:
-    """Rows of text in aligned columns; numbers to the right."""
-    columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    numeric = [all(cell[:1].isdigit() or not cell for cell in column[1:]) for column in columns]
-    cells = (
-        [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, numeric, strict=True)]
-        for row in rows
-    )
-    return "\n".join("  ".join(row).rstrip() for row in cells)
+    Raises:
+        ValueError: torch does not know it, or has none.
+    """
+    there = {
+        "cpu": lambda: True,
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
+    if device and not there[checks.one_of("device", device.split(":")[0], there)]():
+        raise ValueError(f"torch finds no device {device!r} on this machine: leave --device out.")
+    return device

@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -29,21 +30,24 @@ ABOUT = """Train a recipe: `{program} train small-digits --out runs/digits`
         out: Folder of the run; runs/RECIPE if it is not given.
         device: "cpu", "cuda" or "mps"; the best one there is if it is not given.
 """
-UNKNOWN = "`{program} train RECIPE --help` shows the defaults of a recipe, None stands for them here."
-KNOWN = "Here are the defaults of this recipe."
+UNKNOWN = "`{program} train RECIPE --help` shows the defaults of a recipe."
+KNOWN = "The defaults below are those of this recipe."
 
 
-def options_for(words: Sequence[str]) -> type:
+def options_for(words: Sequence[str], speaks: bool = True) -> type:
     """A dataclass for tyro with the options of `train`, and the defaults of the recipe in `words`.
+
+    Args:
+        speaks: say what is wrong with the words.
 
     Raises:
         ValueError, FileNotFoundError: as `load_recipe`.
-        SystemExit: `words` cannot be read; tyro has said why.
+        SystemExit: `words` cannot be read.
     """
     words = [word for word in words if word not in ("-h", "--help")]
     if not words:  # only help is asked for
         return _options(None)
-    given = tyro.cli(_options(None), prog=f"{PROGRAM} train", args=words)
+    given = tyro.cli(_options(None), prog=f"{PROGRAM} train", args=words, console_outputs=speaks)
     # the posterior and the price decide over other defaults
     firsts = {"posterior": given.experiment.posterior} | vars(given.price)
     firsts = {name: value for name, value in firsts.items() if value is not None}
@@ -82,14 +86,28 @@ def _options(recipe: Recipe | None) -> type:
 
 
 def _panel(title: str, names: Sequence[str], values: Mapping[str, Any] | None) -> type:
-    """A dataclass of some fields, with `values` as defaults; without values all are None."""
+    """A dataclass of some fields, with `values` as defaults, or with all of them unset."""
     parts = []
     for name in names:
         hint = Literal[tuple(CHOICES[name])] if name in CHOICES else FIELDS[name]
-        optional = values is None or name in PRICES
-        parts.append((name, hint | None if optional else hint, None if values is None else values[name]))
+        default = None if values is None else values[name]
+        if values is None:
+            hint, default = _unset(hint)
+        elif name in PRICES:
+            hint = hint | None
+        parts.append((name, hint, default))
     doc = f"{title}\n\nArgs:\n{_arguments(Recipe)}\n{_arguments(TrainConfig)}"
     return make_dataclass(title, parts, namespace={"__doc__": doc})
+
+
+def _unset(hint: Any) -> tuple[Any, Any]:
+    """Type and default of an option that its user need not set, whatever the recipe says."""
+    if hint is bool:  # a flag
+        default = False
+    else:  # None is no word for the user where it is none of the field's values
+        default, allowed = None, NoneType in get_args(hint)
+        hint = hint if allowed else Annotated[hint | None, tyro.conf.DisallowNone]
+    return Annotated[hint, tyro.conf.arg(help_behavior_hint="(as in the recipe)")], default
 
 
 def _arguments(kind: type) -> str:

@@ -30,8 +30,6 @@ print(faults() - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is what is told")
 def test_blocks_that_are_freed_are_there_for_the_next_step():
-    done = subprocess.run(
-        [sys.executable, "-c", STEPS], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
     pages = 2 * 5 * 16_000_000 // 4096  # that Linux would have to zero otherwise
     assert int(done.stdout) < pages / 20

@@ -26,7 +26,12 @@ PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 PIP_ONLY = {"torch-pruning"}  # not on conda-forge: pip brings it with depl0kit
-IMPORT_NAMES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "torch-pruning": "torch_pruning"}
+IMPORT_NAMES = {
+    "scikit-learn": "sklearn",
+    "pyyaml": "yaml",
+    "torch-pruning": "torch_pruning",
+    "pillow": "PIL",
+}
 # by ipywidgets, nbconvert and matplotlib, whose interface they are
 BROUGHT = {"IPython", "traitlets", "jinja2", "PIL"}
 

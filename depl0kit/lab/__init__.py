@@ -12,6 +12,7 @@ from .exercises import (
 )
 from .gate import GateExplorer
 from .live_figure import Explorer, LiveFigure, Picture, float_slider, log_slider
+from .monitor import Monitor
 from .setup import setup
 from .training import TrainingExplorer
 
@@ -21,6 +22,7 @@ __all__ = [
     "Explorer",
     "GateExplorer",
     "LiveFigure",
+    "Monitor",
     "Picture",
     "TrainingExplorer",
     "check_channel_macs",

@@ -75,7 +75,8 @@ class LiveFigure:
             follows some milliseconds later. For a training that draws itself.
         gridspec: as in `Figure.subplot_mosaic`, e.g. `width_ratios=(2, 1)`.
 
-    Panels are arranged once, after the first `update`: leave room for the longest tick label.
+    Panels are arranged once, after the first `update`: leave room for the longest tick label, or call
+    `arrange_again` before an `update` with other labels.
     """
 
     def __init__(
@@ -91,12 +92,11 @@ class LiveFigure:
         self.picture = Picture(width=width, height=height, alt=alt)
         self._draw = draw
         self._figure = Figure((width / _DPI, height / _DPI), dpi=_DPI)
-        self._figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))  # inches
+        self.arrange_again()
         self._canvas = FigureCanvasAgg(self._figure)
         with settings(LIVE):
             self._axes = list(self._figure.subplot_mosaic(mosaic, **gridspec).values())
         self._artists: Sequence[Artist] = []
-        self._look: object = None
         self._background: Any = None
         self._aside = aside
         self._newest: deque[np.ndarray] = deque(maxlen=1)  # pixels that wait for the encoder
@@ -115,6 +115,11 @@ class LiveFigure:
             self._artists = new
             self._arrange_once()
             self._show()
+
+    def arrange_again(self) -> None:
+        """Let the next `update` place the panels anew."""
+        self._look: object = None
+        self._figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))  # inches
 
     @property
     def png(self) -> bytes:
@@ -197,7 +202,8 @@ class Explorer(widgets.VBox):
 
     A subclass makes the controls and the figure and may override `numbers`. Every change of a
     control calls the figure's `draw` with the values of all controls, by name. What goes wrong
-    there is shown as one line under the figure and kept in `error`.
+    there is shown as one line under the figure and kept in `error`. `reset_hint` says what Reset does;
+    with None there is no such button.
 
     Args:
         figure: its `draw` takes the controls' names as keywords.
@@ -210,6 +216,8 @@ class Explorer(widgets.VBox):
         error: the exception of the last drawing, or None.
     """
 
+    reset_hint: str | None = "All controls back to where they started"
+
     def __init__(
         self,
         figure: LiveFigure,
@@ -221,11 +229,13 @@ class Explorer(widgets.VBox):
         self._start = self.state()
         self._line = widgets.HTML()
         self._line.add_class("depl0kit-line")
-        reset = button("Reset", "undo", "All controls back to where they started")
-        reset.on_click(lambda _: self.reset())
+        if self.reset_hint is not None:
+            reset = button("Reset", "undo", self.reset_hint)
+            reset.on_click(lambda _: self.reset())
+            buttons = [*buttons, reset]
         sliders = widgets.Box(list(self.controls.values()))
         sliders.add_class("depl0kit-controls")
-        super().__init__([sliders, widgets.HBox([*buttons, reset]), figure.picture, self._line])
+        super().__init__([sliders, widgets.HBox(list(buttons)), figure.picture, self._line])
         self.add_class("depl0kit-explorer")
         self._watch(True)
         self.redraw()
@@ -240,14 +250,23 @@ class Explorer(widgets.VBox):
 
     def redraw(self, _change: object = None) -> None:
         """Draw the present state; an error becomes one line."""
-        state = self.state()
         try:
-            self.figure.update(**state)
-            text, self.error = self.numbers(**state), None
+            text, wrong = self._show()
+            self.error = None
         except Exception as error:  # shown to the reader: a traceback in a widget reaches nobody
             text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            self.error = error
-        mark = "depl0kit-error" if self.error else "depl0kit-numbers"
+            wrong, self.error = True, error
+        self._say(text, wrong)
+
+    def _show(self) -> tuple[str, bool]:
+        """Draw; returns the line under the figure, and whether it tells of something wrong."""
+        state = self.state()
+        self.figure.update(**state)
+        return self.numbers(**state), False
+
+    def _say(self, text: str, wrong: bool) -> None:
+        """Plain text in the line under the figure."""
+        mark = "depl0kit-error" if wrong else "depl0kit-numbers"
         self._line.value = f'<span class="{mark}">{html.escape(text)}</span>'
 
     def reset(self) -> None:
@@ -306,10 +325,25 @@ def log_slider(
     first, last = np.ceil(10 * np.log10(low) - 1e-9), np.floor(10 * np.log10(high) + 1e-9)
     decades = {float(f"{10 ** (tenth / 10):.2g}") for tenth in np.arange(first, last + 1)}
     numbers = sorted(decades | {float(value)} - {0.0})
-    options = [("off", 0.0)] * off + [(f"{number:.3g}", number) for number in numbers]
+    options = _named(([0.0] if off else []) + numbers)
     return widgets.SelectionSlider(
         options=options, value=float(value), description=label, tooltip=hint or label
     )
+
+
+def set_slider(slider: widgets.Widget, value: float) -> None:
+    """Put a `float_slider` or `log_slider` at `value`, which is added to it if it is not there."""
+    if isinstance(slider, widgets.FloatSlider):
+        slider.min, slider.max = min(slider.min, value), max(slider.max, value)
+    else:
+        numbers = {number for _, number in slider.options}
+        if value not in numbers:
+            slider.options = _named(sorted(numbers | {float(value)}))
+    slider.value = value
+
+
+def _named(numbers: Sequence[float]) -> list[tuple[str, float]]:
+    return [(f"{number:.3g}" if number else "off", number) for number in numbers]
 
 
 def button(label: str, icon: str = "", hint: str = "") -> widgets.Button:

@@ -1,41 +1,46 @@
 """Live training: watch channels die, and change lambda, temperature and gate lr while they do."""
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import numpy as np
-import torch
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
+import pandas as pd
+from ipywidgets import Button
 
-from .. import plots
 from ..data import Data
 from ..gated import GatedModel
-from ..training import Run, TrainConfig, Trainer
-from .live_figure import Explorer, LiveFigure, button, float_slider, log_slider
-from .worker import Worker
+from ..recording import recorded
+from ..run_folder import RunFolder
+from ..training import Diverged, Run, TrainConfig, Trainer
+from .monitor import SETTINGS, Monitor, make_buttons, settings_in_words
 
-COLUMNS_PER_EPOCH = 4  # of the heatmap: fine enough to see a channel close
 
+class TrainingExplorer(Monitor):
+    """Train, Pause, Stop and Reset a network in this kernel, and watch it as a `Monitor` does.
 
-class TrainingExplorer(Explorer):
-    """Train, Pause, Stop and Reset a network, with sliders that act on the running loop.
-
-    Left, P(open) of every channel over time; right, the open channels of each layer and the curves
-    of accuracy and cost. Running the cell again, or Reset, starts anew and ends the old training.
+    The training runs in a thread beside the kernel, so that other cells, and its buttons, can be used
+    meanwhile. Running the cell again, or Reset, starts anew and ends the old training.
 
     Args:
         make_net: returns a new `GatedModel`; called once per training.
         data: what to train on.
         config: settings of the run; its `lam`, `temperature` and `gate_lr` are where the sliders start.
-        name: of the background training; explorers of one name replace each other.
+        name: of the training; explorers of one name replace each other.
+        folder: keep the run there: Train then goes on with what it holds. Without one, the run has a
+            temporary folder, which goes with the explorer and at Reset.
 
     Attributes:
         run: history and gates of the present training.
         net: its network.
-        worker: its thread; `worker.state` is "ready", "running", "paused", "stopped", "finished", ...
+        trainer: the `Trainer` itself.
     """
 
-    worker: Worker | None = None  # until there is one: ipywidgets closes also what failed to start
+    reset_hint = "A new network, and all sliders back to where they started"
+    _training: threading.Thread | None = None
+    _temporary: TemporaryDirectory | None = None
 
     def __init__(
         self,
@@ -43,50 +48,35 @@ class TrainingExplorer(Explorer):
         data: Data,
         config: TrainConfig | None = None,
         name: str = "training",
+        folder: str | Path | None = None,
     ) -> None:
-        self._make_net, self._data, self._name = make_net, data, name
+        self._make_net, self._data, self._folder = make_net, data, folder
         self._config = config or TrainConfig(epochs=20)
+        self._take_name(name)  # first: an old training still draws random numbers
         self._prepare()
-        trainer = self.worker.trainer
-        controls = {
-            "lam": log_slider("Price λ", trainer.lam, 0.5, 100, off=True, hint="Right: fewer channels"),
-            "temperature": float_slider(
-                "Temperature β", trainer.temperature, 2 / 30, 2, 1 / 30, 2, "Of the gates"
-            ),
-            "gate_lr": log_slider("Gate lr", trainer.gate_lr, 1e-4, 1, hint="Learning rate of the gates"),
-        }
-        figure = LiveFigure(
-            self._draw,
-            (1060, 480),
-            "ab;ac",
-            "P(open) of every channel during training",
-            aside=True,
-            width_ratios=(1.25, 1),
-        )
-        super().__init__(figure, controls, self._make_buttons())
+        super().__init__(self.folder.path, name)
 
     @property
     def run(self) -> Run:
-        return self.worker.trainer.run
+        return self.trainer.run
 
     @property
     def net(self) -> GatedModel:
-        return self.run.net
+        return self.trainer.net
 
     def train(self) -> None:
         """Begin, go on after a pause, or begin anew after the end."""
-        if self.worker.state in ("stopped", "finished", "failed"):
-            self._prepare()
-        self._obey_sliders()
-        self.worker.start()
-        self.redraw()
-
-    def pause(self) -> None:
-        self.worker.pause()
+        if self._is_training():
+            self.go_on()
+        else:
+            if self._training is not None or self._ended.is_set():
+                self._prepare()
+            self._begin_training()
         self.redraw()
 
     def stop(self) -> None:
-        self.worker.stop()
+        """End after the step under way; the network goes back to its last finished epoch."""
+        self._end_training()
         self.redraw()
 
     def reset(self) -> None:
@@ -94,67 +84,88 @@ class TrainingExplorer(Explorer):
         self._prepare()
         super().reset()
 
-    def redraw(self, _change: object = None) -> None:
-        self._obey_sliders()
-        super().redraw()
+    def end(self) -> None:
+        """End the training and the thread that looks on."""
+        if self._thread is not None and not self._ended.is_set():
+            self.stop()
+        super().end()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
-    def close(self) -> None:
-        if self.worker is not None:
-            self.worker.close()
-        super().close()
+    def _prepare(self) -> None:
+        """A new network that is ready to train, in a new folder if none is given."""
+        self._end_training()
+        trainer, old = Trainer(self._make_net(), self._data, self._config), self._temporary
+        if self._folder is None:
+            self._temporary = TemporaryDirectory(prefix="depl0kit-", ignore_cleanup_errors=True)
+        with self._lock:
+            self.trainer, self._training, self._failure = trainer, None, ""
+            self._watch_folder(RunFolder(self._folder or self._temporary.name))
+        if old is not None:
+            old.cleanup()
+        if self._thread is not None and self._ended.is_set():  # another of its name had taken over
+            self._take_name(self._name)
+            self._follow()
 
-    def numbers(self, lam: float, temperature: float, gate_lr: float) -> str:
-        """State of the training, the settings in force, and the last epoch's results."""
-        trainer, epochs = self.worker.trainer, self._config.epochs
-        if self.worker.state == "failed":
-            return self.worker.error
-        text = f"{self.worker.state}: epoch {trainer.epoch:.1f} of {epochs}    "
-        text += f"λ {lam:g}  β {temperature:.2f}  gate lr {gate_lr:.3g}"
-        if self.run.rows:
-            row = self.run.rows[-1]
-            text += f"    validation accuracy {row['val_accuracy']:.3f}    MACs kept {row['kept_macs']:.0%}"
-        return text
+    def _begin_training(self) -> None:
+        before = self.folder.status().get("updated")
+        self.folder.ask(**{name: self.controls[name].value for name in SETTINGS})
+        self._training = threading.Thread(target=self._train, name=f"depl0kit-{self._name}", daemon=True)
+        self._training.start()
+        # a pause that is asked for sooner would be taken for one of the session before
+        while self._is_training() and self.folder.status().get("updated") == before:
+            time.sleep(0.005)
 
-    def _make_buttons(self) -> list:
-        actions = [
+    def _train(self) -> None:
+        try:
+            for _ in recorded(self.trainer, self.folder.path):
+                pass
+        except Diverged as error:
+            self._failure = str(error)
+        except Exception as error:  # of a thread nobody would see the traceback; the line shows it
+            self._failure = f"{type(error).__name__}: {error}"
+
+    def _is_training(self) -> bool:
+        return self._training is not None and self._training.is_alive()
+
+    def _end_training(self) -> None:
+        while self._is_training():
+            self.folder.ask(state="stop")
+            self._training.join(1)
+
+    def _ask(self, **requests: Any) -> None:
+        if not self._ended.is_set():  # or it would write into a folder that is gone
+            super()._ask(**requests)
+
+    # ---- what is shown before there is a run, and after a failure
+
+    def numbers(self, **_settings: float) -> str:
+        if self._failure:
+            return self._failure
+        if self.view.about is not None:
+            return super().numbers()
+        settings = {name: self.controls[name].value for name in SETTINGS}
+        return f"ready: epoch 0.0 of {self._config.all_epochs}\n{settings_in_words(settings)}"
+
+    def _is_wrong(self) -> bool:
+        return bool(self._failure) or super()._is_wrong()
+
+    def _shape(self) -> tuple[dict[str, int], int]:
+        return {g.name: g.channels for g in self.net.groups.gated}, self._config.all_epochs
+
+    def _channels(self) -> pd.DataFrame:
+        known = super()._channels()
+        return self.net.channel_table() if known is None else known
+
+    def _invitation(self) -> str:
+        return "press Train"
+
+    def _start_settings(self) -> Mapping[str, float]:
+        return {name: getattr(self.trainer, name) for name in SETTINGS}
+
+    def _make_buttons(self) -> list[Button]:
+        return make_buttons(
             ("Train", "play", "Begin, or go on", self.train),
             ("Pause", "pause", "Hold; Train goes on", self.pause),
             ("Stop", "stop", "End, and keep the finished epochs", self.stop),
-        ]
-        buttons = [button(label, icon, hint) for label, icon, hint, _ in actions]
-        for b, (*_, action) in zip(buttons, actions, strict=True):
-            b.on_click(lambda _, action=action: action())
-        return buttons
-
-    def _prepare(self) -> None:
-        """A new network and a worker that is ready to train it."""
-        if old := Worker.registry.get(self._name):
-            old.close()  # first: it still draws random numbers, and remembers its steps
-        trainer = Trainer(self._make_net(), self._data, self._config)
-        self.worker = Worker(self._name, trainer, self._remember, self.redraw)
-        self._steps = 0
-        self._times: list[float] = []
-        self._prob_open: list[np.ndarray] = []
-
-    @torch.no_grad()
-    def _remember(self) -> None:
-        """Remember P(open), a few times in an epoch."""
-        self._steps += 1
-        per_epoch = self.worker.trainer.steps_per_epoch
-        if self._steps % max(1, per_epoch // COLUMNS_PER_EPOCH) == 0:
-            self._prob_open.append(self.net.posterior.flat_prob_open().float().cpu().numpy())
-            self._times.append(self._steps / per_epoch)
-
-    def _obey_sliders(self) -> None:
-        trainer = self.worker.trainer
-        for name, control in self.controls.items():
-            setattr(trainer, name, control.value)
-
-    def _draw(self, left: Axes, upper: Axes, lower: Axes, **_settings: float) -> list[Artist]:
-        n, epochs = len(self._times), self._config.epochs
-        sizes = {g.name: g.channels for g in self.net.groups.gated}
-        return [
-            *plots.prob_open_image(np.array(self._prob_open[:n]), self._times[:n], sizes, left, epochs),
-            *plots.layer_bars(self.net.channel_table(), upper),
-            *plots.history_curves(self.run.history, lower, epochs),
-        ]
+        )

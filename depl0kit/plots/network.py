@@ -37,13 +37,16 @@ def prob_open_image(
     sizes: Mapping[str, int],
     ax: "Axes | None" = None,
     end: float | None = None,
+    nothing: str = "no gates so far",
 ) -> "list[Artist]":
     """As `prob_open_heatmap`, from arrays.
 
     Args:
-        prob_open: [T, N], taken at evenly spaced `times` (T of them, in epochs).
+        prob_open: [T, N], at `times` (T of them, rising, in epochs); each stands for the time since the one
+            before.
         sizes: channels per group, by name, N in all.
         end: right end of the time axis; the last of `times` if None.
+        nothing: what to say if T is 0.
     """
     n = sum(sizes.values())
     ax = prepare(ax, "P(open) of every channel", "epoch", "", (0, end or times[-1]), (n, 0))
@@ -51,8 +54,8 @@ def prob_open_image(
     _label_groups(ax, sizes)
     _colour_bar(ax, HEATMAP, (0, 1), "P(open)")
     if not len(times):
-        return [ax.text(0.5, 0.5, "press Train", transform=ax.transAxes, ha="center", color=GREY)]
-    edges_of_columns = np.linspace(0, times[-1], len(times) + 1)
+        return [ax.text(0.5, 0.5, nothing, transform=ax.transAxes, ha="center", color=GREY)]
+    edges_of_columns = np.array([0, *times])
     # drawn in a third of the time of `imshow`: a running training draws this several times a second
     image = PcolorImage(ax, edges_of_columns, np.arange(n + 1), prob_open.T, cmap=HEATMAP, clim=(0, 1))
     image.set_in_layout(False)  # it fills the axes, and matplotlib cannot tell its extent

@@ -1,0 +1,271 @@
+"""Watch a training through its run folder, wherever it runs, and steer it."""
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from ipywidgets import Button, Widget
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from .. import plots
+from ..run_folder import RunFolder
+from .live_figure import Explorer, LiveFigure, button, float_slider, log_slider, set_slider
+from .run_view import RunView
+
+LOOK_SECONDS = 0.2  # from look to look at the folder: what is new is shown within a quarter of a second
+SETTINGS = ("lam", "temperature", "gate_lr")
+FAILED = ("failed", "diverged")
+
+
+class Monitor(Explorer):
+    """P(open) of every channel, open channels per layer, and the curves of a run, as its folder grows.
+
+    The training may run in this kernel, in another process, or on another machine that shares the disk.
+    Moving a slider, Pause, Go on and Stop write requests into the folder, which the training obeys within
+    a tenth of a second or a step; the line shows what is in force.
+
+    Args:
+        folder: of the run; it may not exist yet.
+        name: monitors of one name replace each other, so that a cell that is run again leaves one thread;
+            the folder's path if None. A second one in the same notebook takes another name.
+
+    Attributes:
+        folder: the `RunFolder`.
+        view: what was last read from it (`RunView`).
+    """
+
+    reset_hint = None
+    _by_name: ClassVar[dict[str, "Monitor"]] = {}
+    _thread: threading.Thread | None = None  # until there is one: ipywidgets closes also what failed to start
+
+    def __init__(self, folder: str | Path, name: str | None = None) -> None:
+        self._take_name(name or str(Path(folder).resolve()))
+        self._watch_folder(RunFolder(folder))
+        self._outline: tuple | None = None  # for which the panels were arranged
+        self._adopts = True  # the run's settings for the sliders, until one is moved
+        figure = LiveFigure(
+            self._draw,
+            (1060, 480),
+            "ab;ac",
+            "P(open) of every channel during training",
+            width_ratios=(1.25, 1),
+        )
+        super().__init__(figure, self._make_sliders(), self._make_buttons())
+        self._follow()
+
+    # ---- what it does
+
+    def pause(self) -> None:
+        """Ask the training to hold."""
+        self._ask(state="pause")
+
+    def go_on(self) -> None:
+        """Ask the training to go on after a pause."""
+        self._ask(state="run")
+
+    def stop(self) -> None:
+        """Ask the training to end; it keeps its finished epochs."""
+        self._ask(state="stop")
+
+    def redraw(self, change: Mapping[str, Any] | None = None) -> None:
+        """Look into the folder, and draw what is new; a moved slider is a request."""
+        with self._lock:
+            if change is not None:
+                self._adopts = False
+                self._ask(**{name: c.value for name, c in self.controls.items() if c is change["owner"]})
+            super().redraw()
+
+    def end(self) -> None:
+        """End its thread; the picture stays as it is."""
+        if self._thread is not None:
+            self._ended.set()
+            self._thread.join()
+
+    def close(self) -> None:
+        """Remove it from the page, and end its thread."""
+        self.end()
+        super().close()
+
+    def _ask(self, **requests: Any) -> None:
+        if self._ended.is_set():  # replaced by another of its name: takes its place again
+            self._take_name(self._name)
+            self._follow()
+        self.folder.ask(**requests)
+
+    # ---- its thread
+
+    def _take_name(self, name: str) -> None:
+        old = self._by_name.get(name)
+        if old not in (None, self):
+            old.end()
+            old._say(f"another explorer of the name {name!r} took over", False)
+        self._by_name[name] = self
+        self._name, self._ended = name, threading.Event()
+        self._lock = threading.RLock()  # one look at a time
+
+    def _follow(self) -> None:
+        self._thread = threading.Thread(
+            target=self._look_on, name=f"depl0kit-watch-{self._name}", daemon=True
+        )
+        self._thread.start()
+
+    def _look_on(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            self.redraw()
+
+    def _watch_folder(self, folder: RunFolder) -> None:
+        with self._lock:
+            self.folder, self.view, self._stale = folder, RunView(folder), True
+
+    # ---- what it shows
+
+    def _show(self) -> tuple[str, bool]:
+        self._stale |= self.view.look()
+        self._adopt_settings()
+        if self._stale:
+            if self._shape() != self._outline:
+                self._outline = self._shape()
+                self.figure.arrange_again()
+            self.figure.update(**self.state())
+            self._stale = False
+        return self.numbers(), self._is_wrong()
+
+    def _shape(self) -> tuple[dict[str, int], int] | None:
+        """Channels per group, by name, and epochs; None while there is no run."""
+        about = self.view.about
+        return about and (dict(about["net"]["groups"]), about["train"].all_epochs)
+
+    def numbers(self, **_settings: float) -> str:
+        """State of the training; the settings in force, and the results of the last epoch."""
+        status = self.view.status
+        if self.view.about is None:
+            return f"waiting for a training in {self.folder.path}"
+        if status["state"] in FAILED:
+            return f"{status['state']} in epoch {status['epoch']:.1f}. {status['error']}"
+        return f"{self._progress(status)}\n{settings_in_words(status)}{_results(self.view.history)}"
+
+    def _progress(self, status: Mapping[str, Any]) -> str:
+        state, since = status["state"], self.view.silent_since()
+        if since is not None:
+            state = f"no sign of life since {time.strftime('%H:%M:%S', time.localtime(since))}"
+        text = f"{state}: epoch {status['epoch']:.1f} of {self._shape()[1]}"
+        if state != "running" or not status["seconds_left"]:
+            return text
+        return f"{text}, {status['images_per_second']:,.0f} images/s, {in_words(status['seconds_left'])} left"
+
+    def _is_wrong(self) -> bool:
+        return self.view.status["state"] in FAILED or self.view.silent_since() is not None
+
+    def _channels(self) -> pd.DataFrame | None:
+        """A row per group as in `GatedModel.channel_table`; None while no gates are known."""
+        last = self.view.gates and self.view.gates.last()
+        if last is None:
+            return None
+        sizes = self._shape()[0]
+        starts = np.cumsum([0, *sizes.values()])[:-1]
+        prob_open, gates = last
+        return pd.DataFrame(
+            {
+                "group": list(sizes),
+                "channels": list(sizes.values()),
+                "open": np.add.reduceat((gates > 0).astype(int), starts),
+                "expected_open": np.add.reduceat(prob_open, starts),
+            }
+        )
+
+    def _draw(self, left: Axes, upper: Axes, lower: Axes, **_settings: float) -> list[Artist]:
+        shape, channels = self._shape(), self._channels()
+        for ax in (left, upper, lower):
+            ax.set_axis_off() if shape is None else ax.set_axis_on()
+        if shape is None:
+            return [_note(left, f"waiting for a training in {self.folder.path}")]
+        sizes, epochs = shape
+        times, prob_open = self.view.gates.columns() if self.view.gates else ([], np.empty((0, 0)))
+        bars = [_note(upper, NO_GATES)] if channels is None else plots.layer_bars(channels, upper)
+        return [
+            *plots.prob_open_image(prob_open, times, sizes, left, epochs, self._invitation()),
+            *bars,
+            *plots.history_curves(self.view.history, lower, epochs),
+        ]
+
+    def _invitation(self) -> str:
+        """What is written where the gates will be drawn."""
+        return NO_GATES
+
+    # ---- its controls
+
+    def _make_sliders(self) -> dict[str, Widget]:
+        start = self._start_settings()
+        hints = "Right: fewer channels", "Of the gates", "Learning rate of the gates"
+        return {
+            "lam": log_slider("Price λ", start["lam"], 0.5, 100, off=True, hint=hints[0]),
+            "temperature": float_slider(
+                "Temperature β", start["temperature"], 2 / 30, 2, 1 / 30, 2, hints[1]
+            ),
+            "gate_lr": log_slider("Gate lr", start["gate_lr"], 1e-4, 1, hint=hints[2]),
+        }
+
+    def _start_settings(self) -> dict[str, float]:
+        """Where sliders stand until there is a run."""
+        return {"lam": 4.0, "temperature": 2 / 3, "gate_lr": 0.1}
+
+    def _adopt_settings(self) -> None:
+        """Put the sliders where the run is, once."""
+        if self._adopts and "lam" in self.view.status:
+            self._adopts = False
+            self._watch(False)
+            for name in SETTINGS:
+                set_slider(self.controls[name], self.view.status[name])
+            self._watch(True)
+
+    def _make_buttons(self) -> list[Button]:
+        return make_buttons(
+            ("Pause", "pause", "Ask the training to hold", self.pause),
+            ("Go on", "play", "Ask it to go on after a pause", self.go_on),
+            ("Stop", "stop", "Ask it to end, and to keep its finished epochs", self.stop),
+        )
+
+
+NO_GATES = "no gates so far"
+
+
+def make_buttons(*actions: tuple) -> list[Button]:
+    """A button per (label, icon, hint, function without arguments)."""
+    buttons = [button(label, icon, hint) for label, icon, hint, _ in actions]
+    for b, (*_, action) in zip(buttons, actions, strict=True):
+        b.on_click(lambda _, action=action: action())
+    return buttons
+
+
+def settings_in_words(status: Mapping[str, Any]) -> str:
+    """lam, temperature and gate_lr in a line."""
+    return f"λ {status['lam']:.4g}  β {status['temperature']:.2f}  gate lr {status['gate_lr']:.3g}"
+
+
+def in_words(seconds: float) -> str:
+    """A time as a person would say it: two units at most."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 36:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+def _results(history: pd.DataFrame) -> str:
+    if history.empty:
+        return ""
+    last = history.iloc[-1]
+    return f"    validation accuracy {last.val_accuracy:.3f}    MACs kept {last.kept_macs:.0%}"
+
+
+def _note(ax: Axes, text: str) -> Artist:
+    return ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color=plots.base.GREY)
