@@ -19,7 +19,7 @@ def step():  # two blocks of 16 MB, as two activations of a convolution
 
 torch.set_num_threads(1)
 assert keep_freed_memory()
-for _ in range(3):  # until aligned blocks have found their places
+for _ in range(10):  # until aligned blocks have found their places
     step()
 before = faults()
 for _ in range(5):
@@ -32,4 +32,4 @@ print(faults() - before)
 def test_blocks_that_are_freed_are_there_for_the_next_step():
     done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
     pages = 2 * 5 * 16_000_000 // 4096  # that Linux would have to zero otherwise
-    assert int(done.stdout) < pages / 20
+    assert int(done.stdout) < pages / 2  # without it a little more than all
