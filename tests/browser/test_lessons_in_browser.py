@@ -28,9 +28,9 @@ torch.set_num_threads(1)
 data = dk.load_data("digits")
 def make_net():
     torch.manual_seed(0)
-    return dk.GatedModel(dk.make_model("small", 1, 10, 8), "mean_field", example=data.example)"""
+    return dk.GatedModel(dk.make_model("small", 1, 10, (8, 8)), "mean_field", example=data.example)"""
 LIVE = 'dk.lab.TrainingExplorer(make_net, data, dk.TrainConfig(lam=16, epochs=2000), name="live")'
-WORKERS = "[t.name for t in threading.enumerate() if t.name.startswith('depl0kit-')]"
+THREADS = "sorted(t.name for t in threading.enumerate() if t.name.startswith('depl0kit-'))"
 SHOWS, ELSEWHERE, COUNTS = 1, 2, 3  # cells of the notebook that trains
 
 
@@ -69,7 +69,7 @@ def lessons(open_notebook):
 def live(open_notebook, tmp_path_factory):
     """A training too long to end by itself."""
     path = tmp_path_factory.mktemp("written") / "live.ipynb"
-    jupyter.write_notebook(path, [SETUP, LIVE, "6 * 7", WORKERS])
+    jupyter.write_notebook(path, [SETUP, LIVE, "6 * 7", THREADS])
     notebook = open_notebook(path)
     notebook.run_all()
     yield notebook
@@ -219,7 +219,7 @@ def test_stop_ends_and_keeps_the_picture(live, training):
     last = training.settle(quiet=1)
     assert last != start and state(training) == "stopped"
     live.run_cell(COUNTS)
-    until(lambda: live.text(COUNTS) == "[]", "no worker is left")
+    until(lambda: live.text(COUNTS) == "['depl0kit-watch-live']", "no training is left")
     assert training.pixels() == last
     train(training)  # anew
 
@@ -248,7 +248,8 @@ def test_cell_run_again_leaves_one_worker(live, training):
     until(lambda: state(live.explorer(SHOWS)) == "ready", "a new explorer")
     train(live.explorer(SHOWS))
     live.run_cell(COUNTS)
-    until(lambda: live.text(COUNTS) == "['depl0kit-live']", "exactly one worker")
+    one_of_each = "['depl0kit-live', 'depl0kit-watch-live']"
+    until(lambda: live.text(COUNTS) == one_of_each, "one training and one that looks on")
 
 
 def test_restart_and_run_all_leave_a_fresh_explorer(live, training):
@@ -263,8 +264,8 @@ def test_restart_and_run_all_leave_a_fresh_explorer(live, training):
 
 
 def test_check_fails_where_train_does_nothing(open_notebook, tmp_path):
-    """Negative control: with a worker that does not start, the check above must see it."""
-    deaf = SETUP + "\ndk.lab.training.Worker.start = lambda self: None"
+    """Negative control: with a training that does not start, the check above must see it."""
+    deaf = SETUP + "\ndk.lab.TrainingExplorer._begin_training = lambda self: None"
     jupyter.write_notebook(tmp_path / "idle.ipynb", [deaf, LIVE])
     notebook = open_notebook(tmp_path / "idle.ipynb")
     try:
