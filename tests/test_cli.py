@@ -296,12 +296,13 @@ def test_the_module_runs_and_fails_with_a_status(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on_with_the_same_command(tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_goes_on_with_the_same_command(tmp_path, sent):
     run = dk.RunFolder(tmp_path / "run")
     words = command("train", "small-digits", "--epochs", 12, "--device", "cpu", "--out", run.path)
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: run.status()["epoch"] > 1, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
     assert "interrupted after" in output and "the same command goes on from there" in output
