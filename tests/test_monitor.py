@@ -1,0 +1,126 @@
+"""Watching a training through its folder: what grows is shown, what is asked for arrives."""
+
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import depl0kit as dk
+from depl0kit.data import Data, Split
+from depl0kit.recording import recorded
+
+
+def until(done, what: str, timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while not done():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def few() -> Data:
+    data = dk.load_data("digits")
+    train = data.train
+    return replace(data, train=Split(train.images[:256], train.labels[:256], train.mean, train.std))
+
+
+def trainer(few, epochs=3) -> dk.Trainer:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10)
+    net = dk.GatedModel(nn.Sequential(*layers), example=torch.zeros(1, 1, 8, 8))
+    return dk.Trainer(net, few, dk.TrainConfig(epochs=epochs, lam=7.0))
+
+
+@pytest.fixture
+def monitor(tmp_path):
+    monitor = dk.lab.Monitor(tmp_path / "run")
+    yield monitor
+    monitor.close()
+
+
+def line(monitor) -> str:
+    return monitor._line.value
+
+
+def test_it_waits_for_a_training_and_then_shows_it_to_the_end(monitor, few, tmp_path):
+    assert "waiting for a training" in line(monitor) and monitor.figure.png
+    waiting = monitor.figure.png
+    for _ in recorded(trainer(few), tmp_path / "run"):
+        pass
+    until(lambda: "finished: epoch 3.0 of 3" in line(monitor), "the end is shown")
+    until(lambda: len(monitor.view.history) == 3, "all epochs")
+    assert monitor.figure.png != waiting and monitor.error is None
+    times, prob_open = monitor.view.gates.columns()
+    assert times[-1] == 3 and prob_open.shape == (len(times), 14)
+    assert "image/png" in monitor._repr_mimebundle_()
+
+
+def test_the_picture_follows_a_run_that_grows(monitor, few, tmp_path):
+    steps = recorded(trainer(few), tmp_path / "run")
+    pictures = []
+    for epoch in (1, 2):
+        while len(dk.RunFolder(tmp_path / "run").history()) < epoch:
+            next(steps)
+        until(lambda epoch=epoch: len(monitor.view.history) >= epoch, "the epoch is read")
+        with monitor._lock:  # no look is under way
+            pictures.append(monitor.figure.png)
+    steps.close()
+    assert pictures[0] != pictures[1]
+
+
+def test_moved_sliders_and_buttons_reach_the_folder(monitor, few, tmp_path):
+    steps, folder = recorded(trainer(few, 50), tmp_path / "run"), monitor.folder
+    next(steps)
+    until(lambda: monitor.controls["lam"].value == 7, "the sliders stand where the run is")
+    assert not (tmp_path / "run" / "control.json").exists()  # nothing was moved
+    monitor.controls["temperature"].value = 0.5
+    time.sleep(0.06)  # until the training looks again
+    next(steps), next(steps)
+    assert (folder.status()["temperature"], folder.status()["lam"]) == (0.5, 7)
+    monitor.stop()
+    time.sleep(0.06)
+    for _ in steps:
+        pass
+    assert folder.status()["state"] == "stopped"
+
+
+def test_close_ends_its_thread_and_a_second_of_the_name_replaces_the_first(tmp_path):
+    def threads() -> list[str]:
+        return [t.name for t in threading.enumerate() if t.name.startswith("depl0kit-watch-mine")]
+
+    first = dk.lab.Monitor(tmp_path, name="mine")
+    second = dk.lab.Monitor(tmp_path, name="mine")
+    assert len(threads()) == 1
+    second.close()
+    first.close()
+    assert not threads()
+
+
+def test_a_run_of_another_format_is_one_line(tmp_path):
+    tmp_path.joinpath("config.json").write_text('{"format": 99, "version": "9.0"}')
+    monitor = dk.lab.Monitor(tmp_path)
+    assert "format 99" in line(monitor) and "Traceback" not in line(monitor)
+    monitor.close()
+
+
+@pytest.mark.slow
+def test_it_steers_a_training_in_another_process(monitor, tmp_path):
+    words = ["train", "small-digits", "--epochs", "500", "--device", "cpu", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen([sys.executable, "-m", "depl0kit", *words])
+    folder = monitor.folder
+    until(lambda: "running: epoch" in line(monitor), "it runs", 60)
+    monitor.controls["lam"].value = 100.0
+    until(lambda: folder.status()["lam"] == 100, "the new price is in force", 3)
+    monitor.pause()
+    until(lambda: "paused: epoch" in line(monitor), "a pause", 3)
+    monitor.go_on()
+    until(lambda: "running: epoch" in line(monitor), "it goes on", 3)
+    monitor.stop()
+    assert process.wait(30) == 0
+    until(lambda: "stopped: epoch" in line(monitor), "its end is shown")
+    assert len(folder.history()) == folder.status()["epoch"] > 0
