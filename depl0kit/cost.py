@@ -115,7 +115,8 @@ class CostModel:
         """The form as tensors. float64, since MACs exceed the 24 bits of float32."""
         if device not in self._tables:
             dtype = torch.float32 if device.type == "mps" else torch.float64
-            group_of = torch.tensor(np.repeat(np.arange(len(self._channels)), self._channels), device=device)
+            group_of = np.repeat(np.arange(len(self._channels)), self._channels)
+            group_of = torch.from_numpy(group_of).to(device)
             self._tables[device] = (group_of, *(torch.from_numpy(t).to(device, dtype) for t in self._form))
         return self._tables[device]
 

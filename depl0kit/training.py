@@ -152,6 +152,7 @@ class Trainer:
         """What computes a batch, compiled and shared out as configured."""
         batch: nn.Module = _Batch(self.net, self.config.cost)
         if self.config.compile:
+            objective.cost_share(self.net, self.config.cost)  # makes its tables: no part of a step
             batch = torch.compile(batch)
         return distributed.wrapped(batch, self.device, some_unused=fine_tuning)
 

@@ -381,3 +381,16 @@ def test_a_budget_is_met(digits, budget):
     assert last.kept_macs == pytest.approx(budget, abs=0.08)
     assert last.expected_macs / run.net.dense_cost.macs < budget + 0.03
     assert last.val_accuracy > 0.9
+
+
+@pytest.mark.slow
+def test_compiled_training_in_bfloat16_is_one_program(few, monkeypatch):
+    """Without a break in its graph, it computes what the plain loop computes, up to rounding."""
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module: whole(module, backend="aot_eager", fullgraph=True))
+    settings = {"epochs": 2, "fine_tune_epochs": 1, "lam": 8.0, "warmup": 0}
+    plain, compiled = (train(tiny_net(), few, compile=c, **settings) for c in (False, True))
+    np.testing.assert_allclose(compiled.history.train_loss, plain.history.train_loss, rtol=1e-3)
+    np.testing.assert_allclose(compiled.gates.log_alpha, plain.gates.log_alpha, atol=1e-2)
+    half = train(tiny_net(), few, compile=True, precision="bfloat16", **settings)
+    np.testing.assert_allclose(half.history.train_loss, plain.history.train_loss, rtol=0.05)
