@@ -287,11 +287,11 @@ def test_a_root_that_cannot_be_written_is_no_obstacle(folder, tmp_path):
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
-from depl0kit import data, data_files
+from depl0kit import data, files
 def killed(tensors, path, notes):
     path.write_bytes(b"half a cache")
     os.kill(os.getpid(), signal.SIGKILL)
-data_files.save_file = killed
+files.save_file = killed
 data.load_data(sys.argv[1] + os.sep, sys.argv[2])
 """
 

@@ -104,7 +104,7 @@ data = dk.load_data("digits")
 torch.manual_seed(0)
 net = dk.GatedModel(dk.make_model("small", 1, 10, (8, 8)), sys.argv[2], example=data.example)
 print("ready", flush=True)
-dk.train(net, data, dk.TrainConfig(epochs=12, lam=8.0), progress=False, out=sys.argv[1])
+dk.train(net, data, dk.TrainConfig(epochs=40, lam=8.0), progress=False, out=sys.argv[1])
 print("done", flush=True)
 """
 
@@ -132,7 +132,7 @@ def test_killed_again_and_again_a_run_ends_as_if_nothing_had_been(tmp_path):
     whole, cut = (dk.load_run(tmp_path / name) for name in ("whole", "cut"))
     assert same(state(cut), state(whole)) and cut.status == "finished"
     assert timeless(cut.history).equals(timeless(whole.history)) and cut.gates.equals(whole.gates)
-    assert cut.history.epoch.tolist() == [*range(1, 13)]  # none twice, none missing
+    assert cut.history.epoch.tolist() == [*range(1, 41)]  # none twice, none missing
 
 
 def test_an_interrupted_run_keeps_its_finished_epochs_and_goes_on(few, tmp_path):

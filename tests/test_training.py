@@ -378,8 +378,10 @@ def test_digits_are_pruned_and_still_recognised(digits, posterior):
 def test_a_budget_is_met(digits, budget):
     run = train(small_net(), digits, epochs=10, budget=budget)
     last = run.history.iloc[-1]
-    assert last.kept_macs == pytest.approx(budget, abs=0.08)
-    assert last.expected_macs / run.net.dense_cost.macs < budget + 0.03
+    # over seeds the expected cost ends 0.01 to 0.07 below the budget; what is kept strays further, as up
+    # to a third of the gates is undecided after so short a training
+    assert budget - 0.08 < last.expected_macs / run.net.dense_cost.macs < budget + 0.01
+    assert last.kept_macs == pytest.approx(budget, abs=0.12)
     assert last.val_accuracy > 0.9
 
 
