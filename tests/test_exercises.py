@@ -18,12 +18,13 @@ from depl0kit.lab.exercises import (
     check_macs,
     check_penalty,
     check_prob_open,
+    check_recipe,
     folding,
 )
 
 LESSONS = [
     *("00_welcome", "01_one_gate", "02_mean_field", "03_dependency"),
-    *("05_what_a_channel_costs", "07_make_it_small"),
+    *("05_what_a_channel_costs", "07_make_it_small", "08_train_at_scale"),
 ]
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 LOG_100 = math.log(100)
@@ -306,3 +307,41 @@ def test_wrong_folds_are_told_apart(verdict, formula, reason):
 )
 def test_other_folds(verdict, answer, says):
     assert says in verdict(check_fold, answer)
+
+
+SHORTER = """
+extends = "resnet56-cifar10"
+posterior = "forward"
+lam_per_weight = 1e-6
+[train]
+epochs = 30
+milestones = [6, 12, 18, 24]
+"""
+
+
+def test_a_right_recipe(verdict):
+    assert verdict(check_recipe, SHORTER).startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("epochs = 30", "epochs = 60", "epochs is 60, not 30"),
+        ("milestones = [6, 12, 18, 24]", "", "milestones is (60, 120, 180, 240), not (6, 12, 18, 24)"),
+        ('"forward"', '"backward"', "posterior is 'backward'"),
+        ("lam_per_weight = 1e-6", "", "lam_per_weight is 5e-07, not 1e-06: the paper's"),
+        ("[train]", "[train]\nlr = 0.2", "lr is 0.2; in resnet56-cifar10 it is 0.1"),
+        ('"resnet56-cifar10"', '"resnet20-cifar10"', "unknown recipe 'resnet20-cifar10'"),
+        ("epochs", "epoch", "epoch"),
+        ("[train]", "[train", "not TOML"),
+    ],
+)
+def test_wrong_recipes_are_told_what_is_wrong(verdict, old, new, says):
+    assert SHORTER.count(old) >= 1
+    answer = verdict(check_recipe, SHORTER.replace(old, new))
+    assert answer.startswith("✗") and says in answer
+
+
+@pytest.mark.parametrize(("answer", "says"), [(None, "still None"), (3, "got int"), ("\n", "empty")])
+def test_no_recipe(verdict, answer, says):
+    assert says in verdict(check_recipe, answer)

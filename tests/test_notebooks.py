@@ -24,7 +24,7 @@ def local(self, address):
         raise OSError(f"no network in this test, wanted {address}")
     return connect(self, address)
 socket.socket.connect = local"""
-EXPLORER = re.compile(r"\b\w+Explorer\(")
+EXPLORER = re.compile(r"\b(\w+Explorer|Monitor)\(")
 FIGURE = re.compile(r"plt\.subplots\(")
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -35,7 +35,7 @@ def cells(path: Path, kind: str = "code") -> list[nbformat.NotebookNode]:
 
 
 def test_all_lessons_are_there():
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "05", "07"]
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "05", "07", "08"]
 
 
 @each

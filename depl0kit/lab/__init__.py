@@ -9,6 +9,7 @@ from .exercises import (
     check_macs,
     check_penalty,
     check_prob_open,
+    check_recipe,
 )
 from .gate import GateExplorer
 from .live_figure import Explorer, LiveFigure, Picture, float_slider, log_slider
@@ -31,6 +32,7 @@ __all__ = [
     "check_macs",
     "check_penalty",
     "check_prob_open",
+    "check_recipe",
     "float_slider",
     "log_slider",
     "setup",

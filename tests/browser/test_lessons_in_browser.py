@@ -17,9 +17,11 @@ SLIDERS = {
     "DependencyExplorer": ["Coupling", "Push"],
     "TrainingExplorer": ["Price λ", "Temperature β", "Gate lr"],
     "ChannelExplorer": ["Open channels"],
+    "Monitor": ["Price λ", "Temperature β", "Gate lr"],
 }
 FROM_THE_END = {"key": "ArrowLeft", "back": "ArrowRight", "by": -40}  # a slider that starts at the right
-TRAINS = {"TrainingExplorer"}  # the others only draw
+TRAINS = {"TrainingExplorer"}
+WATCHES = {"Monitor"}  # the others only draw
 
 SETUP = """import threading
 import torch
@@ -42,7 +44,7 @@ def explorers() -> list[tuple[str, int, str]]:
         found += [
             (path.stem, i, match[1])
             for i, source in enumerate(code)
-            if (match := re.search(r"\b(\w+Explorer)\(", source))
+            if (match := re.search(r"\b(\w+Explorer|Monitor)\(", source))
         ]
     return found
 
@@ -120,7 +122,7 @@ def test_explorer_is_there_with_picture_and_named_sliders(lessons, lesson, index
     expect(view.root.locator(".depl0kit-error")).to_have_count(0)
 
 
-@each(set(SLIDERS) - TRAINS)
+@each(set(SLIDERS) - TRAINS - WATCHES)
 def test_sliders_change_the_picture_and_bring_it_back(lessons, lesson, index, kind):
     view = lessons[lesson].explorer(index)
     start = view.settle()
@@ -183,6 +185,35 @@ def test_lesson_trains_to_the_end(lessons, lesson, index, kind):
     view.changed(start, "training")
     view.button("Reset").click()
     view.becomes(start, "Reset")
+
+
+STEER = """import time
+from depl0kit.cli import start
+import depl0kit as dk
+process = start("small-digits", "runs-x", epochs=2000, device="cpu")
+dk.lab.Monitor("runs-x")"""
+
+
+def test_monitor_steers_another_process(open_notebook, tmp_path):
+    jupyter.write_notebook(tmp_path / "watch.ipynb", [STEER, "process.wait(20)"])
+    notebook = open_notebook(tmp_path / "watch.ipynb")
+    try:
+        notebook.run_cell(0)
+        view = notebook.explorer(0)
+        goes_on(view, 60)
+        view.press("Price λ", "End")
+        until(lambda: "λ 100 " in view.line.inner_text(), "the new price is in force")
+        view.button("Pause").click()
+        until(lambda: state(view) == "paused", "paused")
+        view.settle(quiet=1)
+        view.button("Go on").click()
+        goes_on(view)
+        view.button("Stop").click()
+        until(lambda: state(view) == "stopped", "stopped")
+        notebook.run_cell(1)
+        until(lambda: notebook.text(1) == "0", "the process has ended well")
+    finally:
+        notebook.close()
 
 
 def test_lessons_left_no_errors(lessons):

@@ -8,6 +8,7 @@ from .dependency import check_generate
 from .folding import check_fold
 from .mean_field import check_penalty
 from .one_gate import check_prob_open
+from .recipe import check_recipe
 from .welcome import check_macs
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "check_macs",
     "check_penalty",
     "check_prob_open",
+    "check_recipe",
 ]

@@ -1,0 +1,59 @@
+"""The exercise of 08_train_at_scale: a recipe of one's own."""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ...recipes import Recipe, load_recipe
+from .base import Wrong, exercise, solved
+
+BASE = "resnet56-cifar10"
+SHORT = {"epochs": 30, "milestones": (6, 12, 18, 24)}
+PRICE = 1e-6  # of a weight: twice the paper's for forward gates
+
+
+@exercise
+def check_recipe(text: str) -> str:
+    """The text of a TOML file: BASE with forward gates, a tenth of its epochs, and twice its price."""
+    solved("recipe", text)
+    if not isinstance(text, str):
+        raise Wrong(f"The text of a TOML file is wanted, in quotes; got {type(text).__name__}.")
+    if not text.strip():
+        raise Wrong("The text is empty so far.")
+    answer, base = _read(text), load_recipe(BASE, posterior="forward")
+    for name, wanted, hint in (
+        ("epochs", SHORT["epochs"], "A tenth of 300."),
+        ("milestones", SHORT["milestones"], "They are epochs, and move with the length of the training."),
+    ):
+        if getattr(answer.train, name) != wanted:
+            raise Wrong(f"{name} is {getattr(answer.train, name)!r}, not {wanted!r}. {hint}")
+    if answer.posterior != "forward":
+        raise Wrong(f"posterior is {answer.posterior!r}, not 'forward'.")
+    if answer.lam_per_weight != PRICE:
+        raise Wrong(
+            f"lam_per_weight is {answer.lam_per_weight!r}, not {PRICE!r}: the paper's for forward gates is "
+            f"{base.lam_per_weight!r}."
+        )
+    _refuse_other_changes(answer, base)
+    return "Right: save it as a .toml file, and `python -m depl0kit train FILE.toml` runs it."
+
+
+def _read(text: str) -> Recipe:
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "recipe.toml")
+        file.write_text(text)
+        try:
+            return load_recipe(file)
+        except ValueError as error:
+            raise Wrong(" ".join(str(error).replace(str(file), "your recipe").split())) from error
+
+
+def _refuse_other_changes(answer: Recipe, base: Recipe) -> None:
+    """Everything else must be as in the recipe that it extends."""
+    expected = replace(base, train=replace(base.train, **SHORT))
+    pairs = [(name, answer.train, expected.train) for name in answer.train.difference(expected.train)]
+    pairs += [(name, answer, expected) for name in ("model", "data", "init", "scope", "sampling")]
+    for name, *both in pairs:
+        found, wanted = (getattr(settings, name) for settings in both)
+        if found != wanted:
+            raise Wrong(f"{name} is {found!r}; in {BASE} it is {wanted!r}.")
