@@ -1,6 +1,7 @@
 """An ordinary network, its channel groups, and a posterior over their gates."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
@@ -68,6 +69,7 @@ class GatedModel(nn.Module):
         self.scope, self.sampling = scope, checks.one_of("sampling", sampling, ("example", "batch"))
         self.model = copy.deepcopy(model)
         layers, macs = trace(copy.deepcopy(model).eval(), example)
+        example = example[:1]  # groups are the same for a whole batch, whose activations would be kept
         total = Cost(macs, sum(p.numel() for p in model.parameters()))
         found = find_groups(model, example, layers, scope)
         self.groups = _refuse_inexact(model, found, layers, total, example)
@@ -172,17 +174,7 @@ def _refuse_inexact(
     every group is tried on a copy with random statistics; of a set that fails the halves are tried.
     """
     probe = probe_copy(model)
-
-    def failing(some: list[Group]) -> dict[str, str]:
-        why = _why_inexact(probe, some, layers, total, example) if some else ""
-        if not why:
-            return {}
-        if len(some) == 1:
-            return {some[0].name: why}
-        half = len(some) // 2
-        return failing(some[:half]) | failing(some[half:])
-
-    bad = failing(groups.gated)
+    bad = _failing(groups.gated, lambda some: _why_inexact(probe, some, layers, total, example))
     good = [g for g in groups.gated if g.name not in bad]
     if bad and (why := _why_inexact(probe, good, layers, total, example)):  # fine alone, but not together
         bad |= {g.name: why for g in good}
@@ -190,6 +182,17 @@ def _refuse_inexact(
     if closable and _why_inexact(probe, closable, layers, total, example, closed=True):
         closable = []
     return Groups(replace(g, refusal=bad.get(g.name, g.refusal), may_close=g in closable) for g in groups)
+
+
+def _failing(groups: list[Group], why: Callable[[list[Group]], str]) -> dict[str, str]:
+    """The groups at fault, by halving, and what `why` says of each."""
+    reason = why(groups) if groups else ""
+    if not reason:
+        return {}
+    if len(groups) == 1:
+        return {groups[0].name: reason}
+    half = len(groups) // 2
+    return _failing(groups[:half], why) | _failing(groups[half:], why)
 
 
 @torch.no_grad()

@@ -6,12 +6,17 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from .groups import Group
 
 
 class Gate:
-    """Forward pre-hook that multiplies the inputs of a layer by its gates, if there are any.
+    """Pair of hooks that multiplies the inputs of a layer by its gates, if there are any.
+
+    `before` multiplies. Between it and `after` autograd keeps the factors in place of their product and
+    multiplies again in the backward pass: one factor, the layer's input, is kept anyway by what made it.
+    Without that, training a gated VGG16 took 1.2 times the memory of the dense one, in the same time.
 
     An object, not a closure: a deepcopy of the network copies it along, so copies share no gates.
 
@@ -25,6 +30,7 @@ class Gate:
     """
 
     value: Tensor | None = None
+    _keeping: saved_tensors_hooks | None = None
 
     def __init__(self, parts: Sequence[tuple[int, np.ndarray]], width: int) -> None:
         self.groups = [index for index, _ in parts]
@@ -44,7 +50,7 @@ class Gate:
             value = value.index_select(-1, self.source)
         self.value = value
 
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
+    def before(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
         if self.value is None:
             return None
         x = inputs[0]
@@ -52,8 +58,36 @@ class Gate:
         if self.spread > 1:
             gate = gate.repeat_interleave(self.spread, dim=-1)
         if isinstance(module, nn.Linear):
-            return x * gate.reshape(*gate.shape[:-1], *[1] * (x.dim() - 2), gate.shape[-1])
-        return x * gate.reshape(*gate.shape, *[1] * module.weight[0, 0].dim())
+            gate = gate.reshape(*gate.shape[:-1], *[1] * (x.dim() - 2), gate.shape[-1])
+        else:
+            gate = gate.reshape(*gate.shape, *[1] * module.weight[0, 0].dim())
+        product = x * gate
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # compilers do this by themselves
+            self._keeping = _factors_kept(product, x, gate)
+            self._keeping.__enter__()
+        return product
+
+    def after(self, *_: object) -> None:
+        if self._keeping is not None:
+            self._keeping.__exit__()
+            self._keeping = None
+
+
+def _factors_kept(product: Tensor, x: Tensor, gate: Tensor) -> saved_tensors_hooks:
+    """In this context autograd keeps (x, gate) wherever it would keep their product."""
+    place, shape, version, x, gate = product.data_ptr(), product.shape, x._version, x.detach(), gate.detach()
+
+    def keep(saved: Tensor) -> Tensor | None:
+        return None if saved.data_ptr() == place and saved.shape == shape else saved
+
+    def give(kept: Tensor | None) -> Tensor:
+        if kept is not None:
+            return kept
+        if x._version != version:  # autograd's own check, which these hooks switch off
+            raise RuntimeError("the input of a gated layer was changed in place before the backward pass.")
+        return x * gate
+
+    return saved_tensors_hooks(keep, give)
 
 
 def _alike(parts: Sequence[tuple[int, np.ndarray]]) -> bool:
@@ -81,16 +115,18 @@ def place_gates(model: nn.Module, groups: Sequence[Group]) -> list[Gate]:
     for reader, its_parts in parts.items():
         module = model.get_submodule(reader)
         gates.append(Gate(its_parts, module.weight.shape[1]))
-        module.register_forward_pre_hook(gates[-1])
+        module.register_forward_pre_hook(gates[-1].before)
+        module.register_forward_hook(gates[-1].after, always_call=True)
     return gates
 
 
 def remove_gates(model: nn.Module) -> None:
     """Take every gate away again."""
     for module in model.modules():
-        for key, hook in list(module._forward_pre_hooks.items()):
-            if isinstance(hook, Gate):
-                del module._forward_pre_hooks[key]
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key, hook in list(hooks.items()):
+                if isinstance(getattr(hook, "__self__", None), Gate):
+                    del hooks[key]
 
 
 @contextmanager

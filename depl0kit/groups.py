@@ -95,7 +95,10 @@ def find_groups(model: nn.Module, example: Tensor, layers: Sequence[Layer], scop
     """
     probe = probe_copy(model)
     ties = Ties(probe, [layer.name for layer in layers])
-    ties.follow(dependency_graph(probe, example))
+    graph = dependency_graph(probe, example)
+    ties.follow(graph)
+    for node in graph.module2node.values():  # they hold each other, and with them the copy and activations
+        vars(node).clear()
     groups = _join(ties)
     if scope == "inner":
         why = "a residual stream: scope='all' gates it"

@@ -332,8 +332,69 @@ def test_gates_get_a_gradient_through_the_network():
 
 
 def gates_of(net):
-    """The gates that act in the network: its forward pre-hooks."""
-    return {hook for module in net.model.modules() for hook in module._forward_pre_hooks.values()}
+    """The gates that act in the network, by its forward pre-hooks."""
+    return {hook.__self__ for module in net.model.modules() for hook in module._forward_pre_hooks.values()}
+
+
+def test_a_gated_input_that_is_kept_by_its_factors_gives_the_same_gradients(monkeypatch):
+    model, x = dense("small")
+    net = dk.GatedModel(model, example=x)
+    gates = [torch.rand(len(x), g.channels).requires_grad_() for g in net.groups.gated]
+    inputs = [*gates, *net.model.parameters()]
+
+    def gradients():
+        return torch.autograd.grad(net.forward_gated(x, gates).square().sum(), inputs)
+
+    def same(tensor):
+        return tensor
+
+    asked = []
+    monkeypatch.setattr("depl0kit.gating.saved_tensors_hooks", counted(asked))
+    got = gradients()
+    assert asked.count("product") == len(net._gates)  # each was left out, and none was kept in full
+    monkeypatch.setattr(
+        "depl0kit.gating._factors_kept", lambda *_: torch.autograd.graph.saved_tensors_hooks(same, same)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(got, gradients(), strict=True))
+
+
+def counted(asked):
+    """Autograd's hooks that also note what was to be kept."""
+
+    def hooks(keep, give):
+        def noted(tensor):
+            kept = keep(tensor)
+            asked.append("product" if kept is None else "other")
+            return kept
+
+        return torch.autograd.graph.saved_tensors_hooks(noted, give)
+
+    return hooks
+
+
+def test_an_input_that_is_changed_after_it_was_gated_is_refused_in_the_backward_pass():
+    class Careless(nn.Sequential):
+        def forward(self, x):
+            hidden = self[0](x)
+            out = self[1](hidden)
+            hidden.mul_(2)
+            return out
+
+    net = dk.GatedModel(Careless(nn.Linear(4, 8), nn.Linear(8, 2)), example=torch.zeros(1, 4))
+    with pytest.raises(RuntimeError, match="in place"):
+        net(torch.randn(3, 4)).sum().backward()
+
+
+def test_what_fails_in_a_gated_layer_leaves_autograd_as_it_was():
+    model, x = dense("small")
+    net = dk.GatedModel(model, example=x)
+    with pytest.raises(RuntimeError):
+        net(x[:, :, :1, :1].expand(-1, 5, -1, -1))
+    reader = net.model.get_submodule(net.groups.gated[0].readers[0])
+    reader.forward = lambda _: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        net(x)
+    assert not any(gate._keeping for gate in net._gates)
 
 
 def test_a_deepcopy_has_gates_of_its_own():
