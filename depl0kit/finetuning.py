@@ -1,7 +1,7 @@
 """After training: batch-norm statistics for the test-time gates, and a few epochs without a price."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pandas as pd
@@ -68,6 +68,7 @@ def fine_tune(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     seed: int = 0,
+    penalty: Callable[[nn.Module], Tensor] | None = None,
 ) -> pd.DataFrame:
     """Train the weights of `net` for a few epochs, gates frozen at their test-time values, nothing priced.
 
@@ -80,6 +81,8 @@ def fine_tune(
             It rises for 30 % of the steps and falls to 0.
         momentum, weight_decay: of SGD.
         seed: of the order of the images.
+        penalty: what every step's loss has besides the cross-entropy: a function of `net`, a scalar with
+            gradient. The losses returned are without it.
 
     Returns:
         A row per epoch: epoch, train_loss, val_loss, val_accuracy, seconds.
@@ -101,10 +104,11 @@ def fine_tune(
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
         with _gates_frozen(net):
-            loss = _one_epoch(net, data.train.batches(batch_size, order), optimiser, schedule) / batches
+            images = data.train.batches(batch_size, order)
+            loss = _one_epoch(net, images, optimiser, schedule, penalty) / batches
         val_loss, val_accuracy = evaluate(net, data.val)
         if not torch.isfinite(torch.tensor(loss + val_loss)):
-            raise ValueError(f"the loss became {loss} in epoch {epoch} of fine-tuning: lower lr={lr:g}.")
+            raise ValueError(f"the loss became {loss} in epoch {epoch}: lower lr={lr:g}.")
         row = {"epoch": epoch, "train_loss": loss, "val_loss": val_loss, "val_accuracy": val_accuracy}
         rows.append(row | {"seconds": time.perf_counter() - start})
     return pd.DataFrame(rows)
@@ -115,13 +119,14 @@ def _one_epoch(
     batches: Iterator[tuple[Tensor, Tensor]],
     optimiser: torch.optim.Optimizer,
     schedule: OneCycleLR,
+    penalty: Callable[[nn.Module], Tensor] | None,
 ) -> float:
-    """Sum of the batches' losses."""
+    """Sum of the batches' losses, without the penalty."""
     total = torch.zeros((), device=next(net.parameters()).device)
     for x, y in batches:
         loss = F.cross_entropy(net(x), y)
         optimiser.zero_grad()
-        loss.backward()
+        (loss if penalty is None else loss + penalty(net)).backward()
         optimiser.step()
         schedule.step()
         total += loss.detach()
