@@ -91,6 +91,17 @@ class ExactPosterior:
         unit = torch.where(scale > 1e-12, covariance / scale.clamp(min=1e-12), 0.0)
         return unit.fill_diagonal_(1.0)
 
+    def pair(self, i: int, j: int, prob: Tensor | None = None) -> Tensor:
+        """P of gates i and j: both closed, only j open, only i open, both open; [4], as in `marginals`."""
+        prob = self.prob if prob is None else prob
+        state = (2 * self.masks[:, i] + self.masks[:, j]).long()
+        return torch.zeros(4, dtype=prob.dtype).index_add(0, state, prob)
+
+    def open_gates(self, prob: Tensor | None = None) -> Tensor:
+        """P of 0, 1, ..., n gates open, [n + 1], as in `marginals`."""
+        prob = self.prob if prob is None else prob
+        return torch.zeros(self.n + 1, dtype=prob.dtype).index_add(0, self.masks.sum(1).long(), prob)
+
     def __repr__(self) -> str:
         return f"ExactPosterior(n={self.n}, {2**self.n} masks, log evidence {self.log_evidence:.3f})"
 

@@ -24,7 +24,7 @@ ONE_OPTIMUM = 0.02  # two fits closer than this in total variation count as one 
 HIDDEN = 4  # hidden units per gate of the autoregressive family
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Fit:
     """The best q that a family of approximations was found to have.
 
@@ -76,6 +76,9 @@ class Fit:
         """Correlation of every pair of gates under the best q, [n, n]."""
         return self.target.correlation(self.prob)
 
+    def __repr__(self) -> str:
+        return f"Fit({self.family}: KL {self.kl:.4f} nats, {self.optima} distinct optima)"
+
 
 def fit_mean_field(
     target: ExactPosterior, starts: int = 64, seed: int = 0, start: Sequence[float] | Tensor | None = None
@@ -85,12 +88,13 @@ def fit_mean_field(
     Every step is the exact optimum of its coordinate, so KL never rises.
 
     Args:
-        starts: random starting points, a whole number >= 1.
-        seed: of the starts, a whole number >= 0.
+        starts: starting points, a whole number >= 1: all gates shut, all open, and random ones.
+        seed: of the random starts, a whole number >= 0.
         start: P(open) of every gate, [n] in [0, 1], to start from there and nowhere else.
     """
     generator = _generator(seed)
     mu = torch.rand(checks.whole("starts", starts, 1), target.n, generator=generator, dtype=torch.float64)
+    mu[:2] = torch.tensor([[0.01], [0.99]], dtype=torch.float64)[: len(mu)]  # basins that chance may miss
     if start is not None:
         mu = _start(start, target.n)
     for _ in range(SWEEPS):
