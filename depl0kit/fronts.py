@@ -108,7 +108,7 @@ def paired_differences(
         A row per (data, model, method, at), the reference left out: `difference` (mean over pairs, method
         minus reference, in units of accuracy), `low` and `high`, `pairs` (seeds on which both reach this
         cost), `accuracy` and `reference_accuracy` (means over these seeds), `spread` and `reference_spread`
-        (their standard deviations), `reference`, `confidence`.
+        (their standard deviations), and what was asked for: `reference`, `cost`, `confidence`.
 
     Raises:
         ValueError: as `at_matched_cost`, or no run of `reference`, or a number outside its range.
@@ -129,7 +129,7 @@ def paired_differences(
     numbers = ["difference", "low", "high", "pairs"]
     both = ["accuracy", "reference_accuracy", "spread", "reference_spread"]
     found = pd.DataFrame(rows, columns=[*NETWORK, "method", "at", *numbers, *both])
-    return found.assign(reference=reference, confidence=float(confidence))
+    return found.assign(reference=reference, cost=cost, confidence=float(confidence))
 
 
 def area_under_front(
@@ -176,7 +176,11 @@ def area_intervals(
     Returns:
         data, model, method, area (mean over seeds), low, high (bootstrap percentile interval; see
         `paired_differences` for what it is worth; NaN from one seed), seeds (those with an area).
+
+    Raises:
+        ValueError: `areas` lack a column, or a number lies outside its range.
     """
+    require_columns(areas, *CURVE, "area", source="dk.area_under_front")
     rows = []
     for key, own in areas.groupby([*NETWORK, "method"]):
         found = own.area.dropna()
@@ -223,13 +227,18 @@ def finished(results: pd.DataFrame, cost: str, *others: str, stage: str | None =
     if not (runs[cost] > 0).all():
         worst = runs.loc[runs[cost].idxmin()]
         raise ValueError(f"column {cost!r} must be > 0; run {worst.run!r} has {worst[cost]:g}.")
-    return runs.sort_values([*CURVE, cost, "run"])  # sums then do not depend on the order of rows
+    return runs
+
+
+def require_columns(table: pd.DataFrame, *names: str, source: str = "dk.sweep") -> None:
+    """Raise a ValueError that names the columns that `table` lacks, and where such tables come from."""
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise ValueError(f"the table lacks the columns {', '.join(missing)}: is it from {source}?")
 
 
 def _without_failed(results: pd.DataFrame, *numbers: str) -> pd.DataFrame:
-    missing = [name for name in ("run", "stage", *CURVE, "error") if name not in results]
-    if missing:
-        raise ValueError(f"results lack the columns {', '.join(missing)}: is this a table of dk.sweep?")
+    require_columns(results, "run", "stage", *CURVE, "error")
     numeric = results.select_dtypes("number").columns
     for name in numbers:
         checks.one_of("column", name, numeric)
@@ -248,6 +257,7 @@ def _curves(
 ) -> Iterator[tuple[tuple[object, ...], np.ndarray, np.ndarray]]:
     """For each (data, model, method, seed): its costs, rising, and the accuracy at each."""
     runs = finished(results, cost, accuracy, stage="report")
+    runs = runs.sort_values([*CURVE, cost, "run"])  # sums then do not depend on the order of rows
     is_dense = runs.method == DENSE
     if is_dense.all():
         raise ValueError("no run to compare: all finished runs of stage 'report' are of the dense network.")

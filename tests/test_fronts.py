@@ -198,7 +198,11 @@ def apart(table: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda t: fronts.at_matched_cost(t.drop(columns=["seed", "error"])), "lack the columns seed, error"),
+        (
+            lambda t: fronts.at_matched_cost(t.drop(columns=["seed", "error"])),
+            "lacks .* seed, error",
+        ),
+        (lambda t: fronts.area_intervals(t), "lacks the columns area: is it from dk.area_under_front"),
         (lambda t: fronts.pareto_front(t, cost="kept_mac"), "Did you mean 'kept_macs'"),
         (lambda t: fronts.pareto_front(t, choose="stage"), "unknown column 'stage'"),
         (lambda t: fronts.pareto_front(t[:0]), "of 0 rows none has finished"),

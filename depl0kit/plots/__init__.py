@@ -17,6 +17,7 @@ from .base import (
     style,
 )
 from .channels import channel_prices, group_widths, layer_macs, measures
+from .comparison import confusion, paired_intervals
 from .data import gate_gradient, images
 from .gate import gate_cdf, gate_density, gate_samples, spikes
 from .network import (
@@ -30,6 +31,7 @@ from .network import (
     prob_open_heatmap,
     prob_open_image,
 )
+from .tradeoff import METHODS, accuracy_vs_cost
 
 __all__ = [
     "BLACK",
@@ -37,6 +39,7 @@ __all__ = [
     "GREEN",
     "GREY",
     "HEATMAP",
+    "METHODS",
     "ORANGE",
     "PINK",
     "PROJECTOR",
@@ -45,7 +48,9 @@ __all__ = [
     "STYLE",
     "VERMILLION",
     "YELLOW",
+    "accuracy_vs_cost",
     "channel_prices",
+    "confusion",
     "correlation_matrix",
     "gate_cdf",
     "gate_correlation",
@@ -61,6 +66,7 @@ __all__ = [
     "log_alpha_flow",
     "log_alpha_paths",
     "measures",
+    "paired_intervals",
     "prob_open_heatmap",
     "prob_open_image",
     "spikes",

@@ -16,11 +16,12 @@ and sixty times a minute in a live one:
 - Sizes are left to matplotlib's defaults or are relative ("small"), so that `style` scales them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,3 +94,15 @@ def prepare(
     ax.set_title(title, loc="left", fontsize="medium", fontweight="bold")
     ax.set(xlabel=xlabel, ylabel=ylabel, xlim=xlim, ylim=ylim)
     return ax
+
+
+def spread(values: Sequence[float], gap: float) -> np.ndarray:
+    """Positions near `values`, at least `gap` apart and within [gap / 2, 1]: labels that do not overlap."""
+    order = np.argsort(values)
+    placed = np.array(values, float)[order]
+    for i in range(len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + gap if i else gap / 2)
+    placed[-1:] = np.minimum(placed[-1:], 1)
+    for i in range(len(placed) - 1, 0, -1):
+        placed[i - 1] = min(placed[i - 1], placed[i] - gap)
+    return placed[np.argsort(order)]

@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.image import PcolorImage
 from matplotlib.lines import Line2D
 
-from .base import BLACK, BLUE, GREEN, GREY, HEATMAP, ORANGE, VERMILLION, prepare
+from .base import BLACK, BLUE, GREEN, GREY, HEATMAP, ORANGE, VERMILLION, prepare, spread
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -68,13 +68,14 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """Channels of each group: all of them (grey), and those open at test time (blue, with numbers).
 
     Args:
-        table: `net.channel_table()`: a row per group with `channels`, `open` and `expected_open`,
-            the last shown as a short black line.
+        table: `net.channel_table()`: a row per group with `group`, `channels`, `open` and, if it is known,
+            `expected_open`, shown as a short black line.
     """
+    expected = table.get("expected_open", ())
     x, top = np.arange(len(table)), table.channels.max()
     ax = prepare(
         ax,
-        "Open channels (line: expected)",
+        "Open channels (line: expected)" if len(expected) else "Open channels",
         "",
         "channels",
         (-0.6, len(x) - 0.4),
@@ -82,9 +83,7 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     )
     ax.set_xticks(x, table.group, rotation=20 if len(x) < 6 else 90, ha="right" if len(x) < 6 else "center")
     dense, kept = bars(ax, table.channels, LIGHT), bars(ax, table.open, BLUE)
-    expected = _grid(
-        ax, [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(table.expected_open)], BLACK, 1.5
-    )
+    lines = [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(expected)]
     small = "small" if len(x) < 9 else "x-small"
     numbers = [
         ax.annotate(
@@ -93,7 +92,7 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
         )
         for i, n, total in zip(x, table.open, table.channels, strict=True)
     ]  # fmt: skip
-    return [dense, kept, expected, *numbers]
+    return [dense, kept, _grid(ax, lines, BLACK, 1.5), *numbers]
 
 
 HISTORY = {  # column -> (name, colour)
@@ -125,7 +124,7 @@ def history_curves(
         ax.add_artist(Line2D(history.epoch, history[column], color=color, marker=marker))
         for column, (_, color) in HISTORY.items()
     ]
-    ends = _spread([history[column].iloc[-1] for column in HISTORY], 0.1)
+    ends = spread([history[column].iloc[-1] for column in HISTORY], 0.1)
     labels = [
         _note(ax, history.epoch.iloc[-1], y, f"{name} {history[column].iloc[-1]:.2f}", "left", color, False)
         for y, (column, (name, color)) in zip(ends, HISTORY.items(), strict=True)
@@ -262,18 +261,6 @@ def bars(ax: "Axes", heights: Sequence[float], color: str) -> "Artist":
     """Bars at 0, 1, 2, ... as one artist: a tenth of the time that a patch per bar takes."""
     corners = [[(i - 0.35, 0), (i - 0.35, h), (i + 0.35, h), (i + 0.35, 0)] for i, h in enumerate(heights)]
     return ax.add_collection(PolyCollection(corners, facecolors=color), autolim=False)
-
-
-def _spread(values: Sequence[float], gap: float) -> np.ndarray:
-    """Positions near `values`, at least `gap` apart and within [gap / 2, 1]: labels that do not overlap."""
-    order = np.argsort(values)
-    placed = np.array(values, float)[order]
-    for i in range(len(placed)):
-        placed[i] = max(placed[i], placed[i - 1] + gap if i else gap / 2)
-    placed -= max(0.0, placed[-1] - 1)
-    for i in range(len(placed) - 1, 0, -1):
-        placed[i - 1] = min(placed[i - 1], placed[i] - gap)
-    return placed[np.argsort(order)]
 
 
 def _whole_epochs(end: float) -> list[float]:

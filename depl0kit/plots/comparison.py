@@ -1,0 +1,159 @@
+"""Figures of a comparison: differences between methods, and the errors of one run."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.image import PcolorImage
+
+from ..fronts import require_columns
+from .base import BLACK, GREY, HEATMAP, prepare
+from .tradeoff import (
+    COSTS,
+    EDGE,
+    METHODS,
+    look,
+    marks,
+    network_of,
+    one_network,
+    percent,
+    short,
+    strokes,
+    words,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+
+def paired_intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+    """Differences to a reference method in percentage points: mean (marker) and interval over seeds.
+
+    Args:
+        table: of `dk.paired_differences`, of one network on one data set. Where there is no interval (one
+            seed) only the mean is drawn, and where there is no pair the row says so.
+
+    Raises:
+        ValueError: the table is empty, lacks a column or holds several networks.
+    """
+    names = ["data", "model", "method", "at", "difference", "low", "high", "reference", "cost", "confidence"]
+    require_columns(table, *names, source="dk.paired_differences")
+    one_network(table)
+    rows = _rows(table)
+    numbers = 100 * table[["difference", "low", "high"]].to_numpy(float)
+    reference = look(table.reference.iloc[0])[0]
+    ax = prepare(
+        ax,
+        f"{network_of(table)}: accuracy minus that of {reference}",
+        f"percentage points (mean and {100 * table.confidence.iloc[0]:g} % interval over seeds)",
+        "",
+        (-_limit(-numbers), _limit(numbers)),
+        (rows.y.max() + 0.7, -0.7),
+    )
+    _name_rows(ax, rows)
+    low, middle, high = (100 * rows[name].to_numpy(float) for name in ("low", "difference", "high"))
+    looks = [look(name) for name in rows.method]
+    colours = [colour for _, colour, _ in looks]
+    bars = [[(a, y), (b, y)] for a, y, b in zip(low, rows.y, high, strict=True)]
+    nothing = [
+        ax.text(0, row.y, " reached by no pair of runs", color=GREY, fontsize="small", va="center")
+        for row in rows[rows.difference.isna()].itertuples()
+    ]
+    return [
+        strokes(ax, [[(0, -0.7), (0, rows.y.max() + 0.7)]], GREY, 1),
+        strokes(ax, bars, colours, 2.5),
+        marks(ax, middle, rows.y, [marker for _, _, marker in looks], 50, colours, EDGE),
+        *nothing,
+    ]
+
+
+def confusion(
+    matrix: Sequence[int] | np.ndarray, ax: "Axes | None" = None, classes: Sequence[str] | None = None
+) -> "list[Artist]":
+    """Errors of a run: how many images of each class (rows) were taken for which other (columns).
+
+    Args:
+        matrix: counts, true x predicted, square or row after row as in the column `confusion`. The diagonal
+            (what is right) is left blank. Up to 10 classes, the counts are written into the cells.
+        classes: names; numbers from 0 if None.
+
+    Raises:
+        ValueError: the counts are not a square, or the names do not match them.
+    """
+    counts = _square(matrix)
+    n = len(counts)
+    names = [str(i) for i in range(n)] if classes is None else [str(name) for name in classes]
+    if len(names) != n:
+        raise ValueError(f"classes must be {n} names, as many as the matrix has rows; got {len(names)}.")
+    ax = prepare(ax, "Errors", "predicted", "true", (0, n), (n, 0))
+    _name_classes(ax, names)
+    errors = np.ma.masked_array(counts, np.eye(n, dtype=bool))
+    top = max(1, errors.max()) if n > 1 else 1
+    image = PcolorImage(ax, np.arange(n + 1), np.arange(n + 1), errors, cmap=HEATMAP, clim=(0, top))
+    image.set_in_layout(False)  # it fills the axes, and matplotlib cannot tell its extent
+    ax.add_image(image)
+    total, most = errors.sum() if n > 1 else 0, np.unravel_index(np.ma.argmax(errors), (n, n))
+    text = f"{total} of {counts.sum()}"
+    if total:
+        text += f"; most: {names[most[0]]} → {names[most[1]]} ({top})"
+    note = ax.text(
+        1, 1.02, text, transform=ax.transAxes, ha="right", va="bottom", color=GREY, fontsize="small"
+    )
+    return [image, note, *([_cell_numbers(ax, errors.filled(0), top)] if n <= 10 else [])]
+
+
+def _limit(numbers: np.ndarray) -> float:
+    """A round limit, at least half a percentage point, beyond all `numbers`."""
+    reach = np.nanmax(numbers, initial=0.0)
+    return next((step for step in (0.5, 1, 2, 5, 10, 20, 50) if reach <= 0.97 * step), 100.0)
+
+
+def _rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `paired_intervals` with their heights: a block for each cost, in the order of METHODS."""
+    order = {name: i for i, name in enumerate(METHODS)}
+    blocks = list(dict.fromkeys(table["at"]))
+    rows = table.assign(block=table["at"].map(blocks.index), rank=table.method.map(order).fillna(len(order)))
+    rows = rows.sort_values(["block", "rank", "method"], ignore_index=True)
+    return rows.assign(y=rows.index + 1.0 * (rows.block + 1))  # a heading before each block
+
+
+def _name_rows(ax: "Axes", rows: pd.DataFrame) -> None:
+    cost = rows.cost.iloc[0]
+    what = COSTS.get(cost, cost).split(" (")[0]
+    form = (lambda at: f"{percent(at)} of {what.split()[0]}") if cost.startswith("kept_") else short
+    heads = {block: f"{form(own['at'].iloc[0])}" for block, own in rows.groupby("block")}
+    first = rows.groupby("block").y.min() - 1
+    ticks = [*first, *rows.y]
+    names = [*(heads[block] for block in first.index), *(look(name)[0] for name in rows.method)]
+    ax.set_yticks(ticks, names, fontsize="small" if len(ticks) < 16 else "x-small")
+    for label in ax.get_yticklabels()[: len(first)]:
+        label.set_fontweight("bold")
+    ax.tick_params("y", length=0)
+
+
+def _square(matrix: Sequence[int] | np.ndarray) -> np.ndarray:
+    counts = np.asarray(matrix)
+    n = round(counts.size**0.5)
+    if n < 1 or n * n != counts.size or counts.shape not in ((n, n), (n * n,)):
+        raise ValueError(f"matrix must be classes x classes counts, got shape {counts.shape}.")
+    return counts.reshape(n, n)
+
+
+def _name_classes(ax: "Axes", names: Sequence[str]) -> None:
+    step = -(-len(names) // 20)  # at most 20 names fit
+    ticks, names = np.arange(len(names))[::step] + 0.5, names[::step]
+    if list(getattr(ax.xaxis.get_major_formatter(), "seq", ())) != names:
+        long = max(map(len, names)) > 3
+        ax.set_xticks(ticks, names, rotation=45 if long else 0, ha="right" if long else "center")
+        ax.set_yticks(ticks, names)
+        ax.tick_params(length=0)
+
+
+def _cell_numbers(ax: "Axes", counts: np.ndarray, top: int) -> "Artist":
+    """The counts > 0 as one artist: as texts, they would take most of the figure's time."""
+    rows, columns = np.nonzero(counts)
+    found = counts[rows, columns]
+    colours = np.where(found > top / 2, BLACK, "white")
+    return words(ax, columns + 0.5, rows + 0.5, [str(n) for n in found], colours=colours)
