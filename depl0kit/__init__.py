@@ -13,6 +13,7 @@ from .cost import Cost
 from .data import load_data
 from .device import best_device
 from .finetuning import fine_tune, reestimate_batch_norm
+from .fronts import area_intervals, area_under_front, at_matched_cost, paired_differences, pareto_front
 from .gated import GatedModel
 from .hard_concrete import HardConcrete
 from .latency import latency
@@ -21,6 +22,7 @@ from .posteriors import Dependency, GatePosterior, MeanField
 from .run_folder import RunFolder
 from .runs import Run, load_run
 from .storage import load_compact, save_compact
+from .sweeps import Grid, load_grid, load_results, sweep
 from .training import Diverged, Trainer, evaluate, train
 
 __version__ = "0.1.0"
@@ -30,12 +32,16 @@ __all__ = [
     "Diverged",
     "GatePosterior",
     "GatedModel",
+    "Grid",
     "HardConcrete",
     "MeanField",
     "Run",
     "RunFolder",
     "TrainConfig",
     "Trainer",
+    "area_intervals",
+    "area_under_front",
+    "at_matched_cost",
     "best_device",
     "compact",
     "evaluate",
@@ -43,11 +49,16 @@ __all__ = [
     "latency",
     "load_compact",
     "load_data",
+    "load_grid",
+    "load_results",
     "load_run",
     "make_model",
+    "paired_differences",
+    "pareto_front",
     "plots",
     "reestimate_batch_norm",
     "save_compact",
+    "sweep",
     "train",
 ]
 

@@ -1,6 +1,7 @@
 """depl0kit from a shell: `python -m depl0kit --help`.
 
-`train` runs a recipe in a folder, `show` looks at the folder, `evaluate` and `compact` use what came out.
+`train` runs a recipe in a folder, `show` looks at the folder, `evaluate` and `compact` use what came out;
+`sweep` and `report` (cli_sweeps.py) compare many runs.
 `start` begins a training in the background, for notebooks.
 """
 
@@ -19,6 +20,7 @@ from tyro.conf import Positional
 
 from . import checks, distributed
 from .cli_options import PROGRAM, options_for, recipe_of
+from .cli_sweeps import report, sweep
 from .cli_text import describe_run, outcome, table
 from .compaction import compact as compacted
 from .cost import Cost
@@ -68,7 +70,7 @@ def _run(words: list[str]) -> int:
     asks_to_train = words[:1] == ["train"]
     app.command(options_for(words[1:] if asks_to_train else [], SPEAKS), name="train")
     app.command(show_recipes, name="list")
-    for command in (show, evaluate, compact):
+    for command in (show, evaluate, compact, sweep, report):
         app.command(command)
     options = app.cli(prog=PROGRAM, description=ABOUT, args=words, console_outputs=SPEAKS)
     return train(options) if asks_to_train else 0

@@ -9,8 +9,9 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -66,6 +67,22 @@ def read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise DamagedFileError(f"{path} is damaged: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def different_field(
+    before: Mapping, now: Mapping, ignored: Collection[str] = ()
+) -> tuple[str, Any, Any] | None:
+    """The first entry of `now`, by its dotted name, that is another in `before`, and both values."""
+    old, new = _flat(before), _flat(now)
+    return next(((n, old.get(n), v) for n, v in new.items() if n not in ignored and old.get(n) != v), None)
+
+
+def _flat(content: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        name = f"{start}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:

@@ -28,7 +28,15 @@ from torch import Tensor
 
 from . import checks
 from .config import TrainConfig
-from .files import DamagedFileError, read_json, read_tensors, write_atomically, write_json, write_tensors
+from .files import (
+    DamagedFileError,
+    different_field,
+    read_json,
+    read_tensors,
+    write_atomically,
+    write_json,
+    write_tensors,
+)
 
 FORMAT = 1
 KEPT = 2  # checkpoints: if the last one is damaged, there is the one before
@@ -273,23 +281,14 @@ def _append(path: Path, content: bytes) -> None:
 
 
 def _refuse_difference(path: Path, old: dict, new: dict) -> None:
-    before, now = _flat(old), _flat(new)
-    different = [key for key in now if key not in IGNORED and before.get(key) != now[key]]
-    if different:
-        key = different[0]
+    difference = different_field(old, new, IGNORED)
+    if difference is not None:
+        key, before, now = difference
         raise ValueError(
-            f"{path} holds a run with {key} = {before.get(key)!r}, not {now[key]!r}: train with the same "
+            f"{path} holds a run with {key} = {before!r}, not {now!r}: train with the same "
             "settings to go on with it, or in another folder."
         )
 
 
 # newer code may go on with an old run; the temperature of a network that was trained may have moved
 IGNORED = ("version", "net.posterior.hard_concrete.temperature")
-
-
-def _flat(content: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        name = f"{start}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat

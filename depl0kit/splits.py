@@ -53,6 +53,11 @@ class Split:
         """The same split on `device`."""
         return Split(*(t.to(device) for t in (self.images, self.labels, self.mean, self.std)))
 
+    def take(self, n: int) -> "Split":
+        """The first `n` images (all, if there are fewer); of a training split they are mixed evenly."""
+        n = checks.whole("n", n, 1)
+        return Split(self.images[:n], self.labels[:n], self.mean, self.std)
+
     def batches(
         self,
         batch_size: int,

@@ -151,7 +151,7 @@ def load_recipe(name_or_file: str | Path, **settings: Any) -> Recipe:
     where = f"recipe {str(name_or_file)!r}"
     top = {key: value for key, value in settings.items() if key not in TRAIN_FIELDS}
     inner = {key: value for key, value in settings.items() if key in TRAIN_FIELDS}
-    _check(settings, RECIPE_FIELDS | TRAIN_FIELDS, "setting")
+    check_types(settings, RECIPE_FIELDS | TRAIN_FIELDS, "setting")
     posterior = settings.get("posterior", table.get("posterior", "mean_field"))
     by_posterior = table.pop("posteriors", {})
     table = _merged(table, by_posterior.get(posterior, {}))
@@ -238,21 +238,26 @@ def _check_table(table: dict[str, Any], path: Path) -> None:
         ValueError: it names the file, the key, and what is allowed.
     """
     try:
-        _check(table, RECIPE_FIELDS | LINKS, "key")
-        _check(table.get("train", {}), TRAIN_FIELDS, "key in [train]")
+        check_types(table, RECIPE_FIELDS | LINKS, "key")
+        check_types(table.get("train", {}), TRAIN_FIELDS, "key in [train]")
         for name, override in table.get("posteriors", {}).items():
             checks.one_of("posterior in [posteriors]", name, POSTERIORS)
-            _check({name: override}, {name: dict}, "key")
+            check_types({name: override}, {name: dict}, "key")
             allowed = RECIPE_FIELDS | {"train": dict}
-            _check(override, {k: t for k, t in allowed.items() if k != "posterior"}, f"key for {name}")
-            _check(override.get("train", {}), TRAIN_FIELDS, f"key for {name}")
+            check_types(override, {k: t for k, t in allowed.items() if k != "posterior"}, f"key for {name}")
+            check_types(override.get("train", {}), TRAIN_FIELDS, f"key for {name}")
             _price(override)
         _price(table)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _check(table: Mapping[str, Any], types_: Mapping[str, Any], kind: str) -> None:
+def check_types(table: Mapping[str, Any], types_: Mapping[str, Any], kind: str) -> None:
+    """Refuse keys that are not in `types_`, and values that are not of their key's type.
+
+    Raises:
+        ValueError: it names the key and what is allowed.
+    """
     for key, value in table.items():
         expected = types_[checks.one_of(kind, key, types_)]
         if not _fits(value, expected):

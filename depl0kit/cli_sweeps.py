@@ -1,0 +1,59 @@
+"""`python -m depl0kit sweep` and `report`: many runs, and what came of them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import tyro
+from tyro.conf import Positional
+
+from .cli_text import table
+from .report import write_report
+from .sweeps import load_grid, load_results, summary
+from .sweeps import sweep as swept
+
+Spec = Annotated[str, Positional, tyro.conf.arg(metavar="SPEC")]
+Folder = Annotated[Path, Positional, tyro.conf.arg(metavar="FOLDER")]
+
+
+def sweep(
+    spec: Spec,
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+    workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+) -> None:
+    """Run every method with every price and seed: `python -m depl0kit sweep digits --out results/digits`
+
+    The same command again goes on where it was broken off, and tries failed runs again.
+
+    Args:
+        spec: "digits", "paired-comparison", or a .toml file of your own with the fields of `Grid`.
+        out: Folder of the table and all runs; results/SPEC if it is not given.
+        workers: Processes, of one thread each; one for each core or GPU if it is not given.
+    """
+    folder = out or Path("results", Path(spec).stem)
+    results = swept(load_grid(spec), folder, workers=workers)
+    print(in_text(summary(results)))
+    bad = results[results.error != ""]
+    for run, error in zip(bad.run, bad.error, strict=True):
+        print(f"failed: {run}: {error}")
+    print(f"table: {folder / 'results.parquet'}. Next: python -m depl0kit report {folder}")
+
+
+def report(folder: Folder, out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None) -> None:
+    """Write what a sweep found, figures and tables, as one HTML file that needs nothing else.
+
+    Args:
+        folder: Of the sweep, the --out of `sweep`.
+        out: The file; report.html in the folder if it is not given.
+    """
+    load_results(folder)  # says what is wrong before anything is written
+    print(f"written to {write_report(folder, out or folder / 'report.html')}")
+
+
+def in_text(frame: pd.DataFrame) -> str:
+    """A small table of numbers, three decimals."""
+    rows = [
+        [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
+        for row in frame.itertuples(index=False)
+    ]
+    return table(list(frame), *rows)

@@ -1,0 +1,182 @@
+"""One run of a sweep, from data to a row of the table: the same steps for posteriors and baselines.
+
+train (or train and prune) -> compact network -> batch-norm statistics -> fine-tuning -> measurement
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..baselines import BASELINES
+from ..compaction import compact
+from ..cost import Cost
+from ..data import Data, load_data
+from ..device import best_device
+from ..files import write_json
+from ..finetuning import fine_tune, reestimate_batch_norm
+from ..gated import GatedModel
+from ..latency import latency
+from ..models import make_model
+from ..posteriors import POSTERIORS
+from ..run_folder import RunFolder
+from ..splits import Split
+from ..storage import save_compact
+from ..tracing import trace
+from ..training import evaluate, train
+from .grid import Job
+
+BATCH = 64  # of the latency
+COLUMNS = {  # of the table of a sweep: type as pandas has it
+    "run": "str", "stage": "str", "data": "str", "model": "str", "method": "str",
+    "lam": "float64", "budget": "float64", "seed": "int64", "gate_lr": "float64",
+    "epochs": "int64", "fine_tune_epochs": "int64",
+    "raw_val_accuracy": "float64", "val_accuracy": "float64", "test_accuracy": "float64",
+    "macs": "Int64", "params": "Int64", "kept_macs": "float64", "kept_params": "float64",
+    "undecided": "float64", "latency_ms": "float64", "seconds": "float64", "device": "str", "error": "str",
+    "groups": "object", "channels": "object", "open": "object", "confusion": "object",
+    "times": "object", "prob_open": "object",
+}  # fmt: skip
+
+
+def run_job(job: Job, folder: Path) -> dict[str, Any]:
+    """Do one run in its folder, or take what is there, and return its row (keys of COLUMNS).
+
+    A posterior's training goes on where it was broken off. What goes wrong becomes a row with `error`; it
+    is tried again by the next call. result.json and compact.safetensors are kept in the folder.
+    """
+    found = read_result(folder)
+    if found is not None:
+        return found
+    start = time.perf_counter()
+    row = dict.fromkeys(COLUMNS) | _identity(job)
+    try:
+        with _one_thread():
+            row |= _measured(job, folder)
+    except Exception as error:  # of any kind: one failed run is a row, not the end of a sweep
+        row["error"] = f"{type(error).__name__}: {error}"
+    row["seconds"] = time.perf_counter() - start
+    write_json(folder / "result.json", row)
+    return row
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The row of a run that is done, without an error."""
+    try:
+        row = json.loads((folder / "result.json").read_text())
+    except FileNotFoundError:
+        return None
+    return None if row["error"] else row
+
+
+def failed(job: Job, error: str) -> dict[str, Any]:
+    """The row of a run that could not even begin, or whose process died."""
+    return dict.fromkeys(COLUMNS) | _identity(job) | {"error": error}
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    names = ("stage", "data", "model", "method", "lam", "budget", "seed", "gate_lr")
+    values = {name: getattr(job, name) for name in names} | {"run": job.name, "error": ""}
+    return values | {"epochs": job.train.epochs, "fine_tune_epochs": job.train.fine_tune_epochs}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Runs side by side, one thread each: twice as fast as one after another with all, and the same numbers
+    on every machine of a kind."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=2)
+def _data(name: str, train_images: int | None, device: str) -> Data:
+    data = load_data(name)
+    if train_images is not None:
+        data = replace(data, train=data.train.take(train_images))
+    return data.to(device)
+
+
+def _measured(job: Job, folder: Path) -> dict[str, Any]:
+    device = best_device()
+    data = _data(job.data, job.train_images, str(device))
+    torch.manual_seed(job.seed)  # one seed, one set of initial weights, whatever the method
+    model = make_model(job.model, data.in_channels, data.num_classes, data.image_size).to(device)
+    net = GatedModel(model, job.method if job.method in POSTERIORS else "mean_field", data.example)
+    if job.method in POSTERIORS:
+        small, about = _trained(job, net, data, folder)
+    else:
+        small, about = BASELINES[job.method](model, data, job.budget, job.config()), {}
+    reestimate_batch_norm(small, data)
+    raw = evaluate(small, data.val)[1]
+    if job.train.fine_tune_epochs:
+        settings = ("batch_size", "momentum", "weight_decay")
+        same = {name: getattr(job.train, name) for name in settings}
+        fine_tune(small, data, job.train.fine_tune_epochs, job.train.lr / 5, seed=job.seed, **same)
+    save_compact(small, folder / "compact.safetensors")
+    return about | _results(small, net, data) | {"raw_val_accuracy": raw, "device": str(device)}
+
+
+def _trained(job: Job, net: GatedModel, data: Data, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The compact network of a posterior, and what is known of its gates."""
+    run = train(net, data, job.config(), progress=False, out=folder)
+    times, _, prob_open, _ = RunFolder(folder).gates()
+    about = {
+        "undecided": run.rows[-1]["undecided"],
+        "gate_lr": job.gate_lr if job.gate_lr is not None else net.posterior.default_lr(job.budget),
+        "times": times.tolist(),
+        "prob_open": np.rint(255 * prob_open).astype(np.uint8).ravel().tolist(),
+    }
+    return compact(net), about
+
+
+def _results(small: nn.Module, net: GatedModel, data: Data) -> dict[str, Any]:
+    """What is measured of every compact network; `net` has the groups and the dense cost."""
+    example = data.example
+    cost = Cost(trace(small, example)[1], sum(p.numel() for p in small.parameters()))
+    kept, table = cost / net.dense_cost, confusion(small, data.test, data.num_classes)
+    return {
+        "val_accuracy": evaluate(small, data.val)[1],
+        "test_accuracy": float(table.trace() / table.sum()),
+        "macs": cost.macs,
+        "params": cost.params,
+        "kept_macs": kept.macs,
+        "kept_params": kept.params,
+        "latency_ms": float(latency({"small": small}, example, (BATCH,), repeats=10).ms.iloc[0]),
+        "groups": [g.name for g in net.groups.gated],
+        "channels": [_width(net.model, g.writers[0]) for g in net.groups.gated],
+        "open": [_width(small, g.writers[0]) for g in net.groups.gated],
+        "confusion": table.flatten().tolist(),
+    }
+
+
+def _width(small: nn.Module, writer: str) -> int:
+    """Channels that a layer of the compact network writes; 0 where its block is gone."""
+    try:
+        layer = small.get_submodule(writer)
+    except AttributeError:
+        return 0
+    return int(getattr(layer, "out_channels", 0) or getattr(layer, "out_features", 0))
+
+
+@torch.no_grad()
+def confusion(net: nn.Module, split: Split, classes: int) -> Tensor:
+    """How often each class (rows) is taken for each (columns), in eval mode: int64 [classes, classes]."""
+    was_training, counts = net.training, torch.zeros(classes * classes, dtype=torch.int64)
+    net.eval()
+    for x, y in split.batches(1000):
+        pairs = classes * y + net(x).argmax(1)
+        counts += pairs.bincount(minlength=classes * classes).cpu()
+    net.train(was_training)
+    return counts.view(classes, classes)

@@ -1,0 +1,35 @@
+"""Processes of this machine to run a sweep in: one a core, or one a GPU."""
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.queues import SimpleQueue
+
+import torch
+
+
+def local_executor(workers: int | None = None) -> ProcessPoolExecutor:
+    """Worker processes of one thread each.
+
+    Args:
+        workers: how many; None takes one for each GPU or, without any, for each core this process may use.
+    """
+    gpus = torch.cuda.device_count()
+    count = workers or gpus or cores()
+    context = multiprocessing.get_context("spawn")  # a fork of a process that has computed hangs in OpenMP
+    numbers = context.SimpleQueue()
+    for number in range(count):
+        numbers.put(number % gpus if gpus else None)
+    return ProcessPoolExecutor(count, context, _begin, (numbers,))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin(numbers: "SimpleQueue[int | None]") -> None:
+    torch.set_num_threads(1)
+    gpu = numbers.get()
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
