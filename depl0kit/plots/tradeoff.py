@@ -49,8 +49,6 @@ LABELS = 0.26  # of the axes' width, for the names of methods
 # Student's t, 97.5 %, at these degrees of freedom; against their inverse it is linear within 1 %
 _DF = np.array([np.inf, 10, 5, 4, 3, 2, 1])
 _T = np.array([1.96, 2.228, 2.571, 2.776, 3.182, 4.303, 12.706])
-    [(0, 1.96), (1 / 10, 2.228), (1 / 5, 2.571), (1 / 4, 2.776), (1 / 3, 3.182), (1 / 2, 4.303), (1, 12.706)]
-)
 
 
 def accuracy_vs_cost(
