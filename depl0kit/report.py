@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from . import plots
 from .files import write_atomically
-from .fronts import DENSE, area_intervals, paired_differences
+from .fronts import DENSE, area_intervals, area_under_front, paired_differences
 from .sweeps import SweepFolder, load_results, summary
 
 MATCHED = (0.5, 0.3, 0.15)  # shares of the dense MACs at which methods are compared
@@ -20,7 +20,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 img { max-width: 100%; } pre { background: #f4f4f4; padding: .6rem; overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; margin: 1rem 0; } td, th { padding: .2rem .7rem; }
-td { text-align: right; border-top: 1px solid #ddd; } th { text-align: right; } td:first-child { text-align: left; }
+td { text-align: right; border-top: 1px solid #ddd; } th { text-align: right; }
+td:first-child { text-align: left; }
 """
 
 
@@ -78,7 +79,7 @@ def _comparison(runs: pd.DataFrame) -> Iterator[str]:
     if table.difference.notna().any():
         yield _image(lambda ax: plots.paired_intervals(table, ax), (9.6, 6), "paired differences")
     yield _table(table.drop(columns=["data", "model"], errors="ignore"))
-    yield f"<h3>Mean accuracy over log MACs</h3>{_table(area_intervals(runs))}"
+    yield f"<h3>Mean accuracy over log MACs</h3>{_table(area_intervals(area_under_front(runs)))}"
 
 
 def _image(draw: Callable[[Axes], object], size: tuple[float, float], alt: str) -> str:
