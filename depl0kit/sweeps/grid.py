@@ -75,7 +75,7 @@ class Grid:
         gate_lr: of posteriors. Several are tried, each with every entry of `tune_budget` and `tune_seeds`,
             and the best on validation data is taken; none leaves each posterior its own.
         tune_budget, tune_seeds: of these trials; their seeds are not those of the results.
-        train_images: of the training split, the first so many; None takes all.
+        train_images: of the training split, and of the validation split, the first so many; None takes all.
         train: settings that all runs share. `epochs` are trained with gates, or before a baseline prunes;
             `fine_tune_epochs` follow in the compact network.
 

@@ -104,7 +104,8 @@ def _one_thread() -> Iterator[None]:
 def _data(name: str, train_images: int | None, device: str) -> Data:
     data = load_data(name)
     if train_images is not None:
-        data = replace(data, train=data.train.take(train_images))
+        # as many to choose with: twenty looks at thousands would take longer than the training
+        data = replace(data, train=data.train.take(train_images), val=data.val.take(train_images))
     return data.to(device)
 
 
