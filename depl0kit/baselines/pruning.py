@@ -60,8 +60,8 @@ def prune(
     penalty: Callable[[nn.Module], Tensor] | None = None,
 ) -> nn.Module:
     """Train the whole network, with a penalty if there is one, and cut out all but the best by `score`."""
-    net = structure(model, data, keep)
-    with seeded(net, config.seed):
+    with seeded(model, config.seed):
+        net = structure(model, data, keep)
         best_channels(net, score(net), keep)  # what cannot be done is refused before the training
         train_weights(net.model, data, config, penalty)
         return cut(net, best_channels(net, score(net), keep))

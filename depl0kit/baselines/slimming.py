@@ -5,18 +5,23 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .. import checks
 from ..config import TrainConfig
 from ..data import Data
 from ..gated import GatedModel
 from .pruning import prune
 from .scores import channel_scores
 
-STRENGTH = 1e-2
+# The paper's 1e-4 to 1e-5 are for 160 epochs; in short runs they move nothing. On digits ("small", 15 epochs,
+# three seeds, validation) 1e-4 to 0.02 choose alike, 0.05 is best, and at 0.1 the network no longer learns.
+STRENGTH = 0.03
 
 
-def slimming(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
+def slimming(
+    model: nn.Module, data: Data, keep: float, config: TrainConfig, strength: float = STRENGTH
+) -> nn.Module:
     """The channels with the largest |gamma| of their batch norm, by one threshold over all groups, after a
-    training in which the loss has `STRENGTH` times the sum of all |gamma|.
+    training in which the loss has `strength` (>= 0) times the sum of all |gamma|.
 
     Channels that no batch norm scales stay. Where several do, as in a depthwise block, the mean counts.
 
@@ -27,7 +32,8 @@ def slimming(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> 
     def score(net: GatedModel) -> list[Tensor]:
         return bn_scales(net, data)
 
-    return prune(model, data, keep, config, score, lambda net: STRENGTH * sum_of_scales(net))
+    checks.number("strength", strength, 0)
+    return prune(model, data, keep, config, score, lambda net: strength * sum_of_scales(net))
 
 
 def bn_scales(net: GatedModel, data: Data) -> list[Tensor]:

@@ -27,10 +27,10 @@ def small_dense(model: nn.Module, data: Data, keep: float, config: TrainConfig) 
     What any pruning must beat to be worth its while (Liu et al. 2019, "Rethinking the value of network
     pruning"). All weights are drawn anew by the layers' `reset_parameters`, for the new widths.
     """
-    net = structure(model, data, keep)
-    any_order = [torch.zeros(group.channels) for group in net.groups.gated]
-    small = cut(net, best_channels(net, in_proportion(any_order), keep))
-    with seeded(small, config.seed):
+    with seeded(model, config.seed):
+        net = structure(model, data, keep)
+        any_order = [torch.zeros(group.channels) for group in net.groups.gated]
+        small = cut(net, best_channels(net, in_proportion(any_order), keep))
         _reset(small)
         train_weights(small, data, config)
     return small
