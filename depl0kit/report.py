@@ -50,8 +50,9 @@ def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:
     made = ", ".join(f"{name} {value}" for name, value in about["environment"].items())
     good = results[(results.error == "") & (results.stage == "report")]
     yield (
-        f"<p>{len(good)} runs. Accuracies are those of the compact, fine-tuned networks on the test images; "
-        f"± is the standard deviation over seeds.</p><pre>{html.escape(about['command'])}</pre>"
+        f"<p>{len(good)} runs. Accuracies are those of the compact, fine-tuned networks on the test images, "
+        f"means over seeds; accuracy_std and macs_std are standard deviations over seeds.</p>"
+        f"<pre>{html.escape(about['command'])}</pre>"
         f"<p>Made with depl0kit {html.escape(about['version'])}, {html.escape(made)}.</p>"
     )
     for (data, model), runs in good.groupby(["data", "model"], sort=False):
@@ -71,14 +72,16 @@ def _comparison(runs: pd.DataFrame) -> Iterator[str]:
     methods = [m for m in runs.method.unique() if m != DENSE]
     if len(methods) < 2:
         return
-    table = paired_differences(runs, methods[0], MATCHED)
+    reference = "mean_field" if "mean_field" in methods else methods[0]
+    table = paired_differences(runs, reference, MATCHED)
     yield (
-        f"<h3>Differences to {methods[0]}, at matched MACs</h3><p>Accuracies are interpolated between the runs of "
-        "each seed, paired by seed; intervals are bootstrapped over seeds, and too narrow for few of them.</p>"
+        f"<h3>Differences to {reference}, at matched MACs</h3><p>Accuracies are interpolated between the "
+        "runs of each seed and paired by seed. Intervals are bootstrapped over seeds: with five, one of 95 % "
+        "covers the true mean in some 84 % of cases.</p>"
     )
     if table.difference.notna().any():
         yield _image(lambda ax: plots.paired_intervals(table, ax), (9.6, 6), "paired differences")
-    yield _table(table.drop(columns=["data", "model"], errors="ignore"))
+    yield _table(table.drop(columns=["data", "model", "reference", "cost", "confidence"]))
     yield f"<h3>Mean accuracy over log MACs</h3>{_table(area_intervals(area_under_front(runs)))}"
 
 

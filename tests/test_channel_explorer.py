@@ -27,7 +27,7 @@ def heights(collection):
 
 def pixel_share(explorer, x, y):
     """Where a point of the upper panel lies, as shares of the picture from left and top."""
-    ax = explorer.figure._axes[0]
+    ax = explorer.figure.axes[0]
     px, py = ax.transData.transform((x, y))
     width, height = explorer.figure._canvas.get_width_height(physical=True)
     return px / width, 1 - py / height

@@ -2,8 +2,10 @@
 
 from .channels import ChannelExplorer
 from .dependency import DependencyExplorer
+from .exact import CollinearExplorer, SeriesExplorer
 from .exercises import (
     check_channel_macs,
+    check_coordinate,
     check_fold,
     check_generate,
     check_macs,
@@ -15,18 +17,23 @@ from .gate import GateExplorer
 from .live_figure import Explorer, LiveFigure, Picture, float_slider, log_slider
 from .monitor import Monitor
 from .setup import setup
+from .tradeoff import TradeoffExplorer
 from .training import TrainingExplorer
 
 __all__ = [
     "ChannelExplorer",
+    "CollinearExplorer",
     "DependencyExplorer",
     "Explorer",
     "GateExplorer",
     "LiveFigure",
     "Monitor",
     "Picture",
+    "SeriesExplorer",
+    "TradeoffExplorer",
     "TrainingExplorer",
     "check_channel_macs",
+    "check_coordinate",
     "check_fold",
     "check_generate",
     "check_macs",

@@ -75,6 +75,10 @@ class LiveFigure:
             follows some milliseconds later. For a training that draws itself.
         gridspec: as in `Figure.subplot_mosaic`, e.g. `width_ratios=(2, 1)`.
 
+    Attributes:
+        picture: the widget that shows it.
+        axes: the panels' axes, in the order of the mosaic.
+
     Panels are arranged once, after the first `update`: leave room for the longest tick label, or call
     `arrange_again` before an `update` with other labels.
     """
@@ -95,7 +99,7 @@ class LiveFigure:
         self.arrange_again()
         self._canvas = FigureCanvasAgg(self._figure)
         with settings(LIVE):
-            self._axes = list(self._figure.subplot_mosaic(mosaic, **gridspec).values())
+            self.axes = list(self._figure.subplot_mosaic(mosaic, **gridspec).values())
         self._artists: Sequence[Artist] = []
         self._background: Any = None
         self._aside = aside
@@ -135,7 +139,7 @@ class LiveFigure:
             across, down, _ = change["new"]
             width, height = self._canvas.get_width_height(physical=True)
             pixel = across * width, (1 - down) * height
-            for panel, ax in enumerate(self._axes):
+            for panel, ax in enumerate(self.axes):
                 if ax.bbox.contains(*pixel):
                     tell(panel, *ax.transData.inverted().transform(pixel))
 
@@ -146,12 +150,12 @@ class LiveFigure:
         return self.png or None
 
     def _new_artists(self, state: dict[str, Any]) -> list[Artist]:
-        before = {child for ax in self._axes for child in ax.get_children()}
+        before = {child for ax in self.axes for child in ax.get_children()}
         returned: list[Artist] = []
         try:
-            returned = list(self._draw(*self._axes, **state))
+            returned = list(self._draw(*self.axes, **state))
         finally:
-            added = [child for ax in self._axes for child in ax.get_children() if child not in before]
+            added = [child for ax in self.axes for child in ax.get_children() if child not in before]
             stray = [artist for artist in added if artist not in returned]
             for artist in stray:
                 artist.remove()
@@ -168,7 +172,7 @@ class LiveFigure:
             self._figure.set_layout_engine("none")
 
     def _show(self) -> None:
-        look = self._figure.dpi, [_look(ax) for ax in self._axes]
+        look = self._figure.dpi, [_look(ax) for ax in self.axes]
         if look != self._look:
             self._canvas.draw()
             self._background = self._canvas.copy_from_bbox(self._figure.bbox)

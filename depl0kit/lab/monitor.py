@@ -183,10 +183,12 @@ class Monitor(Explorer):
         for ax in (left, upper, lower):
             ax.set_axis_off() if shape is None else ax.set_axis_on()
         if shape is None:
-            return [_note(left, f"waiting for a training in {self.folder.path}")]
+            return [plots.base.message(left, f"waiting for a training in {self.folder.path}")]
         sizes, epochs = shape
         times, prob_open = self.view.gates.columns() if self.view.gates else ([], np.empty((0, 0)))
-        bars = [_note(upper, NO_GATES)] if channels is None else plots.layer_bars(channels, upper)
+        bars = (
+            [plots.base.message(upper, NO_GATES)] if channels is None else plots.layer_bars(channels, upper)
+        )
         return [
             *plots.prob_open_image(prob_open, times, sizes, left, epochs, self._invitation()),
             *bars,
@@ -265,7 +267,3 @@ def _results(history: pd.DataFrame) -> str:
         return ""
     last = history.iloc[-1]
     return f"    validation accuracy {last.val_accuracy:.3f}    MACs kept {last.kept_macs:.0%}"
-
-
-def _note(ax: Axes, text: str) -> Artist:
-    return ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color=plots.base.GREY)

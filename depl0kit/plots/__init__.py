@@ -19,6 +19,15 @@ from .base import (
 from .channels import channel_prices, group_widths, layer_macs, measures
 from .comparison import confusion, paired_intervals
 from .data import gate_gradient, images
+from .exact import (
+    all_open_curve,
+    coupling_spectrum,
+    group_entropy,
+    kl_curves,
+    likeliest_masks,
+    open_gates,
+    pair_states,
+)
 from .gate import gate_cdf, gate_density, gate_samples, spikes
 from .network import (
     correlation_matrix,
@@ -31,7 +40,7 @@ from .network import (
     prob_open_heatmap,
     prob_open_image,
 )
-from .tradeoff import METHODS, accuracy_vs_cost
+from .tradeoff import METHODS, accuracy_vs_cost, round_limits
 
 __all__ = [
     "BLACK",
@@ -49,26 +58,34 @@ __all__ = [
     "VERMILLION",
     "YELLOW",
     "accuracy_vs_cost",
+    "all_open_curve",
     "channel_prices",
     "confusion",
     "correlation_matrix",
+    "coupling_spectrum",
     "gate_cdf",
     "gate_correlation",
     "gate_density",
     "gate_gradient",
     "gate_pairs",
     "gate_samples",
+    "group_entropy",
     "group_widths",
     "history_curves",
     "images",
+    "kl_curves",
     "layer_bars",
     "layer_macs",
+    "likeliest_masks",
     "log_alpha_flow",
     "log_alpha_paths",
     "measures",
+    "open_gates",
+    "pair_states",
     "paired_intervals",
     "prob_open_heatmap",
     "prob_open_image",
+    "round_limits",
     "spikes",
     "style",
 ]

@@ -24,6 +24,7 @@ import matplotlib as mpl
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 # The palette of Okabe & Ito (2008): told apart under every common form of colour blindness.
@@ -71,6 +72,11 @@ def settings(chosen: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         mpl.rcParams.update(before)
+
+
+def message(ax: "Axes", text: str) -> "Artist":
+    """A sentence in the middle of empty axes."""
+    return ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color=GREY)
 
 
 def prepare(

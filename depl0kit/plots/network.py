@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.image import PcolorImage
 from matplotlib.lines import Line2D
 
-from .base import BLACK, BLUE, GREEN, GREY, HEATMAP, ORANGE, VERMILLION, prepare, spread
+from .base import BLACK, BLUE, GREEN, GREY, HEATMAP, ORANGE, VERMILLION, message, prepare, spread
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -54,7 +54,7 @@ def prob_open_image(
     _label_groups(ax, sizes)
     _colour_bar(ax, HEATMAP, (0, 1), "P(open)")
     if not len(times):
-        return [ax.text(0.5, 0.5, nothing, transform=ax.transAxes, ha="center", color=GREY)]
+        return [message(ax, nothing)]
     edges_of_columns = np.array([0, *times])
     # drawn in a third of the time of `imshow`: a running training draws this several times a second
     image = PcolorImage(ax, edges_of_columns, np.arange(n + 1), prob_open.T, cmap=HEATMAP, clim=(0, 1))

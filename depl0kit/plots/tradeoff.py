@@ -26,7 +26,7 @@ METHODS = {  # name -> (label, colour, marker), the same in every figure
     "backward": ("backward", ORANGE, "<"),
     "autoregressive": ("autoregressive", GREEN, "D"),
     "dense": ("dense", BLACK, "*"),
-    "random": ("random channels", GREY, "X"),
+    "random": ("random", GREY, "X"),
     "small_dense": ("small dense", BLACK, "s"),
     "l1_uniform": ("L1, uniform", SKY, "v"),
     "l1_global": ("L1, global", PINK, "^"),
@@ -138,7 +138,7 @@ def _background(
     right = end * 1.04
     edge = right * (left / right) ** (1 / (1 - LABELS))
     if ylim is None:
-        ylim = _round_limits(runs[accuracy].min(), runs[accuracy].max())
+        ylim = round_limits(runs[accuracy].min(), runs[accuracy].max())
     what, price = ACCURACIES.get(accuracy, accuracy), COSTS.get(cost, cost)
     title = f"{network_of(runs)}: {what} against cost"
     ax = prepare(ax, title, price, what, (edge, right), ylim)
@@ -163,7 +163,7 @@ def _round_costs(low: float, high: float) -> tuple[float, float, list[float]]:
     return start, end, [t for t in ticks if start * 0.999 <= t <= end * 1.001]
 
 
-def _round_limits(low: float, high: float) -> tuple[float, float]:
+def round_limits(low: float, high: float) -> tuple[float, float]:
     """A few round steps of accuracy around the data."""
     step = next((s for s in (0.005, 0.01, 0.02, 0.05, 0.1) if high - low <= 5 * s), 0.2)
     bottom, top = np.floor(low / step - 0.2) * step, np.ceil(high / step + 0.2) * step

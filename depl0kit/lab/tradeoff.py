@@ -1,0 +1,211 @@
+"""Explore the runs of a sweep: accuracy against cost, and what the networks behind the points look like."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from .. import plots
+from ..fronts import require_columns
+from ..posteriors import POSTERIORS
+from ..sweeps import COLUMNS
+from .live_figure import Explorer, LiveFigure
+
+SHOWN = {  # which methods' points are drawn
+    "all methods": lambda method, chosen: True,
+    "posteriors": lambda method, chosen: method in POSTERIORS or method == "dense",
+    "baselines": lambda method, chosen: method not in POSTERIORS,
+    "the chosen method": lambda method, chosen: method in (chosen, "dense"),
+}
+COSTS = [("MACs kept", "kept_macs"), ("parameters kept", "kept_params"), ("latency", "latency_ms")]
+ALL = "all"  # seeds
+PARTS = ("network", "method", "seed")  # controls that decide which runs the slider walks along
+
+
+class TradeoffExplorer(Explorer):
+    """Accuracy against cost of all runs; a slider, or a click on a point, chooses the one shown in detail.
+
+    Beside the scatter are the errors of the chosen run, under it its open channels per group and, for
+    posteriors, its gates during training.
+
+    Args:
+        results: of `sweep` or `load_results`; None begins empty, for a sweep that is about to run:
+            `dk.sweep(grid, on_row=explorer.show)`.
+
+    Attributes:
+        results: the finished runs that can be chosen.
+        chosen: the row shown in detail; None while there is none.
+
+    Raises:
+        ValueError: the table lacks columns.
+    """
+
+    _outline: tuple | None = None  # for which the panels were arranged
+
+    def __init__(self, results: pd.DataFrame | None = None) -> None:
+        self.results = pd.DataFrame(columns=list(COLUMNS))
+        self.chosen: pd.Series | None = None
+        controls = {
+            "network": widgets.Dropdown(description="Network"),
+            "method": widgets.Dropdown(description="Method"),
+            "seed": widgets.Dropdown(description="Seed"),
+            "run": widgets.IntSlider(0, min=0, max=0, description="Run", readout=False, tooltip="Fewer MACs"),
+            "shown": widgets.Dropdown(options=list(SHOWN), description="Show"),
+            "cost": widgets.Dropdown(options=COSTS, description="Axis"),
+        }
+        figure = LiveFigure(
+            self._draw,
+            (1080, 640),
+            "ab;cd",
+            "Accuracy against cost of all runs, and the errors, channels and gates of the chosen one",
+            width_ratios=(1.5, 1),
+            height_ratios=(1.25, 1),
+        )
+        super().__init__(figure, controls)
+        figure.on_pointer(self._pick)
+        if results is not None:
+            self.show(results)
+            self._start = self.state()
+
+    def show(self, results: pd.DataFrame) -> None:
+        """Show another table, or the same one after it grew; what was chosen stays chosen if it is there."""
+        require_columns(results, *COLUMNS)
+        good = results[(results.error == "") & (results.stage == "report")]
+        self.results = good.assign(network=good.model + " on " + good.data)
+        self._watch(False)
+        self._offer("network", list(self.results.network.unique()))
+        self._offer_parts()
+        self._watch(True)
+        super().redraw()
+
+    def redraw(self, change: Mapping[str, Any] | None = None) -> None:
+        if change is not None and any(change["owner"] is self.controls[name] for name in PARTS):
+            self._watch(False)
+            self._offer_parts()
+            self._watch(True)
+        super().redraw()
+
+    def walk(self) -> pd.DataFrame:
+        """The runs that the slider walks along, from most MACs kept to fewest."""
+        own = self._network()
+        own = own[own.method == self.controls["method"].value]
+        if self.controls["seed"].value != ALL:
+            own = own[own.seed == self.controls["seed"].value]
+        return own.sort_values(["kept_macs", "run"], ascending=[False, True])
+
+    def choose(self, run: str) -> None:
+        """Show a run by its name."""
+        row = self.results[self.results.run == run].iloc[0]
+        self._watch(False)
+        self.controls["network"].value = row.network
+        self.chosen = row
+        self._offer("method", list(self._network().method.unique()))
+        self.controls["method"].value = row.method
+        if self.controls["seed"].value != ALL:
+            self.controls["seed"].value = int(row.seed)
+        self._offer_parts()
+        self._watch(True)
+        super().redraw()
+
+    def numbers(self, **_state: Any) -> str:
+        """What the chosen run is, and what came of it."""
+        row = self.chosen
+        if row is None:
+            return "no finished run so far"
+        price = f"λ {row.lam:g}" if np.isfinite(row.lam) else f"budget {row.budget:.0%}"
+        price = "" if np.isnan(row.lam) and np.isnan(row.budget) else f"  {price}"
+        lr = f"  gate lr {row.gate_lr:.2g}" if np.isfinite(row.gate_lr) else ""
+        undecided = f"    undecided {row.undecided:.0%}" if np.isfinite(row.undecided) else ""
+        return (
+            f"{plots.METHODS.get(row.method, (row.method,))[0]}{price}{lr}  seed {row.seed}\n"
+            f"test accuracy {row.test_accuracy:.3f}    MACs kept {row.kept_macs:.1%}    "
+            f"parameters kept {row.kept_params:.1%}    {row.latency_ms:.1f} ms a batch of 64{undecided}"
+        )
+
+    # ---- what can be chosen
+
+    def _network(self) -> pd.DataFrame:
+        return self.results[self.results.network == self.controls["network"].value]
+
+    def _offer(self, name: str, options: list) -> None:
+        """Other options for a control, which keeps its value if that is among them."""
+        control = self.controls[name]
+        if list(control.options) != options:
+            before = control.value
+            control.options = options
+            if options:
+                control.value = before if before in options else options[0]
+
+    def _offer_parts(self) -> None:
+        """Options that follow from those before; the slider stays with its run, or goes to the nearest."""
+        own = self._network()
+        self._offer("method", list(own.method.unique()))
+        self._offer("seed", [ALL, *sorted(map(int, own.seed.unique()))])
+        walk, slider = self.walk(), self.controls["run"]
+        slider.max = max(0, len(walk) - 1)
+        if self.chosen is not None and len(walk):
+            same = (walk.run == self.chosen.run).to_numpy()
+            nearest = (walk.kept_macs - self.chosen.kept_macs).abs().to_numpy().argmin()
+            slider.value = int(same.argmax() if same.any() else nearest)
+
+    def _pick(self, panel: int, x: float, y: float) -> None:
+        """A press in the scatter chooses the point that is nearest on the screen."""
+        runs = self._drawn(self.controls["shown"].value)
+        if panel or runs.empty:
+            return
+        to_pixels = self.figure.axes[0].transData.transform
+        points = to_pixels(runs[[self.controls["cost"].value, "test_accuracy"]].to_numpy(float))
+        self.choose(runs.run.iloc[int(np.hypot(*(points - to_pixels((x, y))).T).argmin())])
+
+    def _drawn(self, shown: str) -> pd.DataFrame:
+        """The runs in the scatter."""
+        own, chosen = self._network(), self.controls["method"].value
+        own = own[[SHOWN[shown](method, chosen) for method in own.method]]
+        seed = self.controls["seed"].value
+        return own if seed == ALL else own[own.seed == seed]
+
+    # ---- what is drawn
+
+    def _show(self) -> tuple[str, bool]:
+        outline = len(self.results) and self.controls["network"].value, self.controls["cost"].value
+        if outline != self._outline:  # other groups, other labels
+            self._outline = outline
+            self.figure.arrange_again()
+        return super()._show()
+
+    def _draw(
+        self,
+        scatter: Axes,
+        errors: Axes,
+        widths: Axes,
+        gates: Axes,
+        run: int,
+        shown: str,
+        cost: str,
+        **_: Any,
+    ) -> list[Artist]:
+        walk = self.walk() if len(self.results) else self.results
+        self.chosen = walk.iloc[min(run, len(walk) - 1)] if len(walk) else None
+        for ax in (scatter, errors, widths, gates):
+            ax.set_axis_off() if self.chosen is None else ax.set_axis_on()
+        if self.chosen is None:
+            return [plots.base.message(scatter, "no finished run so far")]
+        row, accuracies = self.chosen, self._network().test_accuracy
+        limits = plots.round_limits(accuracies.min(), accuracies.max())  # of all: filters move no axis
+        table = pd.DataFrame({"group": row.groups, "channels": row.channels, "open": row.open})
+        return [
+            *plots.accuracy_vs_cost(self._drawn(shown), scatter, cost, selected=row.run, ylim=limits),
+            *plots.confusion(row.confusion, errors),
+            *plots.layer_bars(table, widths),
+            *self._gates(row, gates),
+        ]
+
+    def _gates(self, row: pd.Series, ax: Axes) -> list[Artist]:
+        sizes = dict(zip(row.groups, map(int, row.channels), strict=True))
+        times = [] if row.prob_open is None else list(row.times)
+        prob_open = np.frombuffer(row.prob_open or b"", np.uint8).reshape(len(times), -1) / 255
+        return plots.prob_open_image(prob_open, times, sizes, ax, float(row.epochs), "no gates: a baseline")
