@@ -4,6 +4,7 @@ Each lesson has a module here; what they share, and how to write a new one, is i
 """
 
 from .channel_cost import check_channel_macs
+from .coordinate import check_coordinate
 from .dependency import check_generate
 from .folding import check_fold
 from .mean_field import check_penalty
@@ -13,6 +14,7 @@ from .welcome import check_macs
 
 __all__ = [
     "check_channel_macs",
+    "check_coordinate",
     "check_fold",
     "check_generate",
     "check_macs",

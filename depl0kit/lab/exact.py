@@ -1,0 +1,152 @@
+"""Posteriors over few gates under sliders: the exact one, the best mean field, and a chain."""
+
+from functools import cache
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from .. import checks, plots
+from ..exact import ExactPosterior, collinear_regression, gates_in_series
+from ..exact_fits import Fit, fit_autoregressive, fit_mean_field
+from .live_figure import Explorer, LiveFigure, float_slider
+
+CORRELATIONS = (*(i / 20 for i in range(20)), 0.99)
+GAINS = np.linspace(0, 30, 61)
+
+
+class CollinearExplorer(Explorer):
+    """Eight features in four near-duplicate pairs: which of them does a regression need?
+
+    Above, what the exact posterior, the best mean field and the best chain (each gate sees those before
+    it) do with every pair; below, the likeliest masks. A position of the slider is fitted once.
+
+    Args:
+        correlation: within a pair, where the slider starts, in [0, 0.99].
+
+    Raises:
+        ValueError: a start outside its range.
+    """
+
+    def __init__(self, correlation: float = 0.9) -> None:
+        values = sorted({*CORRELATIONS, checks.number("correlation", correlation, 0, CORRELATIONS[-1])})
+        slider = widgets.SelectionSlider(
+            options=[(f"{r:.2f}", r) for r in values],
+            value=correlation,
+            description="Correlation",
+            tooltip="Right: the two features of a pair say the same",
+        )
+        figure = LiveFigure(
+            self._draw, (1000, 520), "abc;ddd", "What three posteriors do with pairs of collinear features"
+        )
+        super().__init__(figure, {"correlation": slider})
+
+    def numbers(self, correlation: float) -> str:
+        """KL of both families, optima of mean field, and the correlation of the gates of the first pair."""
+        target, mean_field, chain = _collinear(correlation)
+        # rounded, and + 0.0: no "-0.00"
+        r = [round(float(p.correlation()[0, 1]), 2) + 0.0 for p in (target, mean_field, chain)]
+        return (
+            f"KL from exact: mean field {mean_field.kl:.3f} ({mean_field.optima} optima found), "
+            f"chain {chain.kl:.3f}    correlation of gates 1 and 2: "
+            f"exact {r[0]:.2f}, mean field {r[1]:.2f}, chain {r[2]:.2f}"
+        )
+
+    def _draw(self, a: Axes, b: Axes, c: Axes, d: Axes, correlation: float) -> list[Artist]:
+        target, *fits = _collinear(correlation)
+        probs = {"exact": target.prob} | dict(
+            zip(("mean field", "chain"), (f.prob for f in fits), strict=True)
+        )
+        artists = []
+        for ax, (name, prob) in zip((a, b, c), probs.items(), strict=True):
+            table = torch.stack([target.pair(2 * i, 2 * i + 1, prob) for i in range(target.n // 2)])
+            artists += plots.pair_states(table.numpy(), name, ax)
+        exact, *others = (p.numpy() for p in probs.values())
+        return artists + plots.likeliest_masks(exact, dict(zip(list(probs)[1:], others, strict=True)), d)
+
+
+class SeriesExplorer(Explorer):
+    """Four gates that are worth something only if all are open, and cost something each.
+
+    Mean field starts at every gain from where it was before, as a training does. So it depends on the way:
+    drag slowly to the right and back. The chain is fitted afresh at every gain.
+
+    Args:
+        gain: where the slider starts, in [0, 30].
+
+    Attributes:
+        trail: (gain, P(all open) of mean field, of the chain) of every position visited since Reset.
+
+    Raises:
+        ValueError: a start outside its range.
+    """
+
+    reset_hint = "Back to the start; mean field forgets where it was"
+
+    def __init__(self, gain: float = 3.0) -> None:
+        slider = float_slider("Gain g", gain, 0, float(GAINS[-1]), 0.5, 1, "What it is worth if all are open")
+        self._forget()
+        figure = LiveFigure(
+            self._draw, (1000, 380), "ab", "P(all gates open) over the gain, and how many gates are open",
+            width_ratios=(1.6, 1),
+        )  # fmt: skip
+        super().__init__(figure, {"gain": slider})
+
+    def reset(self) -> None:
+        """The slider where it started, and no memory."""
+        self._forget()
+        super().reset()
+
+    def numbers(self, gain: float) -> str:
+        """P(all open) and KL at this gain."""
+        target, chain = _series(gain)
+        exact, found = float(target.prob[-1]), self._mean_field
+        return (
+            f"P(all open): exact {exact:.3f}, mean field {float(found.prob[-1]):.3f}, "
+            f"chain {float(chain.prob[-1]):.3f}    "
+            f"KL from exact: mean field {found.kl:.3f}, chain {chain.kl:.3f}"
+        )
+
+    def _forget(self) -> None:
+        self._mean_field: Fit | None = None
+        self.trail: list[tuple[float, float, float]] = []
+
+    def _move(self, gain: float) -> None:
+        """Let mean field climb from where it stands."""
+        target, chain = _series(gain)
+        before = self._mean_field
+        start = None if before is None else before.marginals()
+        self._mean_field = fit_mean_field(target, start=start)
+        self.trail.append((gain, float(self._mean_field.prob[-1]), float(chain.prob[-1])))
+
+    def _draw(self, left: Axes, right: Axes, gain: float) -> list[Artist]:
+        if not self.trail or self.trail[-1][0] != gain:
+            self._move(gain)
+        target, chain = _series(gain)
+        visited, mean_field, chained = zip(*self.trail, strict=True)
+        trails = {"mean field": (visited, mean_field), "chain": (visited, chained)}
+        fits = {"exact": target.prob, "mean field": self._mean_field.prob, "chain": chain.prob}
+        probs = {name: target.open_gates(prob).numpy() for name, prob in fits.items()}
+        return [
+            *plots.all_open_curve(GAINS, _exact_curve(), trails, left),
+            *plots.open_gates(probs, right),
+        ]
+
+
+@cache
+def _collinear(correlation: float) -> tuple[ExactPosterior, Fit, Fit]:
+    target = collinear_regression(correlation)
+    return target, fit_mean_field(target), fit_autoregressive(target)
+
+
+@cache
+def _series(gain: float) -> tuple[ExactPosterior, Fit]:
+    target = gates_in_series(gain)
+    return target, fit_autoregressive(target)
+
+
+@cache
+def _exact_curve() -> np.ndarray:
+    return np.array([float(gates_in_series(g).prob[-1]) for g in GAINS])

@@ -1,0 +1,210 @@
+"""Figures of posteriors over few gates, and of what is measured on the posterior of a network."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.image import PcolorImage
+from matplotlib.lines import Line2D
+
+from .base import BLACK, BLUE, GREY, HEATMAP, SERIES, VERMILLION, prepare
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+PAIR_STATES = ("neither", "second", "first", "both")
+FLOOR = 1e-4  # probabilities below are drawn there
+FAMILY_COLOURS = {"exact": BLACK, "mean field": VERMILLION, "chain": BLUE}
+
+
+def pair_states(
+    table: np.ndarray, title: str, ax: "Axes | None" = None, names: Sequence[str] | None = None
+) -> "list[Artist]":
+    """What a posterior does with each pair of gates: a row per pair, a column per state.
+
+    Args:
+        table: [pairs, 4], P(neither, only the second, only the first, both open); `ExactPosterior.pair`.
+        title: whose posterior this is.
+        names: of the pairs; 1, 2, ... if None.
+    """
+    rows = len(table)
+    ax = prepare(ax, title, "open (no number: below 0.1)", "", (0, 4), (rows, 0))
+    ax.set_xticks(np.arange(4) + 0.5, PAIR_STATES)
+    ax.set_yticks(np.arange(rows) + 0.5, names or [f"pair {i + 1}" for i in range(rows)])
+    image = PcolorImage(ax, np.arange(5), np.arange(rows + 1), table, cmap=HEATMAP, clim=(0, 1))
+    image.set_in_layout(False)  # it fills the axes, and matplotlib cannot tell its extent
+    ax.add_image(image)
+    numbers = [  # of a live figure each takes half a millisecond
+        ax.text(j + 0.5, i + 0.5, f"{p:.2f}", ha="center", va="center", color=BLACK if p > 0.5 else "white")
+        for (i, j), p in np.ndenumerate(table)
+        if p >= 0.1
+    ]
+    return [image, *numbers]
+
+
+def likeliest_masks(
+    exact: np.ndarray, others: Mapping[str, np.ndarray], ax: "Axes | None" = None, count: int = 40
+) -> "list[Artist]":
+    """The `count` likeliest masks under the exact posterior (grey), and what others give them (dots).
+
+    Args:
+        exact: probabilities of all masks, [2^n].
+        others: name -> [2^n], in the same order; a name of `FAMILY_COLOURS` has its colour.
+        count: masks shown; all, if there are fewer.
+    """
+    # rounded: masks that are equally likely keep their order, whatever the last bits say
+    order = np.argsort(-np.log(exact).round(6), kind="stable")[:count]
+    ax = _prepare_log(
+        ax, f"The {len(order)} likeliest masks (grey: exact)", "masks, by exact probability", "probability",
+        (-1, 1.3 * len(order)), (0.6 * FLOOR, 1.2),
+    )  # fmt: skip
+    ax.set_xticks([])
+    x = np.arange(len(order))
+    artists: list[Artist] = [_columns(ax, exact[order])]
+    for (name, q), colour in zip(others.items(), _colours(others), strict=True):
+        y = np.maximum(q[order], FLOOR)
+        share = q[order].sum()
+        artists.append(ax.add_artist(Line2D(x, y, color=colour, linestyle="", marker="o", markersize=4)))
+        height = 0.85 - 0.3 * list(others).index(name)
+        artists.append(_label(ax, 0.79, height, f"{name}: {share:.2f}\nof its mass is here", colour))
+    return [*artists, _label(ax, 0.79, 0.2, f"exact: {exact[order].sum():.2f}", GREY)]
+
+
+def all_open_curve(
+    gains: np.ndarray,
+    exact: np.ndarray,
+    trails: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    ax: "Axes | None" = None,
+) -> "list[Artist]":
+    """P(all gates open) over the gain: the exact curve (black), and where others were found.
+
+    Args:
+        gains, exact: the curve, of the same length; the first and last gain are the ends of the axis.
+        trails: name -> gains and P(all open), in the order in which they were visited. A point is put at
+            the last, with its name, and lines join them.
+    """
+    ax = prepare(
+        ax, "P(all gates open), black: exact", "gain g", "probability", (gains[0], gains[-1]), (-0.04, 1.04)
+    )
+    artists: list[Artist] = [ax.add_artist(Line2D(gains, exact, color=BLACK))]
+    for (x, y), colour in zip(trails.values(), _colours(trails), strict=True):
+        artists.append(
+            ax.add_artist(Line2D(x, y, color=colour, linewidth=1.2, marker=".", markersize=5, alpha=0.8))
+        )
+        if len(x):
+            artists.append(ax.add_artist(Line2D([x[-1]], [y[-1]], color=colour, marker="o", markersize=9)))
+    names = [
+        _label(ax, 0.6, 0.5 - 0.09 * i, name, colour)
+        for i, (name, colour) in enumerate(zip(trails, _colours(trails), strict=True))
+    ]
+    return [*artists, *names]
+
+
+def open_gates(probs: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "list[Artist]":
+    """P of 0, 1, ..., n gates open: bars side by side, a colour per posterior.
+
+    Args:
+        probs: name -> [n + 1], `ExactPosterior.open_gates`; a name of `FAMILY_COLOURS` has its colour.
+    """
+    n = len(next(iter(probs.values()))) - 1
+    ax = prepare(ax, "How many gates are open", "open gates", "probability", (-0.6, n + 0.6), (0, 1.04))
+    ax.set_xticks(range(n + 1))
+    width, artists = 0.8 / len(probs), []
+    for i, (p, colour) in enumerate(zip(probs.values(), _colours(probs), strict=True)):
+        artists.append(_columns(ax, p, colour, width, (i - (len(probs) - 1) / 2) * width))
+    names = [
+        _label(ax, 0.5, 0.93 - 0.09 * i, name, colour, "center")
+        for i, (name, colour) in enumerate(zip(probs, _colours(probs), strict=True))
+    ]
+    return [*artists, *names]
+
+
+def kl_curves(
+    x: Sequence[float], kls: Mapping[str, Sequence[float]], xlabel: str, ax: "Axes | None" = None
+) -> "list[Artist]":
+    """KL(q || p) of several families over a property of the problem, each line with its name.
+
+    Args:
+        x: the property, rising.
+        kls: name -> KL at each x, in nats.
+        xlabel: what the property is.
+    """
+    top = 1.1 * max(max(values) for values in kls.values())
+    ax = prepare(ax, "KL(q ‖ exact)", xlabel, "nats", (x[0], x[-1]), (-0.03 * top, top))
+    return [
+        ax.add_artist(Line2D(x, values, color=colour, marker="."))
+        for values, colour in zip(kls.values(), _colours(kls), strict=True)
+    ] + [
+        ax.annotate(name, (x[-1], values[-1]), (-4, 4), textcoords="offset points", ha="right", color=colour)
+        for (name, values), colour in zip(kls.items(), _colours(kls), strict=True)
+    ]
+
+
+def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+    """How undecided each group is: entropy in bits per gate (bars), and the share of undecided gates (lines).
+
+    Args:
+        groups: `posterior_report(net).groups`: a row per group with `group`, `entropy`, `undecided`.
+    """
+    n = len(groups)
+    ax = prepare(ax, "Entropy per gate (line: share undecided)", "", "bits", (-0.6, n - 0.4), (0, 1.04))
+    ax.set_xticks(range(n), groups.group, rotation=20 if n < 6 else 90, ha="right" if n < 6 else "center")
+    lines = [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(groups.undecided)]
+    return [
+        _columns(ax, groups.entropy.to_numpy(), BLUE, 0.7),
+        ax.add_collection(LineCollection(lines, colors=BLACK, linewidths=1.5), autolim=False),
+    ]
+
+
+def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "list[Artist]":
+    """In how many independent directions gates can move: the spectrum of each posterior, and its number.
+
+    Args:
+        spectra: name -> `posterior_report(net).spectrum`, falling.
+    """
+    longest = max(map(len, spectra.values()))
+    top = max(float(s[0]) for s in spectra.values())
+    ax = _prepare_log(
+        ax, "Directions in which a step moves gates", "direction", "weight", (0, longest), (1e-3, 3 * top)
+    )
+    artists: list[Artist] = []
+    for i, ((name, s), colour) in enumerate(zip(spectra.items(), _colours(spectra), strict=True)):
+        directions = s.sum() ** 2 / max((s**2).sum(), 1e-12)
+        artists.append(ax.add_artist(Line2D(np.arange(1, len(s) + 1), np.maximum(s, 1e-9), color=colour)))
+        artists.append(
+            _label(ax, 0.97, 0.93 - 0.09 * i, f"{name}: {directions:.0f} of {len(s)}", colour, "right")
+        )
+    return artists
+
+
+def _prepare_log(ax: "Axes | None", *background: Any) -> "Axes":
+    """`prepare` for axes with a logarithmic height."""
+    if ax is None or ax.get_yscale() != "log":  # setting it again would be a new background
+        ax = prepare(ax, *background)
+        ax.set_yscale("log")
+    return prepare(ax, *background)
+
+
+def _colours(names: Sequence[str] | Mapping[str, object]) -> list[str]:
+    """A colour per name: the family's own, or the next of the series that no family has."""
+    others = iter([c for c in SERIES if c not in FAMILY_COLOURS.values()] * 9)
+    return [FAMILY_COLOURS.get(name) or next(others) for name in names]
+
+
+def _columns(
+    ax: "Axes", heights: np.ndarray, colour: str = "#BBBBBB", width: float = 0.9, shift: float = 0.0
+) -> "Artist":
+    """Bars as one artist, from far below, so that a logarithmic axis shows them too."""
+    left = np.arange(len(heights)) + shift - width / 2
+    corners = [
+        [(x, 1e-9), (x, h), (x + width, h), (x + width, 1e-9)] for x, h in zip(left, heights, strict=True)
+    ]
+    return ax.add_collection(PolyCollection(corners, facecolors=colour), autolim=False)
+
+
+def _label(ax: "Axes", x: float, y: float, text: str, colour: str, side: str = "left") -> "Artist":
+    """Text at a share of the axes' width and height."""
+    return ax.text(x, y, text, color=colour, transform=ax.transAxes, ha=side, va="center", fontsize="small")
