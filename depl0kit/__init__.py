@@ -16,6 +16,7 @@ from .finetuning import fine_tune, reestimate_batch_norm
 from .fronts import area_intervals, area_under_front, at_matched_cost, paired_differences, pareto_front
 from .gated import GatedModel
 from .hard_concrete import HardConcrete
+from .lambda_path import lambda_path
 from .latency import latency
 from .models import make_model
 from .posteriors import Dependency, GatePosterior, MeanField
@@ -46,6 +47,7 @@ __all__ = [
     "compact",
     "evaluate",
     "fine_tune",
+    "lambda_path",
     "latency",
     "load_compact",
     "load_data",

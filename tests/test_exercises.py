@@ -14,17 +14,19 @@ from depl0kit.lab.exercises import (
     channel_cost,
     check_channel_macs,
     check_fold,
+    check_front,
     check_generate,
     check_macs,
     check_penalty,
     check_prob_open,
     check_recipe,
     folding,
+    front,
 )
 
 LESSONS = [
     *("00_welcome", "01_one_gate", "02_mean_field", "03_dependency"),
-    *("05_what_a_channel_costs", "07_make_it_small", "08_train_at_scale"),
+    *("05_what_a_channel_costs", "06_accuracy_vs_flops", "07_make_it_small", "08_train_at_scale"),
 ]
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 LOG_100 = math.log(100)
@@ -345,3 +347,40 @@ def test_wrong_recipes_are_told_what_is_wrong(verdict, old, new, says):
 @pytest.mark.parametrize(("answer", "says"), [(None, "still None"), (3, "got int"), ("\n", "empty")])
 def test_no_recipe(verdict, answer, says):
     assert says in verdict(check_recipe, answer)
+
+
+# ---- 06: the front
+
+
+def test_a_right_front(verdict):
+    assert verdict(check_front, front.unbeaten).startswith("✓")
+    as_array = verdict(check_front, lambda c, a: np.array(front.unbeaten(c, a)))
+    assert as_array.startswith("✓")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda c, a: [True] * len(c), "costs more and is worse is beaten"),
+        (lambda c, a: [x == max(a) for x in a], "No run is beaten"),
+        (
+            lambda c, a: [
+                not any(d < x and b > y for d, b in zip(c, a, strict=True)) for x, y in zip(c, a, strict=True)
+            ],
+            "at one cost",
+        ),
+        (
+            lambda c, a: [
+                not any(d <= x and b >= y for d, b in zip(c, a, strict=True))
+                for x, y in zip(c, a, strict=True)
+            ],
+            "No run",
+        ),
+        (lambda c, a: 3, "a list of True and False"),
+        (lambda c: c, "raised TypeError"),
+        (7, "function itself is wanted"),
+    ],
+)
+def test_wrong_fronts_are_told_what_is_wrong(verdict, wrong, says):
+    answer = verdict(check_front, wrong)
+    assert answer.startswith("✗") and says in answer

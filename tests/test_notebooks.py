@@ -35,7 +35,7 @@ def cells(path: Path, kind: str = "code") -> list[nbformat.NotebookNode]:
 
 
 def test_all_lessons_are_there():
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "05", "07", "08"]
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06", "07", "08"]
 
 
 @each
@@ -82,6 +82,7 @@ def test_links_lead_to_files_and_solution_is_there(path):
 @each
 def test_runs_from_top_to_bottom(path, tmp_path):
     folder = shutil.copytree(FOLDER, tmp_path / "notebooks")
+    shutil.copytree(FOLDER.parent / "data" / "results", tmp_path / "data" / "results")
     notebook = nbformat.read(folder / path.name, as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(OFFLINE))
     notebook.cells.append(nbformat.v4.new_code_cell(PEAK))

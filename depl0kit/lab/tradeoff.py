@@ -44,7 +44,7 @@ class TradeoffExplorer(Explorer):
         ValueError: the table lacks columns.
     """
 
-    _outline: tuple | None = None  # for which the panels were arranged
+    _outline: str | None = None  # for which the panels were arranged
 
     def __init__(self, results: pd.DataFrame | None = None) -> None:
         self.results = pd.DataFrame(columns=list(COLUMNS))
@@ -69,7 +69,6 @@ class TradeoffExplorer(Explorer):
         figure.on_pointer(self._pick)
         if results is not None:
             self.show(results)
-            self._start = self.state()
 
     def show(self, results: pd.DataFrame) -> None:
         """Show another table, or the same one after it grew; what was chosen stays chosen if it is there."""
@@ -87,6 +86,18 @@ class TradeoffExplorer(Explorer):
             self._watch(False)
             self._offer_parts()
             self._watch(True)
+        super().redraw()
+
+    def reset(self) -> None:
+        """The first of everything; one drawing."""
+        self._watch(False)
+        self.chosen = None
+        for name, control in self.controls.items():
+            if name != "run" and control.options:
+                control.value = next(iter(control.options)) if name != "cost" else COSTS[0][1]
+                self._offer_parts()
+        self.controls["run"].value = 0
+        self._watch(True)
         super().redraw()
 
     def walk(self) -> pd.DataFrame:
@@ -171,7 +182,7 @@ class TradeoffExplorer(Explorer):
     # ---- what is drawn
 
     def _show(self) -> tuple[str, bool]:
-        outline = len(self.results) and self.controls["network"].value, self.controls["cost"].value
+        outline = self.controls["network"].value
         if outline != self._outline:  # other groups, other labels
             self._outline = outline
             self.figure.arrange_again()
@@ -207,5 +218,7 @@ class TradeoffExplorer(Explorer):
     def _gates(self, row: pd.Series, ax: Axes) -> list[Artist]:
         sizes = dict(zip(row.groups, map(int, row.channels), strict=True))
         times = [] if row.prob_open is None else list(row.times)
-        prob_open = np.frombuffer(row.prob_open or b"", np.uint8).reshape(len(times), -1) / 255
+        prob_open = (
+            np.frombuffer(row.prob_open or b"", np.uint8).reshape(len(times), sum(sizes.values())) / 255
+        )
         return plots.prob_open_image(prob_open, times, sizes, ax, float(row.epochs), "no gates: a baseline")

@@ -17,7 +17,7 @@ from .base import (
     style,
 )
 from .channels import channel_prices, group_widths, layer_macs, measures
-from .comparison import confusion, paired_intervals
+from .comparison import confusion, lambda_path, paired_intervals
 from .data import gate_gradient, images
 from .exact import (
     all_open_curve,
@@ -74,6 +74,7 @@ __all__ = [
     "history_curves",
     "images",
     "kl_curves",
+    "lambda_path",
     "layer_bars",
     "layer_macs",
     "likeliest_masks",

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.image import PcolorImage
 
 from ..fronts import require_columns
-from .base import BLACK, GREY, HEATMAP, prepare
+from .base import BLACK, BLUE, GREY, HEATMAP, prepare
 from .tradeoff import (
     COSTS,
     EDGE,
@@ -18,6 +18,7 @@ from .tradeoff import (
     network_of,
     one_network,
     percent,
+    round_limits,
     short,
     strokes,
     words,
@@ -66,6 +67,34 @@ def paired_intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Art
         strokes(ax, bars, colours, 2.5),
         marks(ax, middle, rows.y, [marker for _, _, marker in looks], 50, colours, EDGE),
         *nothing,
+    ]
+
+
+def lambda_path(path: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+    """The points of one training with growing lambda, joined in its order, as they are no replicates.
+
+    Args:
+        path: of `dk.lambda_path`. Filled markers are accuracies of the fine-tuned compact networks, hollow
+            ones those before fine-tuning; both on validation images.
+    """
+    require_columns(path, "kept_macs", "val_accuracy", "raw_val_accuracy", "lam", source="dk.lambda_path")
+    accuracies = path[["val_accuracy", "raw_val_accuracy"]].to_numpy()
+    ax = prepare(
+        ax, "One training, growing λ: a path, no replicates", "MACs kept", "validation accuracy",
+        (0, 1.05), round_limits(np.nanmin(accuracies), np.nanmax(accuracies)),
+    )  # fmt: skip
+    points = path[["kept_macs", "val_accuracy"]].to_numpy(float)
+    raw = path[["kept_macs", "raw_val_accuracy"]].to_numpy(float)
+    names = [
+        ax.annotate(f"λ {lam:.2g}", at, (0, 7), textcoords="offset points", ha="center", fontsize="small")
+        for lam, at in zip(path.lam, points, strict=True)
+    ]
+    return [
+        strokes(ax, [raw], GREY, 1, linestyles=":"),
+        strokes(ax, [points], BLUE, 1.5),
+        marks(ax, *raw.T, ["o"], 30, ["white"], GREY),
+        marks(ax, *points.T, ["o"], 40, [BLUE], EDGE),
+        *names,
     ]
 
 

@@ -17,6 +17,7 @@ SLIDERS = {
     "DependencyExplorer": ["Coupling", "Push"],
     "TrainingExplorer": ["Price λ", "Temperature β", "Gate lr"],
     "ChannelExplorer": ["Open channels"],
+    "TradeoffExplorer": ["Run"],
     "Monitor": ["Price λ", "Temperature β", "Gate lr"],
 }
 FROM_THE_END = {"key": "ArrowLeft", "back": "ArrowRight", "by": -40}  # a slider that starts at the right

@@ -7,6 +7,7 @@ from .channel_cost import check_channel_macs
 from .coordinate import check_coordinate
 from .dependency import check_generate
 from .folding import check_fold
+from .front import check_front
 from .mean_field import check_penalty
 from .one_gate import check_prob_open
 from .recipe import check_recipe
@@ -16,6 +17,7 @@ __all__ = [
     "check_channel_macs",
     "check_coordinate",
     "check_fold",
+    "check_front",
     "check_generate",
     "check_macs",
     "check_penalty",
