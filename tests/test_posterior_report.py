@@ -1,5 +1,7 @@
 """The report on a network's posterior says what its gates do, for every family."""
 
+import importlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,10 +9,10 @@ import torch
 from torch import nn
 
 import depl0kit as dk
-from depl0kit import posterior_report as module
 from depl0kit.posterior_report import posterior_report
 from depl0kit.posteriors import POSTERIORS
 
+module = importlib.import_module("depl0kit.posterior_report")  # the package has a function of that name
 each = pytest.mark.parametrize("name", list(POSTERIORS))
 
 

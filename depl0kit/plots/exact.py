@@ -9,7 +9,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.image import PcolorImage
 from matplotlib.lines import Line2D
 
-from .base import BLACK, BLUE, GREY, HEATMAP, SERIES, VERMILLION, prepare
+from .base import BLACK, BLUE, GREY, HEATMAP, SERIES, VERMILLION, prepare, spread
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -133,14 +133,17 @@ def kl_curves(
         xlabel: what the property is.
     """
     top = 1.1 * max(max(values) for values in kls.values())
-    ax = prepare(ax, "KL(q ‖ exact)", xlabel, "nats", (x[0], x[-1]), (-0.03 * top, top))
-    return [
-        ax.add_artist(Line2D(x, values, color=colour, marker="."))
-        for values, colour in zip(kls.values(), _colours(kls), strict=True)
-    ] + [
-        ax.annotate(name, (x[-1], values[-1]), (-4, 4), textcoords="offset points", ha="right", color=colour)
-        for (name, values), colour in zip(kls.items(), _colours(kls), strict=True)
-    ]
+    ax = prepare(
+        ax, "KL(q ‖ exact)", xlabel, "nats", (x[0], x[0] + 1.35 * (x[-1] - x[0])), (-0.03 * top, top)
+    )
+    ends = top * spread([values[-1] / top for values in kls.values()], 0.07)
+    artists: list[Artist] = []
+    for (name, values), y, colour in zip(kls.items(), ends, _colours(kls), strict=True):
+        artists.append(ax.add_artist(Line2D(x, values, color=colour, marker=".")))
+        artists.append(
+            ax.annotate(name, (x[-1], y), (6, 0), textcoords="offset points", va="center", color=colour)
+        )
+    return artists
 
 
 def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
