@@ -165,6 +165,18 @@ def test_mean_field_keeps_one_feature_of_every_pair(collinear):
     assert (pairs.max(1).values > 0.75).all() and (pairs.min(1).values < 0.25).all()
 
 
+def test_a_mixture_of_the_optima_is_dependent_and_better(collinear):
+    """Notebook 04 says so, with these numbers."""
+    fit = fit_mean_field(collinear, starts=128)
+    mixture = fit.solutions.exp().mean(0)
+    assert float(mixture @ (mixture.log() - collinear.log_prob)) == pytest.approx(0.47, abs=0.01)
+    assert collinear.correlation(mixture)[0, 1] < -0.5
+    logits = torch.logit(mixture @ collinear.masks)  # independent gates with the same P(open)
+    log_q = -torch.nn.functional.softplus(torch.where(collinear.masks > 0, -logits, logits)).sum(1)
+    assert float(log_q.exp() @ (log_q - collinear.log_prob)) == pytest.approx(2.59, abs=0.01)
+    assert fit.kl == pytest.approx(2.26, abs=0.01)
+
+
 def fold_gains(price=1.5, gates=4):
     """Where optima of the series problem appear and vanish: extrema of g with logit m = g m^3 - price."""
     m = np.linspace(1e-3, 1 - 1e-6, 2_000_001)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import torch
 
 from ..files import DamagedFileError, different_field, read_json, write_atomically, write_json
@@ -112,7 +113,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(f"there are no results in {str(folder)!r}: expected a file {TABLE}.")
     try:
         table = pd.read_parquet(path)
-    except Exception as error:  # pyarrow has many kinds for one fault
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is damaged: expected a Parquet file, found: {error}") from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:
