@@ -82,7 +82,11 @@ def _comparison(runs: pd.DataFrame) -> Iterator[str]:
     if table.difference.notna().any():
         yield _image(lambda ax: plots.paired_intervals(table, ax), (9.6, 6), "paired differences")
     yield _table(table.drop(columns=["data", "model", "reference", "cost", "confidence"]))
-    yield f"<h3>Mean accuracy over log MACs</h3>{_table(area_intervals(area_under_front(runs)))}"
+    try:
+        areas = _table(area_intervals(area_under_front(runs)))
+    except ValueError as error:  # the methods share no range of MACs, as in a sweep that has just begun
+        areas = f"<p>{html.escape(str(error))}</p>"
+    yield f"<h3>Mean accuracy over log MACs</h3>{areas}"
 
 
 def _image(draw: Callable[[Axes], object], size: tuple[float, float], alt: str) -> str:
