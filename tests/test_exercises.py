@@ -13,6 +13,7 @@ from depl0kit.lab import exercises
 from depl0kit.lab.exercises import (
     channel_cost,
     check_channel_macs,
+    check_coordinate,
     check_fold,
     check_front,
     check_generate,
@@ -20,13 +21,20 @@ from depl0kit.lab.exercises import (
     check_penalty,
     check_prob_open,
     check_recipe,
+    coordinate,
     folding,
     front,
 )
 
 LESSONS = [
     *("00_welcome", "01_one_gate", "02_mean_field", "03_dependency"),
-    *("05_what_a_channel_costs", "06_accuracy_vs_flops", "07_make_it_small", "08_train_at_scale"),
+    *(
+        "04_when_independence_fails",
+        "05_what_a_channel_costs",
+        "06_accuracy_vs_flops",
+        "07_make_it_small",
+        "08_train_at_scale",
+    ),
 ]
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 LOG_100 = math.log(100)
@@ -384,3 +392,43 @@ def test_a_right_front(verdict):
 def test_wrong_fronts_are_told_what_is_wrong(verdict, wrong, says):
     answer = verdict(check_front, wrong)
     assert answer.startswith("✗") and says in answer
+
+
+def right_coordinate(others, gain, price):
+    return 1 / (1 + math.exp(price - gain * math.prod(others)))
+
+
+@pytest.mark.parametrize("form", [float, torch.tensor, np.float64])
+def test_right_coordinate(verdict, form):
+    assert verdict(check_coordinate, lambda o, g, p: form(right_coordinate(o, g, p))).startswith("✓")
+
+
+@pytest.mark.parametrize(("formula", "reason"), coordinate.MISTAKES)
+def test_wrong_coordinates_are_told_apart(verdict, formula, reason):
+    assert verdict(check_coordinate, formula) == f"✗ {reason}\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda o, g, p: None, "still None"),
+        (lambda o, g, p: right_coordinate(o, g, p) + 0.01, "enumeration says"),
+        (lambda o, g, p: o, "one number"),
+        (lambda o, g: 0.5, "TypeError"),
+        (lambda o, g, p: 1 / 0, "ZeroDivisionError"),
+        (0.5, "without brackets"),
+    ],
+)
+def test_other_coordinates(verdict, answer, says):
+    line = verdict(check_coordinate, answer)
+    assert line.startswith("✗") and says in line
+
+
+def test_coordinate_may_change_the_list_it_gets(verdict):
+    def coordinate(others, gain, price):
+        product = 1.0
+        while others:
+            product *= others.pop()
+        return right_coordinate([product], gain, price)
+
+    assert verdict(check_coordinate, coordinate).startswith("✓")

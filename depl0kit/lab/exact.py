@@ -104,7 +104,7 @@ class SeriesExplorer(Explorer):
         target, chain = _series(gain)
         exact, found = float(target.prob[-1]), self._mean_field
         return (
-            f"P(all open): exact {exact:.3f}, mean field {float(found.prob[-1]):.3f}, "
+            f"g = {gain:g}    P(all open): exact {exact:.3f}, mean field {float(found.prob[-1]):.3f}, "
             f"chain {float(chain.prob[-1]):.3f}    "
             f"KL from exact: mean field {found.kl:.3f}, chain {chain.kl:.3f}"
         )

@@ -17,11 +17,14 @@ SLIDERS = {
     "DependencyExplorer": ["Coupling", "Push"],
     "TrainingExplorer": ["Price λ", "Temperature β", "Gate lr"],
     "ChannelExplorer": ["Open channels"],
+    "CollinearExplorer": ["Correlation"],
+    "SeriesExplorer": ["Gain g"],
     "TradeoffExplorer": ["Run"],
     "Monitor": ["Price λ", "Temperature β", "Gate lr"],
 }
 FROM_THE_END = {"key": "ArrowLeft", "back": "ArrowRight", "by": -40}  # a slider that starts at the right
 TRAINS = {"TrainingExplorer"}
+REMEMBERS = {"SeriesExplorer"}  # what it shows depends on the way there
 WATCHES = {"Monitor"}  # the others only draw
 
 SETUP = """import threading
@@ -123,7 +126,7 @@ def test_explorer_is_there_with_picture_and_named_sliders(lessons, lesson, index
     expect(view.root.locator(".depl0kit-error")).to_have_count(0)
 
 
-@each(set(SLIDERS) - TRAINS - WATCHES)
+@each(set(SLIDERS) - TRAINS - WATCHES - REMEMBERS)
 def test_sliders_change_the_picture_and_bring_it_back(lessons, lesson, index, kind):
     view = lessons[lesson].explorer(index)
     start = view.settle()
@@ -131,6 +134,28 @@ def test_sliders_change_the_picture_and_bring_it_back(lessons, lesson, index, ki
         view.check_slider(label, **(FROM_THE_END if kind == "ChannelExplorer" else {}))
         view.button("Reset").click()
         view.becomes(start, "Reset")
+
+
+@each(REMEMBERS)
+def test_the_way_back_differs_and_reset_forgets(lessons, lesson, index, kind):
+    view = lessons[lesson].explorer(index)
+    start, line = view.settle(), view.line.inner_text()
+
+    def arrive(key: str, times: int, gain: str) -> str:
+        view.press("Gain g", key, times)
+        until(lambda: view.line.inner_text().startswith(f"g = {gain} "), f"a gain of {gain}", 60)
+        return view.line.inner_text()
+
+    assert "mean field 0.00" in arrive("ArrowRight", 18, "12")
+    there = view.settle()
+    arrive("End", 1, "30")
+    assert "mean field 1.00" in arrive("ArrowLeft", 36, "12")
+    view.changed(there, "coming back from the other side")
+    view.drag("Gain g", -30)
+    until(lambda: "g = 12 " not in view.line.inner_text(), "another gain by mouse")
+    view.button("Reset").click()
+    view.becomes(start, "Reset")
+    expect(view.line).to_have_text(line)
 
 
 @each({"ChannelExplorer"})
