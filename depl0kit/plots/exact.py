@@ -85,15 +85,16 @@ def all_open_curve(
     Args:
         gains, exact: the curve, of the same length; the first and last gain are the ends of the axis.
         trails: name -> gains and P(all open), in the order in which they were visited. A point is put at
-            the last, with its name, and lines join them.
+            the last, and lines join them, but for "chain", which has no memory of its way.
     """
     ax = prepare(
         ax, "P(all gates open), black: exact", "gain g", "probability", (gains[0], gains[-1]), (-0.04, 1.04)
     )
     artists: list[Artist] = [ax.add_artist(Line2D(gains, exact, color=BLACK))]
-    for (x, y), colour in zip(trails.values(), _colours(trails), strict=True):
+    for (name, (x, y)), colour in zip(trails.items(), _colours(trails), strict=True):
+        width = 0.0 if name == "chain" else 1.2
         artists.append(
-            ax.add_artist(Line2D(x, y, color=colour, linewidth=1.2, marker=".", markersize=5, alpha=0.8))
+            ax.add_artist(Line2D(x, y, color=colour, linewidth=width, marker=".", markersize=5, alpha=0.8))
         )
         if len(x):
             artists.append(ax.add_artist(Line2D([x[-1]], [y[-1]], color=colour, marker="o", markersize=9)))

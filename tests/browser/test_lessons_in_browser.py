@@ -153,6 +153,7 @@ def test_the_way_back_differs_and_reset_forgets(lessons, lesson, index, kind):
     view.changed(there, "coming back from the other side")
     view.drag("Gain g", -30)
     until(lambda: "g = 12 " not in view.line.inner_text(), "another gain by mouse")
+    view.settle()
     view.button("Reset").click()
     view.becomes(start, "Reset")
     expect(view.line).to_have_text(line)
