@@ -2,8 +2,8 @@
 
     python benchmarks/recording.py [--epochs 60]
 
-Small networks suffer most, as their epochs are short: here the lessons' network on digits, one thread. Counted
-is the time in `RunFolder.save` (checkpoints) and in all other writing. Target: checkpoints under 3 %.
+Small networks suffer most, as their epochs are short: here the lessons' network on digits, on one thread.
+Counted is the time in `RunFolder.save` (checkpoints) and in all other writing. Target: checkpoints under 3 %.
 """
 
 import argparse

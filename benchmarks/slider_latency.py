@@ -32,6 +32,8 @@ explorer = dk.lab.ChannelExplorer(net)
 explorer.controls["group"].value = 11  # of 64 channels: room for a held key
 explorer.controls["channels"].value = 12
 explorer""",
+    "tradeoff": f"""import depl0kit as dk
+dk.lab.TradeoffExplorer(dk.load_results({str(ROOT / "data/results/digits")!r}))""",
 }
 PRESSES, BURST, REPEAT_MS = 30, 40, 33  # a held key repeats about 30 times a second
 MEDIAN_MS, P95_MS = 100, 160

@@ -59,7 +59,7 @@ class TradeoffExplorer(Explorer):
         }
         figure = LiveFigure(
             self._draw,
-            (1080, 640),
+            (1080, 570),
             "ab;cd",
             "Accuracy against cost of all runs, and the errors, channels and gates of the chosen one",
             width_ratios=(1.5, 1),
@@ -130,11 +130,11 @@ class TradeoffExplorer(Explorer):
         price = f"λ {row.lam:g}" if np.isfinite(row.lam) else f"budget {row.budget:.0%}"
         price = "" if np.isnan(row.lam) and np.isnan(row.budget) else f"  {price}"
         lr = f"  gate lr {row.gate_lr:.2g}" if np.isfinite(row.gate_lr) else ""
-        undecided = f"    undecided {row.undecided:.0%}" if np.isfinite(row.undecided) else ""
+        undecided = f"   undecided {row.undecided:.0%}" if np.isfinite(row.undecided) else ""
         return (
             f"{plots.METHODS.get(row.method, (row.method,))[0]}{price}{lr}  seed {row.seed}\n"
-            f"test accuracy {row.test_accuracy:.3f}    MACs kept {row.kept_macs:.1%}    "
-            f"parameters kept {row.kept_params:.1%}    {row.latency_ms:.1f} ms a batch of 64{undecided}"
+            f"test accuracy {row.test_accuracy:.3f}   MACs kept {row.kept_macs:.1%}   "
+            f"parameters {row.kept_params:.1%}   {row.latency_ms:.1f} ms per 64 images{undecided}"
         )
 
     # ---- what can be chosen

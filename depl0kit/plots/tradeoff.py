@@ -45,6 +45,7 @@ ACCURACIES = {
     "raw_val_accuracy": "validation accuracy before fine-tuning",
 }
 EDGE = "#444444"  # around markers: without it, yellow is lost on white
+GAP = 0.065  # from label to label, of the height of the axes
 LABELS = 0.26  # of the axes' width, for the names of methods
 # Student's t, 97.5 %, at these degrees of freedom; against their inverse it is linear within 1 %
 _DF = np.array([np.inf, 10, 5, 4, 3, 2, 1])
@@ -279,7 +280,8 @@ def _labels(
 ) -> "list[Artist]":
     """Names of the methods at the left, each with its marker and a thin line to where its curve begins."""
     edge, (bottom, top) = ax.get_xlim()[0], ax.get_ylim()
-    heights = spread([(y - bottom) / (top - bottom) for _, y in starts], 0.06) * (top - bottom) + bottom
+    span = (1 - GAP / 2) * (top - bottom)  # half a label below the top, or it would be cut
+    heights = spread([(y - bottom) / span for _, y in starts], GAP) * span + bottom
     at = left * (edge / left) ** 0.2
     elbow = left * (edge / left) ** 0.08
     leaders = [[(at, y), (elbow, y), start] for y, start in zip(heights, starts, strict=True)]
