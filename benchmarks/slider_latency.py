@@ -25,6 +25,8 @@ from chromium import find_chromium  # noqa: E402
 EXPLORERS = {
     "gate": "from depl0kit.lab import GateExplorer\nGateExplorer()",
     "dependency": "from depl0kit.lab import DependencyExplorer\nDependencyExplorer()",
+    "collinear": "from depl0kit.lab import CollinearExplorer\nCollinearExplorer()",
+    "series": "from depl0kit.lab import SeriesExplorer\nSeriesExplorer()",
     "channels": """import torch
 import depl0kit as dk
 net = dk.GatedModel(dk.make_model("resnet20"), example=torch.zeros(1, 3, 32, 32), scope="all")
