@@ -12,6 +12,8 @@ from .config import TrainConfig
 from .cost import Cost
 from .data import load_data
 from .device import best_device
+from .exact import ExactPosterior, collinear_data, collinear_regression, gates_in_series, spike_and_slab
+from .exact_fits import compare_fits, fit_autoregressive, fit_generator, fit_mean_field
 from .finetuning import fine_tune, reestimate_batch_norm
 from .fronts import area_intervals, area_under_front, at_matched_cost, paired_differences, pareto_front
 from .gated import GatedModel
@@ -19,6 +21,7 @@ from .hard_concrete import HardConcrete
 from .lambda_path import lambda_path
 from .latency import latency
 from .models import make_model
+from .posterior_report import posterior_report
 from .posteriors import Dependency, GatePosterior, MeanField
 from .run_folder import RunFolder
 from .runs import Run, load_run
@@ -31,6 +34,7 @@ __all__ = [
     "Cost",
     "Dependency",
     "Diverged",
+    "ExactPosterior",
     "GatePosterior",
     "GatedModel",
     "Grid",
@@ -44,9 +48,16 @@ __all__ = [
     "area_under_front",
     "at_matched_cost",
     "best_device",
+    "collinear_data",
+    "collinear_regression",
     "compact",
+    "compare_fits",
     "evaluate",
     "fine_tune",
+    "fit_autoregressive",
+    "fit_generator",
+    "fit_mean_field",
+    "gates_in_series",
     "lambda_path",
     "latency",
     "load_compact",
@@ -58,8 +69,10 @@ __all__ = [
     "paired_differences",
     "pareto_front",
     "plots",
+    "posterior_report",
     "reestimate_batch_norm",
     "save_compact",
+    "spike_and_slab",
     "sweep",
     "train",
 ]
