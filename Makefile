@@ -26,14 +26,16 @@ lab: $(VENV)/.installed-lab
 		$(if $(PORT),--port=$(PORT) --ServerApp.port_retries=0)
 
 check: lint
-	$(PY) -m pytest -m "not slow and not browser"
+	$(PY) -m pytest -n auto --dist loadfile -m "not slow and not browser"
 
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 
+# Tests compute on one thread each, so that files run side by side; what drives a browser needs all cores.
 test: lint chromium
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile -m "not browser"
+	$(PY) -m pytest -m browser
 
 notebooks: $(VENV)/.installed-test
 	$(PY) tools/execute_notebooks.py

@@ -1,5 +1,6 @@
 """The notebooks as files, and each of them run from top to bottom in a fresh kernel."""
 
+import os
 import re
 import shutil
 import sys
@@ -97,5 +98,5 @@ def test_runs_from_top_to_bottom(path, tmp_path):
             assert any("image/png" in data for data in outputs), f"no picture: {cell.source}"
     peak = int(last.outputs[-1].text) / 1024
     print(f"{path.stem}: {seconds:.0f} s, {peak:.0f} MiB")
-    assert seconds < SECONDS
+    assert seconds < SECONDS * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # who share the cores
     assert peak < MEBIBYTES

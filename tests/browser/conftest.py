@@ -12,7 +12,9 @@ import pytest
 def open_notebook(chromium: str, tmp_path_factory) -> Iterator[Callable[..., jupyter.Notebook]]:
     """`open_notebook(path, **options)`: a throw-away copy of a notebook in a new window."""
     root, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
-    (root.parent / "data").symlink_to(Path(__file__).resolve().parents[2] / "data")  # results that lessons read
+    (root.parent / "data").symlink_to(
+        Path(__file__).resolve().parents[2] / "data"
+    )  # results that lessons read
     with jupyter.jupyter_lab(root, home) as address, jupyter.chromium_browser(chromium) as browser:
 
         def open_copy(path: Path, **options) -> jupyter.Notebook:

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
-RUN_SECONDS = 90 * 2  # of all lessons at once: they share two cores
+RUN_SECONDS = 90 * len(NOTEBOOKS) / 2  # of all lessons at once: they share two cores
 SLIDERS = {
     "GateExplorer": ["Location log α", "Temperature β", "Stretch γ", "Stretch ζ"],
     "DependencyExplorer": ["Coupling", "Push"],
