@@ -25,7 +25,7 @@ SIZES = {
     "imagenet": (3, 1000, (224, 224)),
 }
 LARGE = ("vgg16-cifar10", "vgg16-cifar100", "resnet56-cifar10", "resnet56-cifar100", "resnet50-imagenet")
-SMALL = ("small-digits", "small-digits-budget", "small-fashion", "lenet-fashion")
+SMALL = ("small-digits", "small-digits-budget", "small-fashion", "small-cifar10", "lenet-fashion")
 PAPERS = {  # lambda per weight: mean-field, forward, backward
     "vgg16-cifar10": (5e-7, 1e-6, 1e-6),
     "vgg16-cifar100": (5e-7, 1e-6, 1e-6),
