@@ -34,6 +34,17 @@ def number(
     return x
 
 
+def share(name: str, value: float) -> float:
+    """Return `value` as a float if it lies between 0 and 1, both excluded.
+
+    Raises:
+        ValueError: it is not a number, or 0, 1 or outside.
+    """
+    if not 0 < (x := number(name, value, 0, 1)) < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, both excluded, got {value!r}.")
+    return x
+
+
 def whole(name: str, value: int, low: int) -> int:
     """Return `value` as an int if it is a whole number (NumPy's and torch's too) >= low.
 

@@ -23,7 +23,7 @@ from .cli_options import PROGRAM, options_for, recipe_of
 from .cli_sweeps import report, sweep
 from .cli_text import describe_run, outcome, table
 from .compaction import compact as compacted
-from .cost import Cost
+from .cost import plain_cost
 from .data import Data, load_data
 from .device import best_device
 from .files import write_json
@@ -32,7 +32,6 @@ from .recipes import Recipe, load_recipe, recipe_names
 from .run_folder import RunFolder
 from .runs import Run, load_run
 from .storage import save_compact
-from .tracing import trace
 from .training import evaluate as evaluated
 from .training import train as trained
 
@@ -173,7 +172,7 @@ def compact(
         fine_tune(small, data, fine_tune_epochs)
     save_compact(small, file)
     example = data.example.to(device)
-    cost = Cost(trace(small, example)[1], sum(p.numel() for p in small.parameters()))
+    cost = plain_cost(small, example)
     test, dense = data.test.to(device), run.net.dense_cost
     rows = [
         ("dense", f"{dense.macs:,}", f"{dense.params:,}", ""),

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from .cli_text import table
 from .report import write_report
-from .sweeps import load_grid, load_results, summary
+from .sweeps import load_grid, summary
 from .sweeps import sweep as swept
 
 Spec = Annotated[str, Positional, tyro.conf.arg(metavar="SPEC")]
@@ -46,7 +46,6 @@ def report(folder: Folder, out: Annotated[Path | None, tyro.conf.arg(metavar="FI
         folder: Of the sweep, the --out of `sweep`.
         out: The file; report.html in the folder if it is not given.
     """
-    load_results(folder)  # says what is wrong before anything is written
     print(f"written to {write_report(folder, out or folder / 'report.html')}")
 
 

@@ -75,8 +75,8 @@ class TrainConfig:
             checks.number("temperature", self.temperature, 0, open_low=True)
         if self.gate_lr is not None:
             checks.number("gate_lr", self.gate_lr, 0)
-        if self.budget is not None and not 0 < checks.number("budget", self.budget, 0, 1) < 1:
-            raise ValueError(f"budget must lie between 0 and 1, both excluded, got {self.budget!r}.")
+        if self.budget is not None:
+            checks.share("budget", self.budget)
         for name, allowed in CHOICES.items():
             checks.one_of(name, getattr(self, name), allowed)
         for name in ("epochs", "batch_size"):
@@ -92,6 +92,11 @@ class TrainConfig:
     def all_epochs(self) -> int:
         """Epochs with gates in motion, and those of fine-tuning."""
         return self.epochs + self.fine_tune_epochs
+
+    @property
+    def sgd(self) -> dict[str, float]:
+        """What `fine_tune` takes to train in the same way, but for the learning rate and its length."""
+        return {name: getattr(self, name) for name in ("batch_size", "momentum", "weight_decay", "seed")}
 
     def difference(self, other: "TrainConfig") -> dict[str, tuple]:
         """Fields in which the two differ, with both values."""

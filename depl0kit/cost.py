@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .groups import Group
-from .tracing import Layer
+from .tracing import Layer, trace
 
 COSTS = ("macs", "params", "gates")
 
@@ -37,6 +37,11 @@ class Cost(NamedTuple):
     def __truediv__(self, dense: "Cost") -> "Cost":
         """Share of the dense network's cost that is kept."""
         return Cost(self.macs / dense.macs, self.params / dense.params)
+
+
+def plain_cost(model: nn.Module, example: Tensor) -> Cost:
+    """Cost of any network without gates, such as a compact one, in ints; `example` as in `trace`."""
+    return Cost(trace(model, example)[1], sum(p.numel() for p in model.parameters()))
 
 
 class CostModel:

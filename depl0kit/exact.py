@@ -155,8 +155,7 @@ def spike_and_slab(
     x, y = _data(x, y)
     for name, value in (("slab", slab), ("shape", shape), ("rate", rate)):
         checks.number(name, value, 0, open_low=True)
-    if not 0 < checks.number("prob_open", prob_open, 0, 1) < 1:
-        raise ValueError(f"prob_open must lie between 0 and 1, both excluded, got {prob_open!r}.")
+    checks.share("prob_open", prob_open)
     if noise is not None:
         checks.number("noise", noise, 0, open_low=True)
     prior_odds, rows, n = math.log(prob_open / (1 - prob_open)), *x.shape

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor, nn
 
-from .ties import Slot, Ties, dependency_graph, is_matrix
+from .ties import Slot, Ties, dependency_graph, is_matrix, release
 from .tracing import Layer, is_grouped, probe_copy
 
 
@@ -97,8 +97,7 @@ def find_groups(model: nn.Module, example: Tensor, layers: Sequence[Layer], scop
     ties = Ties(probe, [layer.name for layer in layers])
     graph = dependency_graph(probe, example)
     ties.follow(graph)
-    for node in graph.module2node.values():  # they hold each other, and with them the copy and activations
-        vars(node).clear()
+    release(graph)
     groups = _join(ties)
     if scope == "inner":
         why = "a residual stream: scope='all' gates it"

@@ -15,7 +15,7 @@ from .cost import Cost
 from .data import Data
 from .finetuning import fine_tune
 from .gated import GatedModel
-from .training import UNDECIDED, Trainer, evaluate
+from .training import Trainer, evaluate, is_undecided
 
 DEFAULT = TrainConfig(epochs=40)  # in fewer, lambda outruns the gates, and the last point is a large network
 
@@ -129,9 +129,8 @@ def _train(trainer: Trainer, lams: Sequence[float], snapshots: int, bar: tqdm) -
 
 
 def _snapshot(trainer: Trainer, epoch: float) -> _Snapshot:
-    net, (low, high) = trainer.net, UNDECIDED
-    prob_open = net.posterior.flat_prob_open().detach()
-    undecided = float(((prob_open > low) & (prob_open < high)).float().mean())
+    net = trainer.net
+    undecided = float(is_undecided(net.posterior.flat_prob_open()).float().mean())
     return _Snapshot(epoch, trainer.lam, compact(net), net.exact_cost(), net.open_channels(), undecided)
 
 
@@ -139,8 +138,7 @@ def _row(net: GatedModel, snapshot: _Snapshot, data: Data, config: TrainConfig, 
     """Fine-tune the snapshot's network, and what is to be said of it."""
     small, kept = snapshot.small, snapshot.cost / net.dense_cost
     raw = evaluate(small, data.val)[1]
-    sgd = {name: getattr(config, name) for name in ("batch_size", "momentum", "weight_decay", "seed")}
-    history = fine_tune(small, data, epochs, **sgd)
+    history = fine_tune(small, data, epochs, **config.sgd)
     return {
         "epoch": snapshot.epoch,
         "lam": snapshot.lam,

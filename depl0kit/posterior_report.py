@@ -9,9 +9,9 @@ from torch import Tensor
 
 from . import checks
 from .gated import GatedModel
-from .plots import correlation_matrix
+from .plots import correlation_matrix, directions
 from .posteriors import GatePosterior
-from .training import UNDECIDED
+from .training import is_undecided
 
 MOST_GATES = 512  # whose pairs are looked at; of a larger network that many are drawn
 MOST_NUMBERS = 5e7  # in a Jacobian: 200 MB
@@ -86,7 +86,7 @@ def posterior_report(net: GatedModel, draws: int = 2000, seed: int = 0) -> Poste
         "undecided": float((groups.undecided * groups.channels).sum() / n),
         "entropy": float((groups.entropy * groups.channels).sum() / n),
         **_correlations(correlation, correlation_matrix(rng.permuted(samples, axis=0))),
-        "directions": float(spectrum.sum() ** 2 / max((spectrum**2).sum(), 1e-12)),
+        "directions": directions(spectrum),
         "directions_at_most": len(spectrum),
     }
     return PosteriorReport(_title(net), pd.Series(summary), groups, correlation, spectrum, looked_at)
@@ -118,11 +118,10 @@ def _costs(net: GatedModel) -> dict[str, float]:
 
 @torch.no_grad()
 def _groups(net: GatedModel) -> pd.DataFrame:
-    low, high = UNDECIDED
     probs = [p.cpu().double() for p in net.posterior.prob_open()]
     table = net.channel_table()[["group", "channels", "open", "expected_open"]]
     return table.assign(
-        undecided=[float(((p > low) & (p < high)).double().mean()) for p in probs],
+        undecided=[float(is_undecided(p).double().mean()) for p in probs],
         entropy=[float(_bits(p).mean()) for p in probs],
     )
 

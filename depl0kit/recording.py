@@ -189,7 +189,7 @@ def _about(trainer: "Trainer") -> dict[str, Any]:
     data = trainer.data
     sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
     return {
-        "version": _version(),
+        "version": version(),
         "net": trainer.net.describe(),
         "data": {"name": data.name, "classes": data.num_classes, **sizes},
         "train": asdict(trainer.config),
@@ -206,7 +206,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "depl0kit": _version(),
+        "depl0kit": version(),
         "git_commit": _git_commit(),
         "device": torch.cuda.get_device_name(device) if on_gpu else str(device),
         "threads": torch.get_num_threads(),
@@ -214,7 +214,8 @@ def _environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _version() -> str:
+def version() -> str:
+    """Of this package."""
     from . import __version__  # not at the top: the package imports this module
 
     return __version__

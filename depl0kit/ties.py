@@ -68,6 +68,12 @@ def dependency_graph(model: nn.Module, example: Tensor) -> _Graph:
     return graph
 
 
+def release(graph: _Graph) -> None:
+    """Free a graph that is done with: its nodes hold each other, and with them the model and activations."""
+    for node in graph.module2node.values():
+        vars(node).clear()
+
+
 class Ties:
     """All places of a network where channels lie, numbered through, and which of them are tied.
 

@@ -31,6 +31,12 @@ UNDECIDED = (0.1, 0.9)
 MOMENTS = 80  # of the gates in a whole run, but 1 to 4 in an epoch
 
 
+def is_undecided(prob_open: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    """Of each P(open), whether it says nothing certain about the compact network."""
+    low, high = UNDECIDED
+    return (prob_open > low) & (prob_open < high)
+
+
 class Diverged(RuntimeError):
     """The loss became infinite or NaN. `run` holds the finished epochs, `run.net` the last good state."""
 
@@ -260,14 +266,13 @@ class Trainer:
         """Costs, gates and settings of this moment."""
         net, prob_open = self.net, self.run.moments[-1].prob_open
         expected, exact = net.expected_cost(), net.exact_cost()
-        low, high = UNDECIDED
         return {
             "expected_macs": float(expected.macs),
             "exact_macs": exact.macs,
             "expected_params": float(expected.params),
             "exact_params": exact.params,
             "kept_macs": (exact / net.dense_cost).macs,
-            "undecided": float(((prob_open > low) & (prob_open < high)).mean()),
+            "undecided": float(is_undecided(prob_open).mean()),
             "lam": self.lam,
             "temperature": self.temperature,
             "lr": self._weights.param_groups[0]["lr"],

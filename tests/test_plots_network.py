@@ -1,16 +1,14 @@
 """Figures of a network's gates show the numbers they are given, and return all that they draw."""
 
-import io
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from figures import assert_inside, assert_returns_all, saved
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage, PcolorImage
 from matplotlib.text import Text
-from PIL import Image
 
 from depl0kit import Dependency, plots
 
@@ -68,24 +66,13 @@ FIGURES = ["heatmap", "bars", "history", "flow", "paths", "correlation"]
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("projector", [False, True])
 def test_saves_as_a_png_with_all_text_inside(figures, name, projector):
-    with plots.style(projector):
-        figure = Figure((9, 6) if projector else (6, 4), layout="constrained")
-        artists = figures[name](figure.subplots())
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    pixels = np.asarray(Image.open(file).convert("L"))
-    assert (pixels < 250).mean() > 0.01
-    for text in (a for a in artists if isinstance(a, Text) and a.get_text()):
-        box = text.get_window_extent()
-        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 + 1, text.get_text()
+    ax, artists = saved(figures[name], (9, 6) if projector else (6, 4), projector)
+    assert_inside(ax, (a for a in artists if isinstance(a, Text)))
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_returns_every_artist_it_adds(figures, name):
-    ax = Figure().subplots()
-    before = set(ax.get_children())
-    artists = figures[name](ax)
-    assert set(ax.get_children()) - before == set(artists)
+    assert_returns_all(figures[name])
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -1,17 +1,16 @@
 """Figures of a sweep show the numbers they are given, return all that they draw, and keep labels apart."""
 
-import io
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from figures import assert_inside, assert_returns_all, saved
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.image import PcolorImage
 from matplotlib.text import Text
-from PIL import Image
 
 from depl0kit import fronts, plots
 from depl0kit.plots.base import spread
@@ -81,27 +80,14 @@ FIGURES = ["accuracy", "runs only", "latency", "pairs", "confusion"]
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("projector", [False, True])
 def test_saves_as_a_png_with_all_text_inside(figures, name, projector):
-    with plots.style(projector):
-        figure = Figure((9.6, 6) if projector else (8.8, 4.8), layout="constrained")
-        ax = figure.subplots()
-        artists = figures[name](ax)
-        file = io.BytesIO()
-        figure.savefig(file, format="png")
-    pixels = np.asarray(Image.open(file).convert("L"))
-    assert (pixels < 250).mean() > 0.01
+    ax, artists = saved(figures[name], (9.6, 6) if projector else (8.8, 4.8), projector)
     ticks = [t for t in ax.get_xticklabels() if ax.get_xlim()[0] <= t.get_position()[0] <= ax.get_xlim()[1]]
-    texts = [*ax.get_yticklabels(), *ticks, *(a for a in artists if isinstance(a, Text))]
-    for text in (t for t in texts if t.get_text()):
-        box = text.get_window_extent()
-        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 + 1, text.get_text()
+    assert_inside(ax, [*ax.get_yticklabels(), *ticks, *(a for a in artists if isinstance(a, Text))])
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_returns_every_artist_it_adds(figures, name):
-    ax = Figure().subplots()
-    before = set(ax.get_children())
-    artists = figures[name](ax)
-    assert set(ax.get_children()) - before == set(artists)
+    assert_returns_all(figures[name])
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -225,7 +225,8 @@ def test_workers_without_the_package_are_told(answer, says, tmp_path):
 
 
 def hide_package():
-    sys.modules["depl0kit"] = sys.modules["depl0kit.sweeps"] = None
+    for name in [name for name in sys.modules if name.split(".")[0] == "depl0kit"]:
+        sys.modules[name] = None
 
 
 @pytest.mark.slow

@@ -16,8 +16,7 @@ def structure(model: nn.Module, data: Data, keep: float) -> GatedModel:
 
     The gates play no part in the baselines, but what is gated is what may be removed.
     """
-    if not 0 < checks.number("keep", keep, 0, 1) < 1:
-        raise ValueError(f"keep must lie between 0 and 1, both excluded, got {keep!r}.")
+    checks.share("keep", keep)
     return GatedModel(model, example=data.example.to(next(model.parameters()).device))
 
 

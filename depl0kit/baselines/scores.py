@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..gated import GatedModel
 from ..groups import Group
-from ..ties import dependency_graph, widths
+from ..ties import dependency_graph, release, widths
 from ..tracing import is_grouped
 
 
@@ -22,8 +22,7 @@ def channel_scores(net: GatedModel, example: Tensor, importance: tp.importance.I
     model = net.plain_copy().eval().requires_grad_(True)  # of a frozen network it would see nothing
     graph = dependency_graph(model, example.to(next(model.parameters()).device))
     scores = [_group_scores(group, model, graph, importance) for group in net.groups.gated]
-    for node in graph.module2node.values():  # they hold each other, and with them the copy and activations
-        vars(node).clear()
+    release(graph)
     return scores
 
 

@@ -43,9 +43,8 @@ def train_weights(
     penalty: Callable[[nn.Module], Tensor] | None = None,
 ) -> None:
     """Train in place as `config` says; see `fine_tune`."""
-    sgd = {name: getattr(config, name) for name in ("lr", "batch_size", "momentum", "weight_decay", "seed")}
     model.to(memory_format=torch.channels_last)  # as in Trainer: faster
-    fine_tune(model, data, config.epochs, penalty=penalty, **sgd)
+    fine_tune(model, data, config.epochs, config.lr, penalty=penalty, **config.sgd)
 
 
 @contextmanager

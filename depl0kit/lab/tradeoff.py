@@ -10,16 +10,16 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
-from ..fronts import require_columns
+from ..fronts import DENSE, require_columns
 from ..posteriors import POSTERIORS
 from ..sweeps import COLUMNS
 from .live_figure import Explorer, LiveFigure
 
 SHOWN = {  # which methods' points are drawn
     "all methods": lambda method, chosen: True,
-    "posteriors": lambda method, chosen: method in POSTERIORS or method == "dense",
+    "posteriors": lambda method, chosen: method in POSTERIORS or method == DENSE,
     "baselines": lambda method, chosen: method not in POSTERIORS,
-    "the chosen method": lambda method, chosen: method in (chosen, "dense"),
+    "the chosen method": lambda method, chosen: method in (chosen, DENSE),
 }
 COSTS = [("MACs kept", "kept_macs"), ("parameters kept", "kept_params"), ("latency", "latency_ms")]
 ALL = "all"  # seeds
@@ -132,7 +132,7 @@ class TradeoffExplorer(Explorer):
         lr = f"  gate lr {row.gate_lr:.2g}" if np.isfinite(row.gate_lr) else ""
         undecided = f"   undecided {row.undecided:.0%}" if np.isfinite(row.undecided) else ""
         return (
-            f"{plots.METHODS.get(row.method, (row.method,))[0]}{price}{lr}  seed {row.seed}\n"
+            f"{plots.look(row.method)[0]}{price}{lr}  seed {row.seed}\n"
             f"test accuracy {row.test_accuracy:.3f}   MACs kept {row.kept_macs:.1%}   "
             f"parameters {row.kept_params:.1%}   {row.latency_ms:.1f} ms per 64 images{undecided}"
         )

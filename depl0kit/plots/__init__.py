@@ -22,6 +22,7 @@ from .data import gate_gradient, images
 from .exact import (
     all_open_curve,
     coupling_spectrum,
+    directions,
     group_entropy,
     kl_curves,
     likeliest_masks,
@@ -40,7 +41,7 @@ from .network import (
     prob_open_heatmap,
     prob_open_image,
 )
-from .tradeoff import METHODS, accuracy_vs_cost, round_limits
+from .tradeoff import METHODS, accuracy_vs_cost, look, round_limits
 
 __all__ = [
     "BLACK",
@@ -63,6 +64,7 @@ __all__ = [
     "confusion",
     "correlation_matrix",
     "coupling_spectrum",
+    "directions",
     "gate_cdf",
     "gate_correlation",
     "gate_density",
@@ -80,6 +82,7 @@ __all__ = [
     "likeliest_masks",
     "log_alpha_flow",
     "log_alpha_paths",
+    "look",
     "measures",
     "open_gates",
     "pair_states",

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.image import PcolorImage
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -100,6 +102,28 @@ def prepare(
     ax.set_title(title, loc="left", fontsize="medium", fontweight="bold")
     ax.set(xlabel=xlabel, ylabel=ylabel, xlim=xlim, ylim=ylim)
     return ax
+
+
+def cells(
+    ax: "Axes", x: Sequence[float], y: Sequence[float], values: np.ndarray, top: float = 1.0
+) -> "Artist":
+    """A table of values from 0 to `top` as a heatmap, in a third of the time of `imshow`.
+
+    Args:
+        x, y: edges of the columns and rows.
+        values: [rows, columns].
+    """
+    image = PcolorImage(ax, np.asarray(x), np.asarray(y), values, cmap=HEATMAP, clim=(0, top))
+    image.set_in_layout(False)  # it fills the axes, and matplotlib cannot tell its extent
+    return ax.add_image(image)
+
+
+def strokes(
+    ax: "Axes", segments: Sequence, colours: str | Sequence[str], width: float, **more: object
+) -> "Artist":
+    """Lines as one artist: a line of its own takes milliseconds each."""
+    lines = LineCollection(segments, colors=colours, linewidths=width, **more)
+    return ax.add_collection(lines, autolim=False)
 
 
 def spread(values: Sequence[float], gap: float) -> np.ndarray:

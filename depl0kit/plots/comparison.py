@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.image import PcolorImage
 
 from ..fronts import require_columns
-from .base import BLACK, BLUE, GREY, HEATMAP, prepare
+from .base import BLACK, BLUE, GREY, cells, prepare, strokes
 from .tradeoff import (
     COSTS,
     EDGE,
@@ -20,7 +19,6 @@ from .tradeoff import (
     percent,
     round_limits,
     short,
-    strokes,
     words,
 )
 
@@ -120,9 +118,7 @@ def confusion(
     _name_classes(ax, names)
     errors = np.ma.masked_array(counts, np.eye(n, dtype=bool))
     top = max(1, errors.max()) if n > 1 else 1
-    image = PcolorImage(ax, np.arange(n + 1), np.arange(n + 1), errors, cmap=HEATMAP, clim=(0, top))
-    image.set_in_layout(False)  # it fills the axes, and matplotlib cannot tell its extent
-    ax.add_image(image)
+    image = cells(ax, np.arange(n + 1), np.arange(n + 1), errors, top)
     total, most = errors.sum() if n > 1 else 0, np.unravel_index(np.ma.argmax(errors), (n, n))
     text = f"{total} of {counts.sum()}"
     if total:

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.image import PcolorImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from .base import BLACK, BLUE, GREY, HEATMAP, SERIES, VERMILLION, prepare, spread
+from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, cells, prepare, spread, strokes
+from .network import bars
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 PAIR_STATES = ("neither", "second", "first", "both")
+GREY_BARS = "#BBBBBB"
 FLOOR = 1e-4  # probabilities below are drawn there
 FAMILY_COLOURS = {"exact": BLACK, "mean field": VERMILLION, "chain": BLUE}
 
@@ -35,9 +35,7 @@ def pair_states(
     ax = prepare(ax, title, "open (no number: below 0.1)", "", (0, 4), (rows, 0))
     ax.set_xticks(np.arange(4) + 0.5, PAIR_STATES)
     ax.set_yticks(np.arange(rows) + 0.5, names or [f"pair {i + 1}" for i in range(rows)])
-    image = PcolorImage(ax, np.arange(5), np.arange(rows + 1), table, cmap=HEATMAP, clim=(0, 1))
-    image.set_in_layout(False)  # it fills the axes, and matplotlib cannot tell its extent
-    ax.add_image(image)
+    image = cells(ax, np.arange(5), np.arange(rows + 1), table)
     numbers = [  # of a live figure each takes half a millisecond
         ax.text(j + 0.5, i + 0.5, f"{p:.2f}", ha="center", va="center", color=BLACK if p > 0.5 else "white")
         for (i, j), p in np.ndenumerate(table)
@@ -64,7 +62,7 @@ def likeliest_masks(
     )  # fmt: skip
     ax.set_xticks([])
     x = np.arange(len(order))
-    artists: list[Artist] = [_columns(ax, exact[order])]
+    artists: list[Artist] = [bars(ax, exact[order], GREY_BARS, 0.9, foot=1e-9)]
     for (name, q), colour in zip(others.items(), _colours(others), strict=True):
         y = np.maximum(q[order], FLOOR)
         share = q[order].sum()
@@ -116,7 +114,7 @@ def open_gates(probs: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "li
     ax.set_xticks(range(n + 1))
     width, artists = 0.8 / len(probs), []
     for i, (p, colour) in enumerate(zip(probs.values(), _colours(probs), strict=True)):
-        artists.append(_columns(ax, p, colour, width, (i - (len(probs) - 1) / 2) * width))
+        artists.append(bars(ax, p, colour, width, (i - (len(probs) - 1) / 2) * width))
     names = [
         _label(ax, 0.5, 0.93 - 0.09 * i, name, colour, "center")
         for i, (name, colour) in enumerate(zip(probs, _colours(probs), strict=True))
@@ -163,9 +161,14 @@ def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
     ax.set_xticks(range(n), groups.group, rotation=20 if n < 6 else 90, ha="right" if n < 6 else "center")
     lines = [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(groups.undecided)]
     return [
-        _columns(ax, groups.entropy.to_numpy(), BLUE, 0.7),
-        ax.add_collection(LineCollection(lines, colors=BLACK, linewidths=1.5), autolim=False),
+        bars(ax, groups.entropy, BLUE),
+        strokes(ax, lines, BLACK, 1.5),
     ]
+
+
+def directions(spectrum: np.ndarray) -> float:
+    """Effective number of independent directions of a spectrum of squared singular values."""
+    return float(spectrum.sum() ** 2 / max((spectrum**2).sum(), 1e-12))
 
 
 def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "list[Artist]":
@@ -181,10 +184,9 @@ def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: "Axes | None" = Non
     )
     artists: list[Artist] = []
     for i, ((name, s), colour) in enumerate(zip(spectra.items(), _colours(spectra), strict=True)):
-        directions = s.sum() ** 2 / max((s**2).sum(), 1e-12)
         artists.append(ax.add_artist(Line2D(np.arange(1, len(s) + 1), np.maximum(s, 1e-9), color=colour)))
         artists.append(
-            _label(ax, 0.97, 0.93 - 0.09 * i, f"{name}: {directions:.0f} of {len(s)}", colour, "right")
+            _label(ax, 0.97, 0.93 - 0.09 * i, f"{name}: {directions(s):.0f} of {len(s)}", colour, "right")
         )
     return artists
 
@@ -201,17 +203,6 @@ def _colours(names: Sequence[str] | Mapping[str, object]) -> list[str]:
     """A colour per name: the family's own, or the next of the series that no family has."""
     others = iter([c for c in SERIES if c not in FAMILY_COLOURS.values()] * 9)
     return [FAMILY_COLOURS.get(name) or next(others) for name in names]
-
-
-def _columns(
-    ax: "Axes", heights: np.ndarray, colour: str = "#BBBBBB", width: float = 0.9, shift: float = 0.0
-) -> "Artist":
-    """Bars as one artist, from far below, so that a logarithmic axis shows them too."""
-    left = np.arange(len(heights)) + shift - width / 2
-    corners = [
-        [(x, 1e-9), (x, h), (x + width, h), (x + width, 1e-9)] for x, h in zip(left, heights, strict=True)
-    ]
-    return ax.add_collection(PolyCollection(corners, facecolors=colour), autolim=False)
 
 
 def _label(ax: "Axes", x: float, y: float, text: str, colour: str, side: str = "left") -> "Artist":

@@ -7,10 +7,22 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.image import PcolorImage
 from matplotlib.lines import Line2D
 
-from .base import BLACK, BLUE, GREEN, GREY, HEATMAP, ORANGE, VERMILLION, message, prepare, spread
+from .base import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    HEATMAP,
+    ORANGE,
+    VERMILLION,
+    cells,
+    message,
+    prepare,
+    spread,
+    strokes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -55,13 +67,10 @@ def prob_open_image(
     _colour_bar(ax, HEATMAP, (0, 1), "P(open)")
     if not len(times):
         return [message(ax, nothing)]
-    edges_of_columns = np.array([0, *times])
-    # drawn in a third of the time of `imshow`: a running training draws this several times a second
-    image = PcolorImage(ax, edges_of_columns, np.arange(n + 1), prob_open.T, cmap=HEATMAP, clim=(0, 1))
-    image.set_in_layout(False)  # it fills the axes, and matplotlib cannot tell its extent
-    ax.add_image(image)
+    # a running training draws this several times a second
+    image = cells(ax, [0, *times], np.arange(n + 1), prob_open.T)
     edges = np.cumsum([*sizes.values()])[:-1]
-    return [image, _grid(ax, [[(0, e), (ax.get_xlim()[1], e)] for e in edges], "white", 2)]
+    return [image, strokes(ax, [[(0, e), (ax.get_xlim()[1], e)] for e in edges], "white", 2)]
 
 
 def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
@@ -92,7 +101,7 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
         )
         for i, n, total in zip(x, table.open, table.channels, strict=True)
     ]  # fmt: skip
-    return [dense, kept, _grid(ax, lines, BLACK, 1.5), *numbers]
+    return [dense, kept, strokes(ax, lines, BLACK, 1.5), *numbers]
 
 
 HISTORY = {  # column -> (name, colour)
@@ -175,7 +184,7 @@ def log_alpha_paths(gates: pd.DataFrame, threshold: float, ax: "Axes | None" = N
     colours = np.where(paths[:, -1] > threshold, BLUE, VERMILLION)
     segments = [np.column_stack([times, path]) for path in paths]
     return [
-        ax.add_collection(LineCollection(segments, colors=colours, linewidths=0.8, alpha=0.5), autolim=False),
+        strokes(ax, segments, colours, 0.8, alpha=0.5),
         *_threshold_line(ax, threshold),
     ]
 
@@ -213,7 +222,7 @@ def gate_pairs(
     )  # fmt: skip
     edges = np.cumsum([*sizes.values()])[:-1]
     lines = [*([(0, e), (n, e)] for e in edges), *([(e, 0), (e, n)] for e in edges)]
-    return [image, _grid(ax, lines, GREY, 0.8)]
+    return [image, strokes(ax, lines, GREY, 0.8)]
 
 
 def correlation_matrix(samples: np.ndarray) -> np.ndarray:
@@ -257,9 +266,24 @@ def _weight_lines(log_alphas: Sequence[np.ndarray], weights: Sequence[np.ndarray
     return LineCollection(segments[shown], colors=colours[shown], linewidths=widths[shown], alpha=0.35)
 
 
-def bars(ax: "Axes", heights: Sequence[float], color: str) -> "Artist":
-    """Bars at 0, 1, 2, ... as one artist: a tenth of the time that a patch per bar takes."""
-    corners = [[(i - 0.35, 0), (i - 0.35, h), (i + 0.35, h), (i + 0.35, 0)] for i, h in enumerate(heights)]
+def bars(
+    ax: "Axes",
+    heights: Sequence[float],
+    color: str,
+    width: float = 0.7,
+    shift: float = 0.0,
+    foot: float = 0.0,
+) -> "Artist":
+    """Bars at 0, 1, 2, ... as one artist: a tenth of the time that a patch per bar takes.
+
+    Args:
+        shift: how far they stand to the right.
+        foot: where they begin; above 0 on a logarithmic axis.
+    """
+    left = np.arange(len(heights)) + shift - width / 2
+    corners = [
+        [(x, foot), (x, h), (x + width, h), (x + width, foot)] for x, h in zip(left, heights, strict=True)
+    ]
     return ax.add_collection(PolyCollection(corners, facecolors=color), autolim=False)
 
 
@@ -273,11 +297,6 @@ def _label_groups(ax: "Axes", sizes: Mapping[str, int]) -> None:
     widths = np.array(list(sizes.values()))
     labels = [f"{name}\n({width})" for name, width in sizes.items()]
     ax.set_yticks(widths.cumsum() - widths / 2, labels, fontsize="small")
-
-
-def _grid(ax: "Axes", lines: Sequence, color: str, width: float) -> "Artist":
-    """Straight lines as one artist: a line of its own takes milliseconds each."""
-    return ax.add_collection(LineCollection(lines, colors=color, linewidths=width), autolim=False)
 
 
 def _colour_bar(ax: "Axes", cmap: str, limits: tuple[float, float], label: str) -> None:

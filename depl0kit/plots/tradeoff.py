@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.collections import PathCollection
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import IdentityTransform
 
 from ..fronts import DENSE, finished, require_columns
-from .base import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILLION, YELLOW, prepare, spread
+from .base import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILLION, YELLOW, prepare, spread, strokes
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -216,14 +216,6 @@ def marks(
 def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, method: str) -> "Artist":
     _, colour, marker = look(method)
     return marks(ax, x, y, [marker], 28, [colour], EDGE, width=0.5, alpha=0.6, zorder=2.5)
-
-
-def strokes(
-    ax: "Axes", segments: Sequence, colours: str | Sequence[str], width: float, **more: object
-) -> "Artist":
-    """Lines as one artist: a line of its own takes milliseconds each."""
-    lines = LineCollection(segments, colors=colours, linewidths=width, **more)
-    return ax.add_collection(lines, autolim=False)
 
 
 @lru_cache(maxsize=1024)

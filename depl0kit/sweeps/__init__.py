@@ -14,10 +14,12 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from .. import checks
-from .grid import DENSE, METHODS, Grid, Job, load_grid, spec_names
+from ..fronts import DENSE
+from ..recording import version
+from .grid import METHODS, Grid, Job, load_grid, spec_names
 from .job import COLUMNS, failed, run_job
 from .local import local_executor
-from .results import SweepFolder, load_results, to_table
+from .results import SweepFolder, load_results
 from .summary import summary
 from .tuning import chosen_gate_lrs
 
@@ -98,7 +100,7 @@ class _Sweep:
         if self.executor is not None:
             _greet(self.executor)
         self._run_all(self.grid.tuning_jobs(), "choosing gate lr")
-        self._run_all(self.grid.jobs(chosen_gate_lrs(self._table())), "sweep")
+        self._run_all(self.grid.jobs(chosen_gate_lrs(self._write())), "sweep")
         return self._write()
 
     def _run_all(self, jobs: Sequence[Job], title: str) -> None:
@@ -150,10 +152,8 @@ class _Sweep:
         self._note_best(bar)
         bar.update()
 
-    def _table(self) -> pd.DataFrame:
-        return to_table([self.rows[job.name] for job in self._order if job.name in self.rows])
-
     def _write(self) -> pd.DataFrame:
+        """The table so far, in the grid's order, which is also kept in the folder."""
         return self.folder.write_table([self.rows[job.name] for job in self._order if job.name in self.rows])
 
     def _note_best(self, bar: tqdm) -> None:
@@ -171,13 +171,6 @@ class _Sweep:
 def _row(job: Job, future: Future) -> dict[str, Any]:
     error = future.exception()
     return future.result() if error is None else failed(job, f"{type(error).__name__}: {error}")
-
-
-def version() -> str:
-    """Of this package."""
-    from .. import __version__
-
-    return __version__
 
 
 def _greet(executor: Executor) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 from .. import checks
 from ..baselines import BASELINES
 from ..config import TrainConfig
+from ..fronts import DENSE
 from ..posteriors import POSTERIORS
 from ..recipes import TRAIN_FIELDS, check_types
 
 SPECS = Path(__file__).with_name("specs")
 METHODS = (*POSTERIORS, *BASELINES)
 SHARED = TrainConfig(fine_tune_epochs=3)  # what a grid's runs share if it does not say
-DENSE = "dense"  # the baseline that removes nothing: one run a seed, whatever the prices
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,7 @@ class Grid:
             checks.one_of("method", method, METHODS)
         for name in ("budget", "tune_budget"):
             for value in getattr(self, name):
-                if not 0 < checks.number(name, value, 0, 1) < 1:
-                    raise ValueError(f"{name} must lie between 0 and 1, both excluded, got {value!r}.")
+                checks.share(name, value)
         for name in ("lam", "gate_lr"):
             for value in getattr(self, name):
                 checks.number(name, value, 0)
@@ -165,7 +164,7 @@ class Grid:
                 lr = (gate_lrs or {}).get((base.data, base.model, base.method), given)
                 prices = [{"lam": v} for v in self.lam] or [{"budget": v} for v in self.budget]
                 jobs += [replace(base, seed=seed, gate_lr=lr, **price) for price in prices]
-            elif base.method == DENSE:
+            elif base.method == DENSE:  # removes nothing: one run a seed, whatever the prices
                 jobs.append(replace(base, seed=seed))
             else:
                 jobs += [replace(base, seed=seed, budget=v) for v in self.budget]

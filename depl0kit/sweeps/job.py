@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..baselines import BASELINES
 from ..compaction import compact
-from ..cost import Cost
+from ..cost import plain_cost
 from ..data import Data, load_data
 from ..device import best_device
 from ..files import write_json
@@ -30,7 +30,6 @@ from ..posteriors import POSTERIORS
 from ..run_folder import RunFolder
 from ..splits import Split
 from ..storage import save_compact
-from ..tracing import trace
 from ..training import evaluate, train
 from .grid import Job
 
@@ -122,9 +121,7 @@ def _measured(job: Job, folder: Path) -> dict[str, Any]:
     reestimate_batch_norm(small, data)
     raw = evaluate(small, data.val)[1]
     if job.train.fine_tune_epochs:
-        settings = ("batch_size", "momentum", "weight_decay")
-        same = {name: getattr(job.train, name) for name in settings}
-        fine_tune(small, data, job.train.fine_tune_epochs, job.train.lr / 5, seed=job.seed, **same)
+        fine_tune(small, data, job.train.fine_tune_epochs, job.train.lr / 5, **job.config().sgd)
     save_compact(small, folder / "compact.safetensors")
     return about | _results(small, net, data) | {"raw_val_accuracy": raw, "device": str(device)}
 
@@ -145,7 +142,7 @@ def _trained(job: Job, net: GatedModel, data: Data, folder: Path) -> tuple[nn.Mo
 def _results(small: nn.Module, net: GatedModel, data: Data) -> dict[str, Any]:
     """What is measured of every compact network; `net` has the groups and the dense cost."""
     example = data.example
-    cost = Cost(trace(small, example)[1], sum(p.numel() for p in small.parameters()))
+    cost = plain_cost(small, example)
     kept, table = cost / net.dense_cost, confusion(small, data.test, data.num_classes)
     return {
         "val_accuracy": evaluate(small, data.val)[1],

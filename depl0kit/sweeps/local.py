@@ -9,7 +9,7 @@ import torch
 
 
 def local_executor(workers: int | None = None) -> ProcessPoolExecutor:
-    """Worker processes of one thread each.
+    """Worker processes; `run_job` computes on one thread in each.
 
     Args:
         workers: how many; None takes one for each GPU or, without any, for each core this process may use.
@@ -29,7 +29,6 @@ def cores() -> int:
 
 
 def _begin(numbers: "SimpleQueue[int | None]") -> None:
-    torch.set_num_threads(1)
     gpu = numbers.get()
     if gpu is not None:
         torch.cuda.set_device(gpu)
