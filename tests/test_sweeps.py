@@ -311,6 +311,16 @@ def test_rows_of_a_posterior_and_a_baseline_tell_the_truth(tmp_path):
             assert row["kept_macs"] <= 0.4
 
 
+@pytest.mark.parametrize("method", ["mean_field", "random"])
+def test_a_run_leaves_a_trace_before_anything_can_kill_it(method, tmp_path, monkeypatch):
+    """Or a baseline that takes its process down would be tried for ever."""
+    job = Grid(methods=(method,), lam=(1,), budget=(0.5,)).jobs()[0]
+    seen = []
+    monkeypatch.setattr(sweeps.job, "_measured", lambda job, folder: seen.append(folder.exists()) or {})
+    run_job(job, tmp_path / job.name)
+    assert seen == [True]
+
+
 def test_a_run_that_fails_says_why(tmp_path):
     job = Grid(methods=("mean_field",), lam=(1,), data=("nowhere",)).jobs()[0]
     row = run_job(job, tmp_path)

@@ -56,6 +56,7 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
     if found is not None:
         return found
     start = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)  # the sign that it has begun: a baseline writes only at its end
     row = dict.fromkeys(COLUMNS) | _identity(job)
     try:
         with _one_thread():
