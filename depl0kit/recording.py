@@ -198,19 +198,25 @@ def _about(trainer: "Trainer") -> dict[str, Any]:
 
 def _environment(device: torch.device) -> dict[str, Any]:
     """This session of training: where, with what, by which command."""
-    on_gpu = device.type == "cuda"
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
         "host": socket.gethostname(),
         "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "processes": distributed.ranks().world,
+        **versions(device),
+    }
+
+
+def versions(device: torch.device) -> dict[str, Any]:
+    """With what numbers were made: versions, git commit, and name of the device."""
+    return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "depl0kit": version(),
         "git_commit": _git_commit(),
-        "device": torch.cuda.get_device_name(device) if on_gpu else str(device),
-        "threads": torch.get_num_threads(),
-        "processes": distributed.ranks().world,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
     }
 
 

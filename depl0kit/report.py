@@ -53,7 +53,7 @@ def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:
         f"<p>{len(good)} runs. Accuracies are those of the compact, fine-tuned networks on the test images, "
         f"means over seeds; accuracy_std and macs_std are standard deviations over seeds.</p>"
         f"<pre>{html.escape(about['command'])}</pre>"
-        f"<p>Made with depl0kit {html.escape(about['version'])}, {html.escape(made)}.</p>"
+        f"<p>Made with {html.escape(made)}.</p>"
     )
     for (data, model), runs in good.groupby(["data", "model"], sort=False):
         yield f"<h2>{html.escape(f'{model} on {data}')}</h2>"

@@ -114,7 +114,7 @@ def test_history_labels_give_the_last_values_and_do_not_overlap(history):
     ax = Figure().subplots()
     labels = [a for a in plots.history_curves(history, ax) if isinstance(a, Text)]
     assert [label.get_text().split()[-1] for label in labels] == ["0.95", "0.94", "0.02"]
-    heights = sorted(label.xy[1] for label in labels)
+    heights = sorted(label.get_position()[1] for label in labels)
     assert np.diff(heights).min() > 0.09
 
 

@@ -24,10 +24,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.image import PcolorImage
+from matplotlib.transforms import ScaledTranslation
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 # The palette of Okabe & Ito (2008): told apart under every common form of colour blindness.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -48,8 +50,10 @@ PROJECTOR = STYLE | {
 }
 
 
-# Live figures grow with the page, so that their layout need not change with the size of text.
+# Live figures grow with the page, so that their layout need not change with the size of text. To fit letters
+# to whole pixels would take a quarter of the time of a picture.
 LIVE = {name: mpl.rcParamsDefault[name] for name in PROJECTOR if not name.startswith("figure")}
+LIVE["text.hinting"] = "none"
 
 
 def style(projector: bool = False) -> AbstractContextManager[None]:
@@ -102,6 +106,20 @@ def prepare(
     ax.set_title(title, loc="left", fontsize="medium", fontweight="bold")
     ax.set(xlabel=xlabel, ylabel=ylabel, xlim=xlim, ylim=ylim)
     return ax
+
+
+def note(ax: "Axes", x: float, y: float, text: str, shift: tuple[float, float], **style: object) -> "Artist":
+    """Text at a point in data coordinates, moved by `shift` points: `annotate` in half of its time."""
+    moved = ax.transData + ScaledTranslation(shift[0] / 72, shift[1] / 72, ax.figure.dpi_scale_trans)
+    return ax.text(x, y, text, transform=moved, **style)
+
+
+def ticks(axis: "Axis", at: Sequence[float], names: Sequence[str] = (), **text: object) -> None:
+    """Put ticks there; does nothing if they are, as mostly in a live figure (setting takes a third of a
+    millisecond). The other arguments are as in `Axes.set_xticks`."""
+    shown = getattr(axis.get_major_formatter(), "seq", ())
+    if tuple(names) != tuple(shown) or not np.array_equal(axis.get_majorticklocs(), at):
+        axis.set_ticks(at, names or None, **text)
 
 
 def cells(

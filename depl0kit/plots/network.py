@@ -1,6 +1,7 @@
 """Figures of the gates of a whole network: over time, per layer, and against each other."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -19,9 +20,11 @@ from .base import (
     VERMILLION,
     cells,
     message,
+    note,
     prepare,
     spread,
     strokes,
+    ticks,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ def prob_open_image(
     """
     n = sum(sizes.values())
     ax = prepare(ax, "P(open) of every channel", "epoch", "", (0, end or times[-1]), (n, 0))
-    ax.set_xticks(_whole_epochs(end or times[-1]))
+    ticks(ax.xaxis, _whole_epochs(end or times[-1]))
     _label_groups(ax, sizes)
     _colour_bar(ax, HEATMAP, (0, 1), "P(open)")
     if not len(times):
@@ -81,32 +84,29 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
             `expected_open`, shown as a short black line.
     """
     expected = table.get("expected_open", ())
-    x, top = np.arange(len(table)), table.channels.max()
+    x, channels, kept = np.arange(len(table)), table.channels.to_numpy(), table.open.to_numpy()
     ax = prepare(
         ax,
         "Open channels (line: expected)" if len(expected) else "Open channels",
         "",
         "channels",
         (-0.6, len(x) - 0.4),
-        (0, 1.15 * top),
+        (0, 1.15 * channels.max()),
     )
-    ax.set_xticks(x, table.group, rotation=20 if len(x) < 6 else 90, ha="right" if len(x) < 6 else "center")
-    dense, kept = bars(ax, table.channels, LIGHT), bars(ax, table.open, BLUE)
+    few = len(x) < 6
+    ticks(ax.xaxis, x, table.group.tolist(), rotation=20 if few else 90, ha="right" if few else "center")
     lines = [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(expected)]
     small = "small" if len(x) < 9 else "x-small"
     numbers = [
-        ax.annotate(
-            f"{n}", (i, total), (0, 2), textcoords="offset points",
-            ha="center", va="bottom", fontsize=small, annotation_clip=False,
-        )
-        for i, n, total in zip(x, table.open, table.channels, strict=True)
-    ]  # fmt: skip
-    return [dense, kept, strokes(ax, lines, BLACK, 1.5), *numbers]
+        note(ax, i, total, f"{n}", (0, 2), ha="center", va="bottom", fontsize=small)
+        for i, n, total in zip(x, kept, channels, strict=True)
+    ]
+    return [bars(ax, channels, LIGHT), bars(ax, kept, BLUE), strokes(ax, lines, BLACK, 1.5), *numbers]
 
 
 HISTORY = {  # column -> (name, colour)
-    "val_accuracy": ("val accuracy", GREEN),
-    "kept_macs": ("MACs kept", BLUE),
+    "val_accuracy": ("accuracy", GREEN),
+    "kept_macs": ("MACs", BLUE),
     "undecided": ("undecided", ORANGE),
 }
 
@@ -122,21 +122,22 @@ def history_curves(
     """
     end = epochs or history.epoch.max()
     ax = prepare(
-        ax, "Validation accuracy, cost, undecided gates", "epoch", "share", (0, 1.6 * end), (0, 1.04)
+        ax, "Validation accuracy, cost, undecided gates", "epoch", "share", (0, 1.5 * end), (0, 1.04)
     )
-    ax.set_xticks(_whole_epochs(end))
+    ticks(ax.xaxis, _whole_epochs(end))
     ax.spines.bottom.set_bounds(0, end)  # beyond are only the labels
     if history.empty:
         return []
-    marker = "." if len(history) == 1 else ""
+    epoch, *curves = (history[column].to_numpy() for column in ("epoch", *HISTORY))
+    marker = "." if len(epoch) == 1 else ""
     lines = [  # `add_line` would also measure them, for limits that are given here
-        ax.add_artist(Line2D(history.epoch, history[column], color=color, marker=marker))
-        for column, (_, color) in HISTORY.items()
+        ax.add_artist(Line2D(epoch, curve, color=color, marker=marker))
+        for curve, (_, color) in zip(curves, HISTORY.values(), strict=True)
     ]
-    ends = spread([history[column].iloc[-1] for column in HISTORY], 0.1)
+    ends = spread([curve[-1] for curve in curves], 0.1)
     labels = [
-        _note(ax, history.epoch.iloc[-1], y, f"{name} {history[column].iloc[-1]:.2f}", "left", color, False)
-        for y, (column, (name, color)) in zip(ends, HISTORY.items(), strict=True)
+        note(ax, epoch[-1], y, f"{name} {curve[-1]:.2f}", (7, 0), va="center", color=color, fontsize="small")
+        for y, curve, (name, color) in zip(ends, curves, HISTORY.values(), strict=True)
     ]
     return [*lines, *labels]
 
@@ -236,21 +237,15 @@ def correlation_matrix(samples: np.ndarray) -> np.ndarray:
     return correlation
 
 
-def _note(ax: "Axes", x: float, y: float, text: str, side: str, color: str, clip: bool = True) -> "Artist":
-    """Text beside a point; `side` is the text's edge that touches it. `clip`: only if that is in sight."""
-    offset = (-7 if side == "right" else 7, 0)
-    return ax.annotate(
-        text, (x, y), offset, textcoords="offset points", ha=side, va="center", color=color,
-        fontsize="small", annotation_clip=clip,
-    )  # fmt: skip
-
-
 def _threshold_line(ax: "Axes", threshold: float) -> "list[Artist]":
     left, right = ax.get_xlim()
     return [
         *ax.plot([left, right], [threshold] * 2, color=GREY, linewidth=1, linestyle="--"),
-        _note(ax, right, threshold - 0.35, "closed below", "right", GREY),
-    ]
+        note(
+            ax, right, threshold - 0.35, "closed below", (-7, 0), ha="right", va="center", color=GREY,
+            fontsize="small", clip_on=True,
+        ),
+    ]  # fmt: skip
 
 
 def _weight_lines(log_alphas: Sequence[np.ndarray], weights: Sequence[np.ndarray]) -> LineCollection:
@@ -287,16 +282,16 @@ def bars(
     return ax.add_collection(PolyCollection(corners, facecolors=color), autolim=False)
 
 
+@lru_cache
 def _whole_epochs(end: float) -> list[float]:
     """A few ticks from 0 to `end`, none of them within an epoch."""
-    ticks = mpl.ticker.MaxNLocator(5, integer=True).tick_values(0, end)
-    return [t for t in ticks if 0 <= t <= end]
+    return [t for t in mpl.ticker.MaxNLocator(5, integer=True).tick_values(0, end) if 0 <= t <= end]
 
 
 def _label_groups(ax: "Axes", sizes: Mapping[str, int]) -> None:
     widths = np.array(list(sizes.values()))
     labels = [f"{name}\n({width})" for name, width in sizes.items()]
-    ax.set_yticks(widths.cumsum() - widths / 2, labels, fontsize="small")
+    ticks(ax.yaxis, widths.cumsum() - widths / 2, labels, fontsize="small")
 
 
 def _colour_bar(ax: "Axes", cmap: str, limits: tuple[float, float], label: str) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import torch
 
+from ..device import best_device
 from ..files import DamagedFileError, different_field, read_json, write_atomically, write_json
+from ..recording import versions
 from .grid import Grid, Job
 from .job import COLUMNS, read_result
 
@@ -45,7 +46,7 @@ class SweepFolder:
                     "to go on with it, or choose another folder."
                 )
         else:
-            write_json(noted, about | {"environment": _environment(), "command": _command()})
+            write_json(noted, about | {"environment": versions(best_device()), "command": _command()})
 
     def about(self) -> dict[str, Any]:
         """What was noted by `begin`.
@@ -129,11 +130,6 @@ def plain(values: Any) -> Any:
     if isinstance(values, dict):
         return {key: plain(value) for key, value in values.items()}
     return [plain(v) for v in values] if isinstance(values, tuple | list) else values
-
-
-def _environment() -> dict[str, str]:
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {"python": sys.version.split()[0], "torch": torch.__version__, "gpu": gpu}
 
 
 def _command() -> str:
