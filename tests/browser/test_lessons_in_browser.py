@@ -1,6 +1,9 @@
-"""Every lesson in JupyterLab: run, its explorers used by key and by mouse, and live training."""
+"""Every lesson in JupyterLab: run from top to bottom, its explorers used by key and by mouse, live training."""
 
+import os
 import re
+import sys
+import time
 from pathlib import Path
 
 import jupyter
@@ -11,7 +14,20 @@ from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
-RUN_SECONDS = 90 * len(NOTEBOOKS) / 2  # of all lessons at once: they share two cores
+SECONDS, MEBIBYTES = 90, 1536  # of a lesson and its kernel, on 2 cores without a GPU
+SHARE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # lessons that run at a time share the cores
+# put before a lesson: whoever calls another machine learns that there is none
+OFFLINE = """import socket
+connect = socket.socket.connect
+def local(self, address):
+    if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError(f"no network in this test, wanted {address}")
+    return connect(self, address)
+socket.socket.connect = local
+"""
+# put after it: the most memory that its kernel has held (getrusage would count its parent's too)
+PEAK = "import re; print(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1])"
+PICTURE = re.compile(r"\b(\w+Explorer|Monitor)\(|plt\.subplots\(")
 SLIDERS = {
     "GateExplorer": ["Location log α", "Temperature β", "Stretch γ", "Stretch ζ"],
     "DependencyExplorer": ["Coupling", "Push"],
@@ -56,22 +72,46 @@ def explorers() -> list[tuple[str, int, str]]:
     return found
 
 
+def case(lesson: str, *more: object) -> object:
+    """Parameters of a test; all tests of a lesson go to the worker that has run it."""
+    return pytest.param(lesson, *more, marks=pytest.mark.xdist_group(lesson))
+
+
 def each(kinds: set[str]) -> pytest.MarkDecorator:
-    cases = [case for case in explorers() if case[2] in kinds]
-    return pytest.mark.parametrize(("lesson", "index", "kind"), cases, ids=lambda value: str(value))
+    cases = [case(*found) for found in explorers() if found[2] in kinds]
+    return pytest.mark.parametrize(("lesson", "index", "kind"), cases, ids=str)
+
+
+each_lesson = pytest.mark.parametrize("lesson", [case(path.stem) for path in NOTEBOOKS])
 
 
 @pytest.fixture(scope="module")
-def lessons(open_notebook):
-    """All lessons, run from top to bottom, side by side."""
-    opened = {path.stem: open_notebook(path) for path in NOTEBOOKS}
-    for notebook in opened.values():
-        notebook.command("notebook:run-all-cells")
-    for notebook in opened.values():
-        notebook.all_have_run(RUN_SECONDS)  # an error in a cell fails here
-    yield opened
+def lessons(open_notebook, tmp_path_factory):
+    """`lessons(name)`: that lesson in its window, run from top to bottom when it is first asked for."""
+    opened: dict[str, jupyter.Notebook] = {}
+    folder = tmp_path_factory.mktemp("lessons")
+
+    def run(name: str) -> jupyter.Notebook:
+        if name not in opened:
+            opened[name] = open_notebook(copy_of(name, folder))
+            start = time.monotonic()
+            opened[name].run_all(SHARE * SECONDS)  # an error in a cell fails here
+            opened[name].seconds = time.monotonic() - start
+        return opened[name]
+
+    yield run
     for notebook in opened.values():
         notebook.close()
+
+
+def copy_of(name: str, folder: Path) -> Path:
+    """A lesson that reaches no other machine, and says at its end how much memory it took."""
+    lesson = nbformat.read(next(path for path in NOTEBOOKS if path.stem == name), as_version=4)
+    first = next(cell for cell in lesson.cells if cell.cell_type == "code")
+    first.source = OFFLINE + first.source
+    lesson.cells.append(nbformat.v4.new_code_cell(PEAK))
+    nbformat.write(lesson, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +156,27 @@ def train(view: jupyter.ExplorerView, timeout: float = 30) -> None:
     goes_on(view, timeout)
 
 
+@each_lesson
+def test_lesson_runs_in_its_time_and_memory_and_shows_its_figures(lessons, lesson):
+    notebook = lessons(lesson)
+    *cells, last = notebook.code()
+    bare = [c["source"] for c in cells if PICTURE.search(c["source"]) and "image/png" not in c["shows"]]
+    assert bare == []
+    print(f"{lesson}: {notebook.seconds:.0f} s")
+    assert notebook.seconds < SHARE * SECONDS
+    if sys.platform == "linux":
+        peak = int(notebook.text(len(cells))) / 1024
+        print(f"{lesson}: {peak:.0f} MiB")
+        assert peak < MEBIBYTES
+
+
 def test_all_explorers_are_used():
     assert {kind for _, _, kind in explorers()} == set(SLIDERS)
 
 
 @each(set(SLIDERS))
 def test_explorer_is_there_with_picture_and_named_sliders(lessons, lesson, index, kind):
-    view = lessons[lesson].explorer(index)
+    view = lessons(lesson).explorer(index)
     assert view.settle() is not None
     assert view.picture_size()[0] > 500
     assert view.labels() == SLIDERS[kind]
@@ -131,7 +185,7 @@ def test_explorer_is_there_with_picture_and_named_sliders(lessons, lesson, index
 
 @each(set(SLIDERS) - TRAINS - WATCHES - REMEMBERS)
 def test_sliders_change_the_picture_and_bring_it_back(lessons, lesson, index, kind):
-    view = lessons[lesson].explorer(index)
+    view = lessons(lesson).explorer(index)
     if kind == "TradeoffExplorer":  # one that was filled by a sweep shows whichever run was done first
         view.button("Reset").click()
     start = view.settle()
@@ -143,7 +197,7 @@ def test_sliders_change_the_picture_and_bring_it_back(lessons, lesson, index, ki
 
 @each(REMEMBERS)
 def test_the_way_back_differs_and_reset_forgets(lessons, lesson, index, kind):
-    view = lessons[lesson].explorer(index)
+    view = lessons(lesson).explorer(index)
     start, line = view.settle(), view.line.inner_text()
 
     def arrive(key: str, times: int, gain: str) -> str:
@@ -166,7 +220,7 @@ def test_the_way_back_differs_and_reset_forgets(lessons, lesson, index, kind):
 
 @each({"ChannelExplorer"})
 def test_channels_are_dragged_in_the_picture(lessons, lesson, index, kind):
-    view = lessons[lesson].explorer(index)
+    view = lessons(lesson).explorer(index)
     start, line = view.settle(), view.line.inner_text()
     view.image.scroll_into_view_if_needed()
     box = view.image.bounding_box()
@@ -193,7 +247,7 @@ def test_channels_are_dragged_in_the_picture(lessons, lesson, index, kind):
 @each({"DependencyExplorer"})
 @pytest.mark.parametrize(("there", "back"), [("sampled gates", "log α (paper)"), ("backward", "forward")])
 def test_toggles_change_the_picture_and_bring_it_back(lessons, lesson, index, kind, there, back):
-    view = lessons[lesson].explorer(index)
+    view = lessons(lesson).explorer(index)
     start = view.settle()
     view.button(there).click()
     other = view.changed(start, there)
@@ -208,7 +262,7 @@ def test_toggles_change_the_picture_and_bring_it_back(lessons, lesson, index, ki
 
 @each(TRAINS)
 def test_lesson_trains_to_the_end(lessons, lesson, index, kind):
-    view = lessons[lesson].explorer(index)
+    view = lessons(lesson).explorer(index)
     start = view.settle()
     train(view)
     until(lambda: state(view) == "finished", "finished", 120)
@@ -248,10 +302,11 @@ def test_monitor_steers_another_process(open_notebook, tmp_path):
         notebook.close()
 
 
-def test_lessons_left_no_errors(lessons):
-    """Last of the lessons' tests, so that it hears of what their explorers did."""
-    for name, notebook in lessons.items():
-        assert (name, notebook.errors(), notebook.console) == (name, [], [])
+@each_lesson
+def test_lesson_left_no_errors(lessons, lesson):
+    """Last of the lesson's tests, so that it hears of what its explorers did."""
+    notebook = lessons(lesson)
+    assert (notebook.errors(), notebook.console) == ([], [])
 
 
 def test_slider_acts_on_the_running_loop(training):
