@@ -32,10 +32,10 @@ lint: $(VENV)/.installed-test
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 
-# Tests compute on one thread each, so that files run side by side; what drives a browser needs all cores.
+# Tests compute on one thread each, so that files run side by side, and lessons in the browser.
 test: lint chromium
 	$(PY) -m pytest -n auto --dist loadfile -m "not browser"
-	$(PY) -m pytest -m browser
+	$(PY) -m pytest -n auto --dist loadgroup -m browser
 
 notebooks: $(VENV)/.installed-test
 	$(PY) tools/execute_notebooks.py

@@ -8,6 +8,12 @@ import jupyter
 import pytest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of one lesson in a row: it is run once, and closed before the next."""
+    groups = {item: item.get_closest_marker("xdist_group") for item in items}
+    items.sort(key=lambda item: groups[item].args[0] if groups[item] else "")
+
+
 @pytest.fixture(scope="session")
 def open_notebook(chromium: str, tmp_path_factory) -> Iterator[Callable[..., jupyter.Notebook]]:
     """`open_notebook(path, **options)`: a throw-away copy of a notebook in a new window."""

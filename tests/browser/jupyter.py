@@ -180,7 +180,9 @@ class Notebook:
     def code(self) -> list[dict[str, Any]]:
         """Source of every code cell, and the kinds of data (MIME types) that its output holds."""
         kinds = "c.model.outputs.toJSON().flatMap(o => Object.keys(o.data ?? {}))"
-        return self.page.evaluate(f"{CODE}.map(c => ({{source: c.model.sharedModel.source, shows: {kinds}}}))")
+        return self.page.evaluate(
+            f"{CODE}.map(c => ({{source: c.model.sharedModel.source, shows: {kinds}}}))"
+        )
 
     def text(self, index: int) -> str:
         """What the output of a code cell says."""

@@ -1,0 +1,26 @@
+"""What a training says in the line under its picture, and how it is begun."""
+
+import re
+
+import jupyter
+from jupyter import until
+
+
+def state(view: jupyter.ExplorerView) -> str:
+    return view.line.inner_text().split(":")[0]
+
+
+def epoch(view: jupyter.ExplorerView) -> float:
+    return float(re.search(r"epoch ([\d.]+)", view.line.inner_text())[1])
+
+
+def goes_on(view: jupyter.ExplorerView, timeout: float = 30) -> None:
+    """Wait until a training has run for a further half epoch."""
+    until(lambda: state(view) == "running", "running", timeout)
+    start = epoch(view)
+    until(lambda: state(view) == "running" and epoch(view) > start + 0.5, "epochs advance", timeout)
+
+
+def train(view: jupyter.ExplorerView, timeout: float = 30) -> None:
+    view.button("Train").click()
+    goes_on(view, timeout)
