@@ -26,7 +26,7 @@ lab: $(VENV)/.installed-lab
 		$(if $(PORT),--port=$(PORT) --ServerApp.port_retries=0)
 
 check: lint
-	$(PY) -m pytest -n auto --dist loadfile -m "not slow and not browser"
+	$(PY) -m pytest -n auto -m "not slow and not browser"
 
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check
@@ -34,8 +34,8 @@ lint: $(VENV)/.installed-test
 
 # Tests compute on one thread each, so that files run side by side, and lessons in the browser.
 test: lint chromium
-	$(PY) -m pytest -n auto --dist loadfile -m "not browser"
-	$(PY) -m pytest -n auto --dist loadgroup -m browser
+	$(PY) -m pytest -n auto -m "not browser"
+	$(PY) -m pytest -n auto -m browser
 
 notebooks: $(VENV)/.installed-test
 	$(PY) tools/execute_notebooks.py

@@ -1,11 +1,13 @@
 """What all tests share."""
 
 import os
+import re
 
 import pytest
 import torch
 from chromium import NAMES, find_chromium
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 # The networks are small: a second thread mostly waits for the first, on a busy machine for ages.
 torch.set_num_threads(1)
@@ -14,6 +16,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the kernels and commands tha
 # the same examples every time, and no deadline: a slow machine is not a wrong program
 settings.register_profile("depl0kit", deadline=None, derandomize=True)
 settings.load_profile("depl0kit")
+
+
+class ByFileOrLesson(LoadFileScheduling):
+    """Tests of one file go to one worker, which makes its fixtures once; those of one lesson likewise."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        lesson = re.search(r"\[.*\b(\d\d_[a-z_]+)", nodeid)
+        return lesson[1] if lesson else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFileOrLesson:
+    return ByFileOrLesson(config, log)
 
 
 @pytest.fixture(scope="session")

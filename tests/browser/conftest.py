@@ -10,8 +10,9 @@ import pytest
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All tests of one lesson in a row: it is run once, and closed before the next."""
-    groups = {item: item.get_closest_marker("xdist_group") for item in items}
-    items.sort(key=lambda item: groups[item].args[0] if groups[item] else "")
+    items.sort(
+        key=lambda item: str(item.callspec.params.get("lesson", "")) if hasattr(item, "callspec") else ""
+    )
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import jupyter
 import pytest
 from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("gate")]
+pytestmark = pytest.mark.browser
 EXPLORER = "from depl0kit.lab import GateExplorer\nexplorer = GateExplorer()\nexplorer"
 SLIDERS = ["Location log α", "Temperature β", "Stretch γ", "Stretch ζ"]
 

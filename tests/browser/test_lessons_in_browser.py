@@ -61,17 +61,12 @@ def explorers() -> list[tuple[str, int, str]]:
     return found
 
 
-def case(lesson: str, *more: object) -> object:
-    """Parameters of a test; all tests of a lesson go to the worker that has run it."""
-    return pytest.param(lesson, *more, marks=pytest.mark.xdist_group(lesson))
-
-
 def each(kinds: set[str]) -> pytest.MarkDecorator:
-    cases = [case(*found) for found in explorers() if found[2] in kinds]
+    cases = [found for found in explorers() if found[2] in kinds]
     return pytest.mark.parametrize(("lesson", "index", "kind"), cases, ids=str)
 
 
-each_lesson = pytest.mark.parametrize("lesson", [case(path.stem) for path in NOTEBOOKS])
+each_lesson = pytest.mark.parametrize("lesson", [path.stem for path in NOTEBOOKS])
 
 
 @pytest.fixture(scope="module")

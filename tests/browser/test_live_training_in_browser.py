@@ -6,7 +6,7 @@ from jupyter import until
 from live import epoch, goes_on, state, train
 from playwright.sync_api import expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("live")]
+pytestmark = pytest.mark.browser
 SETUP = """import threading
 import torch
 import depl0kit as dk
