@@ -31,6 +31,7 @@ IMPORT_NAMES = {
     "pyyaml": "yaml",
     "torch-pruning": "torch_pruning",
     "pillow": "PIL",
+    "pytest-xdist": "xdist",
 }
 # by ipywidgets, nbconvert and matplotlib, whose interface they are
 BROUGHT = {"IPython", "traitlets", "jinja2", "PIL"}
