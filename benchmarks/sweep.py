@@ -14,7 +14,7 @@ import time
 import torch
 
 import depl0kit as dk
-from depl0kit.sweeps.local import cores
+from depl0kit.device import usable_cores
 
 SWEEP_SECONDS, PATH_SECONDS = 60, 30
 GRID = dk.Grid(methods=("mean_field", "forward", "autoregressive"), lam=(1, 4, 16, 64))
@@ -39,7 +39,7 @@ def main() -> int:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    print(f"torch {torch.__version__}, {cores()} cores")
+    print(f"torch {torch.__version__}, {usable_cores()} cores")
     torch.set_num_threads(1)  # as in the notebook
     missed = False
     for name, run, target in (("sweep", sweep, SWEEP_SECONDS), ("lambda path", path, PATH_SECONDS)):

@@ -19,7 +19,7 @@ import tyro
 from tyro.conf import Positional
 
 from . import checks, distributed
-from .cli_options import PROGRAM, options_for, recipe_of
+from .cli_options import PROGRAM, Folder, options_for, recipe_of
 from .cli_sweeps import report, sweep
 from .cli_text import describe_run, outcome, table
 from .compaction import compact as compacted
@@ -42,7 +42,6 @@ Begin with `{PROGRAM} train small-digits`, which takes seconds.
 SPEAKS = os.environ.get("RANK", "0") == "0"  # the first process of torchrun, or one alone
 INTERRUPTED = 130  # exit status, as in shells
 RECIPE_FILE = "recipe.json"  # in a run's folder: where its images lie, which the run itself does not note
-Folder = Annotated[Path, Positional, tyro.conf.arg(metavar="FOLDER")]
 Device = Annotated[str | None, tyro.conf.arg(metavar="DEVICE")]
 
 

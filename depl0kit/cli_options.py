@@ -12,12 +12,14 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
 import tyro
+from tyro.conf import Positional
 
 from . import config, recipes
 from .config import TrainConfig
 from .recipes import PRICES, Recipe, load_recipe
 
 PROGRAM = "python -m depl0kit"
+Folder = Annotated[Path, Positional, tyro.conf.arg(metavar="FOLDER")]
 FIELDS = recipes.RECIPE_FIELDS | recipes.TRAIN_FIELDS
 CHOICES = recipes.CHOICES | config.CHOICES
 ABOUT = """Train a recipe: `{program} train small-digits --out runs/digits`

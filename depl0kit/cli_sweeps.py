@@ -7,13 +7,13 @@ import pandas as pd
 import tyro
 from tyro.conf import Positional
 
+from .cli_options import Folder
 from .cli_text import table
 from .report import write_report
 from .sweeps import load_grid, summary
 from .sweeps import sweep as swept
 
 Spec = Annotated[str, Positional, tyro.conf.arg(metavar="SPEC")]
-Folder = Annotated[Path, Positional, tyro.conf.arg(metavar="FOLDER")]
 
 
 def sweep(

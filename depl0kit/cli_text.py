@@ -1,6 +1,5 @@
 """What `python -m depl0kit` prints about a run, as text."""
 
-import math
 import time
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -8,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from .config import TrainConfig
-from .run_folder import RunFolder
+from .run_folder import RunFolder, patience
 from .runs import Run
 
 HISTORY = ("epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "undecided", "lam", "seconds")
-SILENCE = 30  # seconds; a running training notes its state several times a second, except in validation
 LAST = 5  # epochs of the history that are shown
 
 
@@ -53,7 +51,7 @@ def describe_run(folder: RunFolder) -> str:
     blocks = [
         f"{net['network']} on {data['name']}, gates: {_posterior(net['posterior'])}\n"
         f"settings: {', '.join(changed) or 'those of TrainConfig()'}\n"
-        f"state: {_state(folder.status())}",
+        f"state: {_state(about, folder.status())}",
         _last_epochs(folder),
         _channels(folder, net["groups"]),
     ]
@@ -65,16 +63,16 @@ def _posterior(description: dict[str, Any]) -> str:
     return " ".join(words) + ", fed with gates" * (description.get("condition_on") == "gates")
 
 
-def _state(status: dict[str, Any]) -> str:
+def _state(about: dict[str, Any], status: dict[str, Any]) -> str:
     words = [f"{status['state']}, epoch {status['epoch']:.2f}" + f" of {status.get('epochs', '?')}"]
     if status["state"] == "running":
         words.append(f"{status['images_per_second']:.0f} images/s")
         if status["seconds_left"] is not None:
             minutes, seconds = divmod(round(status["seconds_left"]), 60)
             words.append(f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left")
-    silence = time.time() - status.get("updated", math.inf)
-    if status["state"] in ("running", "paused") and silence > SILENCE:
-        words.append(f"no sign of life for {silence:.0f} s: if it was killed, the same command goes on")
+        silence = time.time() - status["updated"]
+        if silence > patience(about, status):
+            words.append(f"no sign of life for {silence:.0f} s: if it was killed, the same command goes on")
     return ", ".join([*words, *filter(None, [status["error"]])])
 
 

@@ -4,7 +4,6 @@ Threads, because Pillow lets other threads run while it decodes and scales, and 
 from anywhere: a process pool would run a user's script again in every process.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +11,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
+
+from .device import usable_cores
 
 CHUNK = 64  # images that a thread takes at a time
 SMALL = 96 * 96  # pixels; below, most of the work holds Python's lock, and one thread is fastest
@@ -28,11 +29,6 @@ def refusal(problem: str) -> DamagedImageError:
         f"{problem}: repair or delete it, or leave out all such images with "
         "load_data(..., skip_damaged=True)."
     )
-
-
-def usable_cores() -> int:
-    """Of this process, which may be tied to fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decode(paths: list[str], size: int | None, skip_damaged: bool) -> tuple[Tensor, dict[str, str]]:

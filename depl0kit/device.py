@@ -1,6 +1,7 @@
-"""Which device to compute on, and how its memory is kept."""
+"""Which device to compute on, how many cores, and how memory is kept."""
 
 import ctypes
+import os
 import platform
 
 import torch
@@ -18,12 +19,17 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
+def usable_cores() -> int:
+    """Of this process, which may be tied to fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def keep_freed_memory() -> bool:
     """Let this process keep the large blocks that it frees, for the next step; True where that is possible.
 
     glibc hands blocks of megabytes back to Linux as soon as they are free, and a training step on a CPU
     asks for the same blocks again, to have every page zeroed anew: 3 to 10 % of the time of a ResNet-56
-    step, and more with gates, which keep more activations. Other systems are left as they are.
+    step. Other systems are left as they are.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

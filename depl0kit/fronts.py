@@ -16,7 +16,7 @@ from . import checks
 DENSE = "dense"  # the method of the unpruned network
 NETWORK = ["data", "model"]  # results of different networks are never mixed
 CURVE = [*NETWORK, "method", "seed"]  # the runs that one curve goes through
-AT = (0.5, 0.3, 0.15)
+AT = (0.5, 0.3, 0.15)  # shares of the dense MACs at which methods are compared, if nothing else is said
 
 
 def pareto_front(

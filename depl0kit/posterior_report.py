@@ -144,14 +144,8 @@ def _correlations(found: np.ndarray, shuffled: np.ndarray) -> dict[str, float]:
 
 def _spectrum(posterior: GatePosterior, looked_at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Squared singular values of the Jacobian with rows of length 1, falling; of fewer rows if it is huge."""
-    parameters = list(posterior.parameters())
-    rows = max(1, int(MOST_NUMBERS / sum(p.numel() for p in parameters)))
+    rows = max(1, int(MOST_NUMBERS / sum(p.numel() for p in posterior.parameters())))
     if rows < len(looked_at):
         looked_at = rng.choice(looked_at, rows, replace=False)
-    log_alpha = posterior.flat_log_alpha()
-    picks = torch.eye(len(log_alpha))[looked_at].to(log_alpha)
-    parts = torch.autograd.grad(
-        log_alpha, parameters, picks, is_grads_batched=True, allow_unused=True, materialize_grads=True
-    )
-    jacobian = torch.nn.functional.normalize(torch.cat([p.flatten(1) for p in parts], 1).cpu().double())
+    jacobian = posterior.unit_jacobian(looked_at).cpu().double()
     return np.linalg.svd(jacobian @ jacobian.T, compute_uv=False)

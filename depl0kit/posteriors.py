@@ -121,12 +121,18 @@ class GatePosterior(nn.Module):
         With J the Jacobian of log_alpha in the parameters it is J J^T with unit diagonal: the
         identity if every gate has a parameter of its own, and more if gates share parameters.
         """
-        log_alpha, parameters = self.flat_log_alpha(), list(self.parameters())
-        rows = torch.autograd.grad(
-            log_alpha, parameters, torch.eye(len(log_alpha)).to(log_alpha), is_grads_batched=True
-        )
-        jacobian = F.normalize(torch.cat([r.flatten(1) for r in rows], 1), dim=1)
+        jacobian = self.unit_jacobian(range(sum(self.sizes)))
         return jacobian @ jacobian.T
+
+    def unit_jacobian(self, gates: Sequence[int]) -> Tensor:
+        """Rows of the Jacobian of log_alpha in the parameters, of length 1: [len(gates), parameters]."""
+        log_alpha = self.flat_log_alpha()
+        picks = torch.eye(len(log_alpha))[list(gates)].to(log_alpha)
+        rows = torch.autograd.grad(
+            log_alpha, list(self.parameters()), picks,
+            is_grads_batched=True, allow_unused=True, materialize_grads=True,
+        )  # fmt: skip
+        return F.normalize(torch.cat([r.flatten(1) for r in rows], 1), dim=1)
 
     def split(self, flat: Tensor) -> list[Tensor]:
         """Views of the last dimension, one per group."""

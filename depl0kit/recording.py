@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STATUS_SECONDS = 0.2  # from one status to the next
 CHECKPOINT_SHARE = 0.02  # of the time of training, at most, goes into writing checkpoints
+UNDER_WAY = ("running", "paused")
 PAUSE_SECONDS = 0.05  # from look to look, whether a pause is over
 
 
@@ -106,11 +107,11 @@ class _Record:
         """Write the last epochs, and how it ended."""
         run, text = self.trainer.run, ""
         if isinstance(error, KeyboardInterrupt | GeneratorExit):
-            if run.status == "running":
+            if run.status in UNDER_WAY:
                 self.trainer.stop()
         elif error is not None:
             text = f"{type(error).__name__}: {error}"
-            run.status = "failed" if run.status == "running" else run.status
+            run.status = "failed" if run.status in UNDER_WAY else run.status
         if self.writes and self._begun:
             self._append()
             self._cut()  # of an epoch that was given up

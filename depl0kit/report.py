@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 
 from . import plots
 from .files import write_atomically
-from .fronts import DENSE, area_intervals, area_under_front, paired_differences
+from .fronts import AT, DENSE, area_intervals, area_under_front, paired_differences
 from .sweeps import SweepFolder, load_results, summary
 
-MATCHED = (0.5, 0.3, 0.15)  # shares of the dense MACs at which methods are compared
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 img { max-width: 100%; } pre { background: #f4f4f4; padding: .6rem; overflow-x: auto; }
@@ -73,7 +72,7 @@ def _comparison(runs: pd.DataFrame) -> Iterator[str]:
     if len(methods) < 2:
         return
     reference = "mean_field" if "mean_field" in methods else methods[0]
-    table = paired_differences(runs, reference, MATCHED)
+    table = paired_differences(runs, reference, AT)
     yield (
         f"<h3>Differences to {reference}, at matched MACs</h3><p>Accuracies are interpolated between the "
         "runs of each seed and paired by seed. Intervals are bootstrapped over seeds: with five, one of 95 % "

@@ -7,6 +7,9 @@ gates.f32          float32 records (epoch, log_alpha [N], prob_open [N], test-ti
 checkpoints/       the last two states from which training can go on, safetensors with a checksum
 status.json        where it is now, a few times a second
 control.json       what its watchers ask for: lam, temperature, gate_lr; run, pause or stop
+lock               held by the process that trains
+recipe.json        of a training from the shell: where its images lie
+log.txt            of one in the background: what it printed
 """
 
 import csv
@@ -42,6 +45,8 @@ FORMAT = 1
 KEPT = 2  # checkpoints: if the last one is damaged, there is the one before
 REQUESTS = ("run", "pause", "stop")
 LOOK_SECONDS = 0.05  # from look to look at control.json
+QUIET_SECONDS = 10  # a running training that writes nothing for longer gives no sign of life
+STARTING_SECONDS = 120  # its first step, where it may be compiled, is granted so much more
 
 
 @dataclass(frozen=True)
@@ -292,3 +297,14 @@ def _refuse_difference(path: Path, old: dict, new: dict) -> None:
 
 # newer code may go on with an old run; the temperature of a network that was trained may have moved
 IGNORED = ("version", "net.posterior.hard_concrete.temperature")
+
+
+def patience(about: Mapping[str, Any], status: Mapping[str, Any]) -> float:
+    """Seconds in which a running training need not write anything: some steps, or its validation.
+
+    Args:
+        about: see `RunFolder.about`.
+        status: see `RunFolder.status`.
+    """
+    images, rate = 5 * about["train"].batch_size + about["data"]["val"], status["images_per_second"]
+    return QUIET_SECONDS + (images / rate if rate else STARTING_SECONDS)

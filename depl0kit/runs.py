@@ -30,7 +30,8 @@ class Run:
     Attributes:
         net: the trained network.
         config: the settings it began with.
-        status: "running", "finished", "stopped" (by its user), "interrupted" or "diverged".
+        status: "running", "paused", "finished", "stopped" (by its user), "interrupted", "diverged" or
+            "failed".
         rows: a dict per finished epoch, the rows of `history`.
         moments: the gates, a few times an epoch (`GateMoment`), the last of them at its end.
     """
@@ -45,7 +46,7 @@ class Run:
     def history(self) -> pd.DataFrame:
         """A row per epoch: losses, validation accuracy, MACs and parameters (expected, and exact of
         the compact network), kept_macs (exact / dense), undecided (share of gates with P(open)
-        between 0.1 and 0.9), lam, temperature, lr, gate_lr, images_per_second, seconds.
+        between 0.1 and 0.9), lam, temperature, lr, gate_lr, seconds.
         """
         return pd.DataFrame(self.rows)
 

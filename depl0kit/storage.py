@@ -1,7 +1,7 @@
 """A compact network in a file: weights as safetensors, and beside them JSON that rebuilds its shape.
 
 One file holds both (safetensors has room for text in its header), so that they cannot be parted. Nothing
-in it is ever executed: there is no pickle, and the JSON names only widths and four kinds of modules.
+in it is ever executed: there is no pickle, and the JSON names only widths and three kinds of layers.
 """
 
 import copy

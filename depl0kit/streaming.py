@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .decoding import DamagedImageError, read, refusal, usable_cores
+from .decoding import DamagedImageError, read, refusal
+from .device import usable_cores
 from .image_folder import Files
 from .splits import affine, normalise, plan
 

@@ -4,12 +4,14 @@ import io
 from collections.abc import Callable, Iterable
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
 from depl0kit import plots
+from depl0kit.plots.base import Words
 
 Draw = Callable[[Axes], list]
 
@@ -27,11 +29,12 @@ def saved(draw: Draw, size: tuple[float, float], projector: bool) -> tuple[Axes,
     return ax, artists
 
 
-def assert_inside(ax: Axes, texts: Iterable[Text]) -> None:
-    """No text reaches beyond the left or right side of the figure."""
-    for text in (t for t in texts if t.get_text()):
-        box, frame = text.get_window_extent(), ax.figure.bbox
-        assert frame.x0 <= box.x0 and box.x1 <= frame.x1 + 1, text.get_text()
+def assert_inside(ax: Axes, artists: Iterable[Artist]) -> None:
+    """No text among the artists reaches beyond the left or right side of the figure."""
+    texts = [(a, a.get_text()) for a in artists if isinstance(a, Text) and a.get_text()]
+    for artist, what in [*texts, *((a, a.texts) for a in artists if isinstance(a, Words))]:
+        box, frame = artist.get_window_extent(), ax.figure.bbox
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1 + 1, what
 
 
 def assert_returns_all(draw: Draw) -> None:

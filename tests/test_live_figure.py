@@ -3,7 +3,6 @@
 import base64
 import io
 import threading
-import time
 
 import ipywidgets
 import nbconvert
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from depl0kit import plots
-from depl0kit.lab import Explorer, GateExplorer, LiveFigure, float_slider, live_figure, log_slider
+from depl0kit.lab import Explorer, GateExplorer, LiveFigure, float_slider, log_slider
 from depl0kit.plots.base import LIVE, settings
 
 
@@ -227,25 +226,3 @@ def test_explorers_keep_their_layout_under_the_projector_style():
     expected = GateExplorer().figure.png
     with plots.style(projector=True):
         assert GateExplorer().figure.png == expected
-
-
-def test_encoding_aside_shows_the_last_picture_and_leaves_out_stale_ones(monkeypatch):
-    encode, expected = live_figure._png, line_figure()
-    expected.update(height=0.9)
-    monkeypatch.setattr(live_figure, "_png", lambda pixels: (time.sleep(0.05), encode(pixels))[1])
-    live, shown = LiveFigure(draw_line, size=(300, 200), aside=True), []
-    live.picture.observe(shown.append, "png")
-    for height in np.linspace(0, 0.9, 30):
-        live.update(height=height)
-    assert live.png == live.picture.png == expected.png
-    assert 1 < len(shown) < 30
-    live.picture.ratio = 2.0
-    assert image(live.png).shape == (400, 600, 4)
-
-
-def test_failed_encoding_is_told_to_whoever_asks_for_the_picture(monkeypatch):
-    live = LiveFigure(draw_line, size=(300, 200), aside=True)
-    monkeypatch.setattr(live_figure, "_png", lambda pixels: 1 / 0)
-    live.update()
-    with pytest.raises(ZeroDivisionError):
-        _ = live.png

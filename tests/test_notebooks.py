@@ -59,3 +59,15 @@ def test_links_lead_to_files_and_solution_is_there(path):
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
     assert links and [link for link in links if not (FOLDER / link.split("#")[0]).is_file()] == []
     assert f"solutions/{path.stem}.py" in text and (FOLDER / "solutions" / f"{path.stem}.py").is_file()
+
+
+def test_lessons_lead_to_each_other_and_the_welcome_to_all():
+    def links(path: Path, only_last: bool) -> list[str]:
+        texts = [c.source for c in cells(path, "markdown")]
+        return re.findall(r"\]\((\d\d_\w+\.ipynb)\)", "\n".join(texts[-only_last:]))
+
+    names = [path.name for path in NOTEBOOKS]
+    assert set(names[1:]) <= set(links(NOTEBOOKS[0], only_last=False))
+    for i, path in enumerate(NOTEBOOKS):
+        neighbours = {*names[max(0, i - 1) : i], *names[i + 1 : i + 2]}
+        assert neighbours <= set(links(path, only_last=True)), path.name

@@ -8,9 +8,9 @@ from figures import assert_inside, assert_returns_all, saved
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage, PcolorImage
-from matplotlib.text import Text
 
 from depl0kit import Dependency, plots
+from depl0kit.plots.base import Words
 
 SIZES = {"conv1": 3, "conv2": 5}
 N, EPOCHS = 8, 4
@@ -67,7 +67,7 @@ FIGURES = ["heatmap", "bars", "history", "flow", "paths", "correlation"]
 @pytest.mark.parametrize("projector", [False, True])
 def test_saves_as_a_png_with_all_text_inside(figures, name, projector):
     ax, artists = saved(figures[name], (9, 6) if projector else (6, 4), projector)
-    assert_inside(ax, (a for a in artists if isinstance(a, Text)))
+    assert_inside(ax, artists)
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -107,15 +107,14 @@ def test_bars_are_as_high_as_the_counts(table):
     assert tops == [[10, 20], [10, 4]]
     expected = only(LineCollection, artists)
     assert [segment[0][1] for segment in expected.get_segments()] == [9.9, 6.5]
-    assert [a.get_text() for a in artists if isinstance(a, Text)] == ["10", "4"]
+    assert only(Words, artists).texts == ("10", "4")
 
 
 def test_history_labels_give_the_last_values_and_do_not_overlap(history):
     ax = Figure().subplots()
-    labels = [a for a in plots.history_curves(history, ax) if isinstance(a, Text)]
-    assert [label.get_text().split()[-1] for label in labels] == ["0.95", "0.94", "0.02"]
-    heights = sorted(label.get_position()[1] for label in labels)
-    assert np.diff(heights).min() > 0.09
+    values, names = (a for a in plots.history_curves(history, ax) if isinstance(a, Words))
+    assert values.texts == ("0.95", "0.94", "0.02") and names.texts == ("accuracy", "MACs", "undecided")
+    assert values.heights == names.heights and np.diff(sorted(values.heights)).min() > 0.09
 
 
 def test_history_without_epochs_is_an_empty_picture(history):

@@ -210,6 +210,26 @@ def test_no_unfinished_file_is_left(few, tmp_path):
     assert not list(tmp_path.rglob(".unfinished*"))
 
 
+@pytest.mark.parametrize(
+    ("error", "ends"), [(KeyboardInterrupt(), "interrupted"), (RuntimeError("no more"), "failed")]
+)
+def test_what_ends_a_paused_run_is_noted(few, tmp_path, monkeypatch, error, ends):
+    folder = dk.RunFolder(tmp_path)
+    loop = recording.recorded(dk.Trainer(net("mean_field"), few, CONFIG), tmp_path)
+    next(loop)
+    folder.ask(state="pause")
+
+    def wait(_seconds):
+        assert folder.status()["state"] == "paused"
+        raise error
+
+    monkeypatch.setattr(recording.time, "sleep", wait)
+    with pytest.raises(type(error)):
+        for _ in loop:
+            pass
+    assert folder.status()["state"] == ends
+
+
 # --- damage ----------------------------------------------------------------------------------------
 
 

@@ -10,9 +10,7 @@ import html
 import struct
 import threading
 import zlib
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +30,6 @@ from ..plots.base import LIVE, settings
 _DPI = 100  # of a figure at ratio 1; a 10 point text is then 14 pixels high
 # matplotlib shares caches of fonts and parsed text between figures: one thread draws at a time
 _DRAWING = threading.RLock()
-# zlib lets go of the GIL: on a second core, a quarter of a picture costs who draws it nothing
-_ENCODER = ThreadPoolExecutor(1, "depl0kit-png")
 
 
 class Picture(anywidget.AnyWidget):
@@ -41,7 +37,8 @@ class Picture(anywidget.AnyWidget):
 
     Traits:
         png: the picture.
-        width, height: its natural size in CSS pixels; it grows with its cell, up to half as large again.
+        width, height: its natural size in CSS pixels; it grows with its cell, up to half as large
+            again or 1320 pixels wide.
         ratio: pixels of the screen per natural pixel, set by the browser.
         alt: what the picture shows, in words.
         pointer: where the mouse was last pressed or dragged: shares (0..1) of width, from the left, and
@@ -71,8 +68,6 @@ class LiveFigure:
         mosaic: the panels, as in `Figure.subplot_mosaic`: "abc" are three in a row, "ab;cc" two
             over a wide one. `draw` gets their axes in this order.
         alt: what the figure shows, in words, for screen readers.
-        aside: encode pictures in a thread of their own: `update` returns sooner, and the picture
-            follows some milliseconds later. For a training that draws itself.
         gridspec: as in `Figure.subplot_mosaic`, e.g. `width_ratios=(2, 1)`.
 
     Attributes:
@@ -89,7 +84,6 @@ class LiveFigure:
         size: tuple[int, int] = (880, 320),
         mosaic: str = "a",
         alt: str = "",
-        aside: bool = False,
         **gridspec: Any,
     ) -> None:
         width, height = (checks.whole("size", side, 50) for side in size)
@@ -102,9 +96,6 @@ class LiveFigure:
             self.axes = list(self._figure.subplot_mosaic(mosaic, **gridspec).values())
         self._artists: Sequence[Artist] = []
         self._background: Any = None
-        self._aside = aside
-        self._newest: deque[np.ndarray] = deque(maxlen=1)  # pixels that wait for the encoder
-        self._encoding: Future[None] | None = None
         self.picture.observe(self._follow_screen, "ratio")
 
     def update(self, **state: Any) -> None:
@@ -127,9 +118,7 @@ class LiveFigure:
 
     @property
     def png(self) -> bytes:
-        """The picture of the last `update`; empty before the first. Not to be asked for by an observer."""
-        if self._encoding:
-            self._encoding.result()
+        """The picture of the last `update`; empty before the first."""
         return self.picture.png
 
     def on_pointer(self, tell: Callable[[int, float, float], None]) -> None:
@@ -182,17 +171,7 @@ class LiveFigure:
         renderer = self._canvas.get_renderer()
         for artist in self._artists:
             artist.draw(renderer)
-        pixels = np.asarray(self._canvas.buffer_rgba())
-        if self._aside:
-            self._newest.append(pixels.copy())  # the next drawing goes to the same memory
-            self._encoding = _ENCODER.submit(self._encode_newest)
-        else:
-            self.picture.png = _png(pixels)
-
-    def _encode_newest(self) -> None:
-        """Send what was drawn last; where drawing is faster than this, the pictures between are left out."""
-        if self._newest:
-            self.picture.png = _png(self._newest.pop())
+        self.picture.png = _png(np.asarray(self._canvas.buffer_rgba()))
 
     def _follow_screen(self, change: Mapping[str, Any]) -> None:
         with _DRAWING, settings(LIVE):

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..run_folder import RunFolder
+from ..run_folder import RunFolder, patience
 
 COLUMNS = 200  # of the heatmap, at most: a screen shows hardly more
-QUIET_SECONDS = 10  # a running training that writes nothing for longer gives no sign of life
-STARTING_SECONDS = 120  # its first step, where it may be compiled, is granted so much more
 
 
 class RunView:
@@ -63,10 +61,7 @@ class RunView:
             return None
         here = self.status["host"] == socket.gethostname()  # the clocks of two machines may differ
         silence = time.time() - self.status["updated"] if here else time.monotonic() - self._heard
-        images = 5 * self.about["train"].batch_size + self.about["data"]["val"]  # in them nothing is written
-        rate = self.status["images_per_second"]
-        patience = QUIET_SECONDS + (images / rate if rate else STARTING_SECONDS)
-        return self.status["updated"] if silence > patience else None
+        return self.status["updated"] if silence > patience(self.about, self.status) else None
 
     def _begin_anew(self) -> None:
         """There is another run than before, or none."""

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..fronts import require_columns
-from .base import BLACK, BLUE, GREY, cells, prepare, strokes
+from .base import BLACK, BLUE, GREY, cells, prepare, strokes, ticks, words
 from .tradeoff import (
     COSTS,
     EDGE,
@@ -19,7 +19,6 @@ from .tradeoff import (
     percent,
     round_limits,
     short,
-    words,
 )
 
 if TYPE_CHECKING:
@@ -150,9 +149,9 @@ def _name_rows(ax: "Axes", rows: pd.DataFrame) -> None:
     form = (lambda at: f"{percent(at)} of {what.split()[0]}") if cost.startswith("kept_") else short
     heads = {block: f"{form(own['at'].iloc[0])}" for block, own in rows.groupby("block")}
     first = rows.groupby("block").y.min() - 1
-    ticks = [*first, *rows.y]
+    at = [*first, *rows.y]
     names = [*(heads[block] for block in first.index), *(look(name)[0] for name in rows.method)]
-    ax.set_yticks(ticks, names, fontsize="small" if len(ticks) < 16 else "x-small")
+    ax.set_yticks(at, names, fontsize="small" if len(at) < 16 else "x-small")
     for label in ax.get_yticklabels()[: len(first)]:
         label.set_fontweight("bold")
     ax.tick_params("y", length=0)
@@ -168,12 +167,11 @@ def _square(matrix: Sequence[int] | np.ndarray) -> np.ndarray:
 
 def _name_classes(ax: "Axes", names: Sequence[str]) -> None:
     step = -(-len(names) // 20)  # at most 20 names fit
-    ticks, names = np.arange(len(names))[::step] + 0.5, names[::step]
-    if list(getattr(ax.xaxis.get_major_formatter(), "seq", ())) != names:
-        long = max(map(len, names)) > 3
-        ax.set_xticks(ticks, names, rotation=45 if long else 0, ha="right" if long else "center")
-        ax.set_yticks(ticks, names)
-        ax.tick_params(length=0)
+    at, names = np.arange(len(names))[::step] + 0.5, names[::step]
+    long = max(map(len, names)) > 3
+    ticks(ax.xaxis, at, names, rotation=45 if long else 0, ha="right" if long else "center")
+    ticks(ax.yaxis, at, names)
+    ax.tick_params(length=0)
 
 
 def _cell_numbers(ax: "Axes", counts: np.ndarray, top: int) -> "Artist":

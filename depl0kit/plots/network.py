@@ -20,11 +20,11 @@ from .base import (
     VERMILLION,
     cells,
     message,
-    note,
     prepare,
     spread,
     strokes,
     ticks,
+    words,
 )
 
 if TYPE_CHECKING:
@@ -96,12 +96,13 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     few = len(x) < 6
     ticks(ax.xaxis, x, table.group.tolist(), rotation=20 if few else 90, ha="right" if few else "center")
     lines = [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(expected)]
-    small = "small" if len(x) < 9 else "x-small"
-    numbers = [
-        note(ax, i, total, f"{n}", (0, 2), ha="center", va="bottom", fontsize=small)
-        for i, n, total in zip(x, kept, channels, strict=True)
+    size = "small" if len(x) < 9 else "x-small"
+    return [
+        bars(ax, channels, LIGHT),
+        bars(ax, kept, BLUE),
+        strokes(ax, lines, BLACK, 1.5),
+        words(ax, x, channels, [f"{n}" for n in kept], shift=(0, 7), size=size),
     ]
-    return [bars(ax, channels, LIGHT), bars(ax, kept, BLUE), strokes(ax, lines, BLACK, 1.5), *numbers]
 
 
 HISTORY = {  # column -> (name, colour)
@@ -134,12 +135,10 @@ def history_curves(
         ax.add_artist(Line2D(epoch, curve, color=color, marker=marker))
         for curve, (_, color) in zip(curves, HISTORY.values(), strict=True)
     ]
-    ends = spread([curve[-1] for curve in curves], 0.1)
-    labels = [
-        note(ax, epoch[-1], y, f"{name} {curve[-1]:.2f}", (7, 0), va="center", color=color, fontsize="small")
-        for y, curve, (name, color) in zip(ends, curves, HISTORY.values(), strict=True)
-    ]
-    return [*lines, *labels]
+    names, colours = zip(*HISTORY.values(), strict=True)
+    at, ends = [epoch[-1]] * len(curves), spread([curve[-1] for curve in curves], 0.1)
+    values = words(ax, at, ends, [f"{curve[-1]:.2f}" for curve in curves], 0, (7, 0), colours)
+    return [*lines, values, words(ax, at, ends, names, 0, (7 + 2.3 * mpl.rcParams["font.size"], 0), colours)]
 
 
 def log_alpha_flow(
@@ -157,7 +156,7 @@ def log_alpha_flow(
         threshold: log_alpha below which a gate is closed at test time.
     """
     ax = prepare(
-        ax, "log α flows from group to group", "group   (lines: weights > 0 black, < 0 orange)", "log α",
+        ax, "log α flows from group to group", "group   (lines: weights > 0 black, < 0 vermillion)", "log α",
         (-0.5, len(log_alphas) - 0.5), (-5, 5),
     )  # fmt: skip
     ax.set_xticks(range(len(log_alphas)), [str(i + 1) for i in range(len(log_alphas))])
@@ -241,9 +240,9 @@ def _threshold_line(ax: "Axes", threshold: float) -> "list[Artist]":
     left, right = ax.get_xlim()
     return [
         *ax.plot([left, right], [threshold] * 2, color=GREY, linewidth=1, linestyle="--"),
-        note(
-            ax, right, threshold - 0.35, "closed below", (-7, 0), ha="right", va="center", color=GREY,
-            fontsize="small", clip_on=True,
+        ax.annotate(
+            "closed below", (right, threshold - 0.35), (-7, 0), textcoords="offset points", ha="right",
+            va="center", color=GREY, fontsize="small",
         ),
     ]  # fmt: skip
 

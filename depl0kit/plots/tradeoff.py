@@ -1,6 +1,6 @@
 """Accuracy against cost of the runs of a sweep, and how a method looks in every figure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,25 @@ import pandas as pd
 from matplotlib.collections import PathCollection
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
-from matplotlib.textpath import TextPath
 from matplotlib.transforms import IdentityTransform
 
 from ..fronts import DENSE, finished, require_columns
-from .base import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILLION, YELLOW, prepare, spread, strokes
+from .base import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    prepare,
+    spread,
+    strokes,
+    ticks,
+    words,
+)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -135,7 +149,7 @@ def _background(
 ) -> "tuple[Axes, float]":
     """The axes, and the lowest cost shown: what is left of it belongs to the labels."""
     share = cost.startswith("kept_")
-    left, end, ticks = _round_costs(runs[cost].min(), max(runs[cost].max(), 1.0 if share else 0.0))
+    left, end, costs = _round_costs(runs[cost].min(), max(runs[cost].max(), 1.0 if share else 0.0))
     right = end * 1.04
     edge = right * (left / right) ** (1 / (1 - LABELS))
     if ylim is None:
@@ -147,8 +161,10 @@ def _background(
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
         ax.set_xlim(edge, right)
-    _set_ticks(ax.xaxis, ticks, percent if share else short)
-    _set_ticks(ax.yaxis, mpl.ticker.MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(*ylim), percent, ylim)
+    ticks(ax.xaxis, costs, [(percent if share else short)(cost) for cost in costs])
+    steps = mpl.ticker.MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(*ylim)
+    heights = [y for y in steps if ylim[0] - 1e-9 <= y <= ylim[1] + 1e-9]
+    ticks(ax.yaxis, heights, [percent(y) for y in heights])
     ax.spines.bottom.set_bounds(left, right)
     return ax, left
 
@@ -169,18 +185,6 @@ def round_limits(low: float, high: float) -> tuple[float, float]:
     step = next((s for s in (0.005, 0.01, 0.02, 0.05, 0.1) if high - low <= 5 * s), 0.2)
     bottom, top = np.floor(low / step - 0.2) * step, np.ceil(high / step + 0.2) * step
     return max(0.0, round(bottom, 3)), min(1 + step / 5, round(top, 3))
-
-
-def _set_ticks(
-    axis: "mpl.axis.Axis",
-    ticks: Sequence[float],
-    form: Callable[[float], str],
-    limits: tuple[float, float] = (0.0, np.inf),
-) -> None:
-    ticks = [t for t in ticks if limits[0] - 1e-9 <= t <= min(limits[1], np.inf) + 1e-9]
-    names = [form(t) for t in ticks]
-    if list(getattr(axis.get_major_formatter(), "seq", ())) != names:  # setting them takes a millisecond
-        axis.set_ticks(ticks, names)
 
 
 def percent(share: float) -> str:
@@ -216,33 +220,6 @@ def marks(
 def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, method: str) -> "Artist":
     _, colour, marker = look(method)
     return marks(ax, x, y, [marker], 28, [colour], EDGE, width=0.5, alpha=0.6, zorder=2.5)
-
-
-@lru_cache(maxsize=1024)
-def _word(text: str, size: float, align: float, shift: float) -> Path:
-    path = TextPath((0, 0), text, size=size)
-    box = path.get_extents()
-    # 0.36 of the size: half the height of a digit
-    return Path(path.vertices - [box.x0 + align * box.width - shift, 0.36 * size], path.codes)
-
-
-def words(
-    ax: "Axes", x: Sequence[float], y: Sequence[float], texts: Sequence[str], align: float = 0.5,
-    shift: float = 0.0, colours: str | Sequence[str] = BLACK,
-) -> "Artist":  # fmt: skip
-    """Small texts as one artist: as `Text`, each takes more than a millisecond.
-
-    Args:
-        align: the share of a text that lies left of its point.
-        shift: how far the texts are moved to the right, in points.
-    """
-    size = 0.833 * mpl.rcParams["font.size"]
-    texts = PathCollection(
-        [_word(text, size, align, shift) for text in texts], [1.0], offsets=np.column_stack([x, y]),
-        offset_transform=ax.transData, facecolors=colours, linewidths=0,
-    )  # fmt: skip
-    texts.set_transform(IdentityTransform())
-    return ax.add_collection(texts, autolim=False)
 
 
 def _mean_curves(runs: pd.DataFrame, codes: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -282,5 +259,5 @@ def _labels(
     return [
         strokes(ax, leaders, colours, 0.8, linestyles=":"),
         marks(ax, [at] * len(names), heights, [marker for _, _, marker in looks], 40, colours, EDGE),
-        words(ax, [at] * len(names), heights, texts, 1.0, -8),
+        words(ax, [at] * len(names), heights, texts, 1.0, (-8, 0)),
     ]

@@ -1,11 +1,12 @@
 """Processes of this machine to run a sweep in: one a core, or one a GPU."""
 
 import multiprocessing
-import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.queues import SimpleQueue
 
 import torch
+
+from ..device import usable_cores
 
 
 def local_executor(workers: int | None = None) -> ProcessPoolExecutor:
@@ -15,17 +16,12 @@ def local_executor(workers: int | None = None) -> ProcessPoolExecutor:
         workers: how many; None takes one for each GPU or, without any, for each core this process may use.
     """
     gpus = torch.cuda.device_count()
-    count = workers or gpus or cores()
+    count = workers or gpus or usable_cores()
     context = multiprocessing.get_context("spawn")  # a fork of a process that has computed hangs in OpenMP
     numbers = context.SimpleQueue()
     for number in range(count):
         numbers.put(number % gpus if gpus else None)
     return ProcessPoolExecutor(count, context, _begin, (numbers,))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _begin(numbers: "SimpleQueue[int | None]") -> None:

@@ -199,10 +199,6 @@ class Notebook:
         root.locator(".depl0kit-picture img").first.wait_for(timeout=30_000)
         return ExplorerView(root)
 
-    def screenshot(self, path: Path) -> None:
-        """What the window shows, as a PNG."""
-        self.page.screenshot(path=path)
-
     def close(self) -> None:
         """End the kernel and close the window."""
         self.page.evaluate(f"{PANEL}.sessionContext.shutdown()")

@@ -59,6 +59,7 @@ def test_new_noise_draws_other_samples(explorer):
 def test_nothing_went_wrong_on_the_way(notebook):
     notebook.run_cell(1)
     notebook.idle()
+    assert notebook.text(1) == ""  # explorer.error is None
     assert not notebook.errors() and notebook.console == []
 
 

@@ -13,10 +13,13 @@ from jupyter import until
 from live import epoch, state, train
 from playwright.sync_api import expect
 
+from depl0kit.device import usable_cores
+
 pytestmark = pytest.mark.browser
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 SECONDS, MEBIBYTES = 90, 1536  # of a lesson and its kernel, on 2 cores without a GPU
-SHARE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # lessons that run at a time share the cores
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+SHARE = max(1, 2 * WORKERS / usable_cores())  # lessons that run at a time share the cores
 # put before a lesson: whoever calls another machine learns that there is none
 OFFLINE = """import socket
 connect = socket.socket.connect
