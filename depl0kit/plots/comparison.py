@@ -131,7 +131,9 @@ def confusion(
 def _limit(numbers: np.ndarray) -> float:
     """A round limit, at least half a percentage point, beyond all `numbers`."""
     reach = np.nanmax(numbers, initial=0.0)
-    return next((step for step in (0.5, 1, 2, 5, 10, 20, 50) if reach <= 0.97 * step), 100.0)
+    return next(
+        (step for step in (0.5, 1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50) if reach <= 0.97 * step), 100.0
+    )
 
 
 def _rows(table: pd.DataFrame) -> pd.DataFrame:

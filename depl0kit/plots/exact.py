@@ -95,7 +95,8 @@ def all_open_curve(
             ax.add_artist(Line2D(x, y, color=colour, linewidth=width, marker=".", markersize=5, alpha=0.8))
         )
         if len(x):
-            artists.append(ax.add_artist(Line2D([x[-1]], [y[-1]], color=colour, marker="o", markersize=9)))
+            end = Line2D([x[-1]], [y[-1]], color=colour, marker="o", markersize=9, clip_on=False)
+            artists.append(ax.add_artist(end))
     names = [
         _label(ax, 0.6, 0.5 - 0.09 * i, name, colour)
         for i, (name, colour) in enumerate(zip(trails, _colours(trails), strict=True))

@@ -60,7 +60,7 @@ ACCURACIES = {
 }
 EDGE = "#444444"  # around markers: without it, yellow is lost on white
 GAP = 0.065  # from label to label, of the height of the axes
-LABELS = 0.26  # of the axes' width, for the names of methods
+LABELS = 0.29  # of the axes' width, for the names of methods
 # Student's t, 97.5 %, at these degrees of freedom; against their inverse it is linear within 1 %
 _DF = np.array([np.inf, 10, 5, 4, 3, 2, 1])
 _T = np.array([1.96, 2.228, 2.571, 2.776, 3.182, 4.303, 12.706])
