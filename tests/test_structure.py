@@ -385,7 +385,7 @@ def test_an_input_that_is_changed_after_it_was_gated_is_refused_in_the_backward_
             return out
 
     net = dk.GatedModel(Careless(nn.Linear(4, 8), nn.Linear(8, 2)), example=torch.zeros(1, 4))
-    with pytest.raises(RuntimeError, match="in ?place"):
+    with pytest.raises(RuntimeError, match=r"in ?place"):
         net(torch.randn(3, 4)).sum().backward()
 
 
