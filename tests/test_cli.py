@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -300,7 +301,9 @@ def test_the_module_runs_and_fails_with_a_status(tmp_path):
 def test_an_interrupted_training_goes_on_with_the_same_command(tmp_path, sent):
     run = dk.RunFolder(tmp_path / "run")
     words = command("train", "small-digits", "--epochs", 12, "--device", "cpu", "--out", run.path)
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # ignored by all that `nohup ... &` starts
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, preexec_fn=heeds)
     wait_for(lambda: run.status()["epoch"] > 1, process)
     process.send_signal(sent)
     output, errors = process.communicate(timeout=60)
