@@ -34,8 +34,7 @@ lint: $(VENV)/.installed-test
 
 # Tests compute on one thread each, so that files run side by side, and lessons in the browser.
 test: lint chromium
-	$(PY) -m pytest -n auto -m "not browser"
-	$(PY) -m pytest -n auto -m browser
+	$(PY) -m pytest -n auto
 
 notebooks: $(VENV)/.installed-test
 	$(PY) tools/execute_notebooks.py

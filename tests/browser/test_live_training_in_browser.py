@@ -81,7 +81,7 @@ def test_reset_while_running_brings_back_the_first_picture(training):
     training.press("Price λ", "End")
     training.button("Reset").click()
     training.becomes(start, "Reset")
-    assert state(training) == "ready"
+    until(lambda: state(training) == "ready", "ready after Reset")  # the line follows the picture
     expect(training.readout("Price λ")).to_have_text("16")
 
 
