@@ -46,7 +46,8 @@ def write_report(folder: str | Path, file: str | Path) -> Path:
 
 
 def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:
-    made = ", ".join(f"{name} {value}" for name, value in about["environment"].items())
+    versions = {"depl0kit": about["version"]} | about["environment"]
+    made = ", ".join(f"{name} {value}" for name, value in versions.items())
     good = results[(results.error == "") & (results.stage == "report")]
     yield (
         f"<p>{len(good)} runs. Accuracies are those of the compact, fine-tuned networks on the test images, "

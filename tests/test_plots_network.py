@@ -114,7 +114,8 @@ def test_history_labels_give_the_last_values_and_do_not_overlap(history):
     ax = Figure().subplots()
     values, names = (a for a in plots.history_curves(history, ax) if isinstance(a, Words))
     assert values.texts == ("0.95", "0.94", "0.02") and names.texts == ("accuracy", "MACs", "undecided")
-    assert values.heights == names.heights and np.diff(sorted(values.heights)).min() > 0.09
+    heights = values.get_offsets()[:, 1]
+    assert np.array_equal(heights, names.get_offsets()[:, 1]) and np.diff(sorted(heights)).min() > 0.09
 
 
 def test_history_without_epochs_is_an_empty_picture(history):

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from .. import checks
-from ..plots.base import LIVE, settings
+from ..plots.base import LIVE, settings, tick_names
 
 _DPI = 100  # of a figure at ratio 1; a 10 point text is then 14 pixels high
 # matplotlib shares caches of fonts and parsed text between figures: one thread draws at a time
@@ -337,14 +337,10 @@ def button(label: str, icon: str = "", hint: str = "") -> widgets.Button:
 def _look(ax: Axes) -> tuple[Any, ...]:
     """What the background of `ax` shows, as something cheap to compare."""
     axes = [
-        (axis.get_label_text(), axis.get_scale(), tuple(axis.get_majorticklocs()), _tick_names(axis))
+        (axis.get_label_text(), axis.get_scale(), tuple(axis.get_majorticklocs()), tick_names(axis))
         for axis in (ax.xaxis, ax.yaxis)
     ]
     return ax.get_title(loc="left"), ax.get_title(), ax.get_xlim(), ax.get_ylim(), *axes
-
-
-def _tick_names(axis: Any) -> tuple[str, ...]:
-    return tuple(getattr(axis.get_major_formatter(), "seq", ()))
 
 
 def _png(pixels: np.ndarray) -> bytes:

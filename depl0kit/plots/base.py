@@ -112,12 +112,18 @@ def prepare(
     return ax
 
 
-def ticks(axis: "Axis", at: Sequence[float], names: Sequence[str] = (), **text: object) -> None:
-    """Put ticks there; does nothing if they are, as mostly in a live figure (setting takes a third of a
-    millisecond). The other arguments are as in `Axes.set_xticks`."""
-    shown = getattr(axis.get_major_formatter(), "seq", ())
-    if tuple(names) != tuple(shown) or not np.array_equal(axis.get_majorticklocs(), at):
-        axis.set_ticks(at, names or None, **text)
+def ticks(axis: "Axis", at: Sequence[float], names: Sequence[str] = (), **text: object) -> bool:
+    """Put ticks there; False if they are there already, as mostly in a live figure (setting takes a third of
+    a millisecond). The other arguments are as in `Axes.set_xticks`."""
+    if tuple(names) == tick_names(axis) and np.array_equal(axis.get_majorticklocs(), at):
+        return False
+    axis.set_ticks(at, names or None, **text)
+    return True
+
+
+def tick_names(axis: "Axis") -> tuple[str, ...]:
+    """The names that the ticks were given; empty if they show their numbers."""
+    return tuple(getattr(axis.get_major_formatter(), "seq", ()))
 
 
 def cells(
@@ -147,11 +153,9 @@ class Words(PathCollection):
 
     Attributes:
         texts: what they say.
-        heights: their y in data coordinates.
     """
 
     texts: tuple[str, ...] = ()
-    heights: tuple[float, ...] = ()
 
 
 def words(
@@ -170,7 +174,7 @@ def words(
         offset_transform=ax.transData, facecolors=colours, linewidths=0,
     )  # fmt: skip
     drawn.set_transform(IdentityTransform())
-    drawn.texts, drawn.heights = tuple(texts), tuple(y)
+    drawn.texts = tuple(texts)
     return ax.add_collection(drawn, autolim=False)
 
 

@@ -171,9 +171,9 @@ def _name_classes(ax: "Axes", names: Sequence[str]) -> None:
     step = -(-len(names) // 20)  # at most 20 names fit
     at, names = np.arange(len(names))[::step] + 0.5, names[::step]
     long = max(map(len, names)) > 3
-    ticks(ax.xaxis, at, names, rotation=45 if long else 0, ha="right" if long else "center")
-    ticks(ax.yaxis, at, names)
-    ax.tick_params(length=0)
+    if ticks(ax.xaxis, at, names, rotation=45 if long else 0, ha="right" if long else "center"):
+        ticks(ax.yaxis, at, names)
+        ax.tick_params(length=0)
 
 
 def _cell_numbers(ax: "Axes", counts: np.ndarray, top: int) -> "Artist":

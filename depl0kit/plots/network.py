@@ -137,8 +137,12 @@ def history_curves(
     ]
     names, colours = zip(*HISTORY.values(), strict=True)
     at, ends = [epoch[-1]] * len(curves), spread([curve[-1] for curve in curves], 0.1)
-    values = words(ax, at, ends, [f"{curve[-1]:.2f}" for curve in curves], 0, (7, 0), colours)
-    return [*lines, values, words(ax, at, ends, names, 0, (7 + 2.3 * mpl.rcParams["font.size"], 0), colours)]
+    beside = 7 + 2.3 * mpl.rcParams["font.size"]  # points: numbers of four digits, and a gap
+    return [
+        *lines,
+        words(ax, at, ends, [f"{curve[-1]:.2f}" for curve in curves], 0, (7, 0), colours),
+        words(ax, at, ends, names, 0, (beside, 0), colours),  # apart: so both are cached
+    ]
 
 
 def log_alpha_flow(

@@ -1,4 +1,4 @@
-"""Every lesson in JupyterLab: run to its end, its explorers used by key and by mouse, live training."""
+"""Every lesson in JupyterLab: run from top to bottom, and its explorers used by key and by mouse."""
 
 import os
 import re
@@ -16,7 +16,8 @@ from playwright.sync_api import expect
 from depl0kit.device import usable_cores
 
 pytestmark = pytest.mark.browser
-NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SECONDS, MEBIBYTES = 90, 1536  # of a lesson and its kernel, on 2 cores without a GPU
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 SHARE = max(1, 2 * WORKERS / usable_cores())  # lessons that run at a time share the cores
@@ -100,12 +101,13 @@ def lessons(open_notebook, tmp_path_factory):
 
 def copy_of(name: str, folder: Path) -> Path:
     """A lesson that reaches no other machine, and says at its end how much memory it took."""
-    lesson = nbformat.read(next(path for path in NOTEBOOKS if path.stem == name), as_version=4)
+    file = f"{name}.ipynb"
+    lesson = nbformat.read(FOLDER / file, as_version=4)
     first = next(cell for cell in lesson.cells if cell.cell_type == "code")
     first.source = OFFLINE + first.source
     lesson.cells.append(nbformat.v4.new_code_cell(PEAK))
-    nbformat.write(lesson, folder / f"{name}.ipynb")
-    return folder / f"{name}.ipynb"
+    nbformat.write(lesson, folder / file)
+    return folder / file
 
 
 @each_lesson
