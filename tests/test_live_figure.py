@@ -68,6 +68,60 @@ def test_background_is_drawn_anew_only_when_it_changes(monkeypatch):
     assert len(drawn) == 2
 
 
+def test_background_is_drawn_anew_where_only_names_of_ticks_change(monkeypatch):
+    def draw(ax, names):
+        plots.base.ticks(ax.xaxis, [0.2, 0.8], names)
+        return [ax.text(0.5, 0.5, "text")]
+
+    live, drawn = LiveFigure(draw, size=(300, 200)), []
+    live.update(names=["a", "b"])
+    canvas_draw = live._canvas.draw
+    monkeypatch.setattr(live._canvas, "draw", lambda: (drawn.append(1), canvas_draw()))
+    start = live.png
+    live.update(names=["a", "b"])
+    assert (live.png, len(drawn)) == (start, 0)
+    live.update(names=["a", "c"])
+    assert live.png != start
+    assert len(drawn) == 1
+
+
+def test_ticks_are_set_only_where_they_change():
+    axis = Figure().subplots().xaxis
+    for at, names in (([1, 2], []), ([1, 2], ["a", "b"]), ([1, 3], ["a", "b"]), ([1, 3], ["a", "c"])):
+        assert plots.base.ticks(axis, at, names)
+        assert not plots.base.ticks(axis, at, names)
+
+
+def pictures_of_a_walk(keep: bool) -> tuple[list[bytes], list[float]]:
+    """Pictures of two lines and several notes, on two screens; the heights of the lines that were drawn."""
+    lines, drawn = {}, []
+
+    def draw(ax, height, note):
+        if height not in lines or not keep:
+            lines.clear()
+            lines[height] = draw_line(ax, height)
+            line = lines[height][0]
+            line.draw = lambda renderer: (drawn.append(height), type(line).draw(line, renderer))
+        return [*lines[height], ax.text(0.1, 0.5, note)]
+
+    live, pictures = LiveFigure(draw, size=(300, 200)), []
+    for height, note, ratio in [(2, "a", 1), (2, "b", 1), (2, "c", 1), (2, "c", 2), (7, "c", 2), (7, "d", 1)]:
+        live.picture.ratio = ratio
+        live.update(height=height / 10, note=note)
+        pictures.append(live.png)
+    return pictures, drawn
+
+
+def test_what_stays_is_drawn_once_and_shown_always():
+    pictures, drawn = pictures_of_a_walk(keep=True)
+    every, drawn_every_time = pictures_of_a_walk(keep=False)
+    assert pictures == every
+    first = [0.2, 0.2, 0.2]  # new; beneath, as it stays; on another screen
+    second = [0.7, 0.7, 0.7]  # new; on another screen; beneath
+    assert drawn == first + second
+    assert len(drawn_every_time) == 8
+
+
 @pytest.mark.parametrize("ratio", [0.75, 1.5, 2.0])
 def test_picture_has_the_pixels_of_the_screen(ratio):
     live = line_figure()

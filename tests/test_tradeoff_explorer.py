@@ -70,6 +70,18 @@ def test_every_position_is_another_picture_and_the_first_comes_back(explorer):
     assert explorer.figure.png == start
 
 
+def test_points_that_stay_are_those_drawn_anew(explorer):
+    """Through changes of every control, each picture is the one of an explorer without a past."""
+    for name, value in [
+        ("run", 2), ("run", 3), ("shown", "the chosen method"), ("run", 1), ("method", "l1_global"),
+        ("seed", 1), ("run", 0), ("cost", "latency_ms"), ("run", 1), ("shown", "baselines"),
+    ]:  # fmt: skip
+        explorer.controls[name].value = value
+        walked = explorer.figure.png
+        explorer.show(explorer.results)  # forgets what was drawn
+        assert explorer.figure.png == walked, (name, value)
+
+
 def test_another_method_or_seed_keeps_to_the_nearest_cost(explorer):
     explorer.controls["run"].value = 4  # 1/17 of the MACs, seed 0 or 1
     explorer.controls["method"].value = "forward"

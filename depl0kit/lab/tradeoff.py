@@ -1,6 +1,7 @@
 """Explore the runs of a sweep: accuracy against cost, and what the networks behind the points look like."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import ipywidgets as widgets
@@ -26,6 +27,15 @@ ALL = "all"  # seeds
 PARTS = ("network", "method", "seed")  # controls that decide which runs the slider walks along
 
 
+@dataclass(frozen=True)
+class _Points:
+    """The scatter: of which controls and runs, and what was drawn."""
+
+    state: dict[str, Any]
+    runs: pd.DataFrame
+    artists: list[Artist]
+
+
 class TradeoffExplorer(Explorer):
     """Accuracy against cost of all runs; a slider, or a click on a point, chooses the one shown in detail.
 
@@ -45,6 +55,7 @@ class TradeoffExplorer(Explorer):
     """
 
     _outline: str | None = None  # for which the panels were arranged
+    _points: _Points | None = None
 
     def __init__(self, results: pd.DataFrame | None = None) -> None:
         self.results = pd.DataFrame(columns=list(COLUMNS))
@@ -74,7 +85,7 @@ class TradeoffExplorer(Explorer):
         """Show another table, or the same one after it grew; what was chosen stays chosen if it is there."""
         require_columns(results, *COLUMNS)
         good = results[(results.error == "") & (results.stage == "report")]
-        self.results = good.assign(network=good.model + " on " + good.data)
+        self.results, self._points = good.assign(network=good.model + " on " + good.data), None
         self._watch(False)
         self._offer("network", list(self.results.network.unique()))
         self._offer_parts()
@@ -189,15 +200,7 @@ class TradeoffExplorer(Explorer):
         return super()._show()
 
     def _draw(
-        self,
-        scatter: Axes,
-        errors: Axes,
-        widths: Axes,
-        gates: Axes,
-        run: int,
-        shown: str,
-        cost: str,
-        **_: Any,
+        self, scatter: Axes, errors: Axes, widths: Axes, gates: Axes, run: int, cost: str, **others: Any
     ) -> list[Artist]:
         walk = self.walk() if len(self.results) else self.results
         self.chosen = walk.iloc[min(run, len(walk) - 1)] if len(walk) else None
@@ -205,15 +208,23 @@ class TradeoffExplorer(Explorer):
             ax.set_axis_off() if self.chosen is None else ax.set_axis_on()
         if self.chosen is None:
             return [plots.base.message(scatter, "no finished run so far")]
-        row, accuracies = self.chosen, self._network().test_accuracy
-        limits = plots.round_limits(accuracies.min(), accuracies.max())  # of all: filters move no axis
+        row = self.chosen
         table = pd.DataFrame({"group": row.groups, "channels": row.channels, "open": row.open})
-        return [
-            *plots.accuracy_vs_cost(self._drawn(shown), scatter, cost, selected=row.run, ylim=limits),
+        details = [
             *plots.confusion(row.confusion, errors),
             *plots.layer_bars(table, widths),
             *self._gates(row, gates),
         ]
+        self._points = points = self._all_points(scatter, {"cost": cost, **others})
+        return [*points.artists, plots.circle(points.runs, row.run, scatter, cost), *details]
+
+    def _all_points(self, ax: Axes, state: dict[str, Any]) -> "_Points":
+        """All but the circle. Half of the figure: where only another run is chosen, what is there stays."""
+        if self._points is not None and self._points.state == state:
+            return self._points
+        runs, accuracies = self._drawn(state["shown"]), self._network().test_accuracy
+        limits = plots.round_limits(accuracies.min(), accuracies.max())  # of all: filters move no axis
+        return _Points(state, runs, plots.accuracy_vs_cost(runs, ax, state["cost"], ylim=limits))
 
     def _gates(self, row: pd.Series, ax: Axes) -> list[Artist]:
         sizes = dict(zip(row.groups, map(int, row.channels), strict=True))

@@ -123,7 +123,9 @@ def ticks(axis: "Axis", at: Sequence[float], names: Sequence[str] = (), **text: 
 
 def tick_names(axis: "Axis") -> tuple[str, ...]:
     """The names that the ticks were given; empty if they show their numbers."""
-    return tuple(getattr(axis.get_major_formatter(), "seq", ()))
+    formatter = axis.get_major_formatter()
+    named = isinstance(formatter, mpl.ticker.FuncFormatter)  # what `set_ticks` makes of names
+    return tuple(formatter.format_ticks(axis.get_majorticklocs())) if named else ()
 
 
 def cells(

@@ -112,9 +112,16 @@ def accuracy_vs_cost(
             strokes(ax, [[(left, level), (x[codes == i].mean(), level)]], BLACK, 1, linestyles="--")
         )
         starts[i], texts[i] = (left, level), f"dense {100 * level:.1f} %"
-    ring = (runs.run == selected).to_numpy(bool)
-    circle = marks(ax, x[ring], y[ring], ["o"], 180, ["none"], BLACK, width=2, zorder=4)
-    return [*artists, *_labels(ax, left, starts, texts, names), circle]
+    artists += _labels(ax, left, starts, texts, names)
+    return artists if selected is None else [*artists, circle(runs, selected, ax, cost, accuracy)]
+
+
+def circle(
+    runs: pd.DataFrame, name: str, ax: "Axes", cost: str = "kept_macs", accuracy: str = "test_accuracy"
+) -> "Artist":
+    """A circle around the run of that name, for axes with `accuracy_vs_cost`; none if `runs` lacks it."""
+    own = runs[runs.run == name]
+    return marks(ax, own[cost], own[accuracy], ["o"], 180, ["none"], BLACK, width=2, zorder=4)
 
 
 def _in_order(methods: pd.Series) -> list[str]:
