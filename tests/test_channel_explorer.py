@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 import depl0kit as dk
@@ -23,6 +24,10 @@ def explorer(net):
 
 def heights(collection):
     return [path.get_extents().height for path in collection.get_paths()]
+
+
+def standing_out(bars):
+    return [tuple(colour) == to_rgba(dk.plots.VERMILLION) for colour in bars.get_facecolors()]
 
 
 def pixel_share(explorer, x, y):
@@ -76,23 +81,23 @@ def test_layers_that_share_the_group_stand_out(net):
     dense = [g.channels for g in net.groups.gated]
     now = net.cost_model.per_layer([8, *dense[1:]])
     full = net.cost_model.per_layer(dense)
-    grey, others, touched = dk.plots.layer_macs(now, full, [n for n, _ in group.members], Figure().subplots())
-    assert np.allclose(heights(grey), full.macs / 1e6)
-    assert np.allclose(np.add(heights(others), heights(touched)), now.macs / 1e6)
-    assert sum(h > 0 for h in heights(touched)) == 9
-    assert (np.array(heights(touched)) > 0).tolist() == (now.macs < full.macs).tolist()
+    (bars,) = dk.plots.layer_macs(now, full, [n for n, _ in group.members], Figure().subplots())
+    assert np.allclose(heights(bars), np.divide([*full.macs, *now.macs], 1e6))
+    touched = standing_out(bars)[len(full) :]
+    assert sum(touched) == 9
+    assert touched == (now.macs < full.macs).tolist()
 
 
 def test_widths_prices_and_measures(net):
     table = net.channel_table()
-    _, rest, chosen, *numbers = dk.plots.group_widths(table, "blocks.0.conv1", Figure().subplots())
-    assert [h > 0 for h in heights(chosen)] == [n == "blocks.0.conv1" for n in table.group]
-    assert np.allclose(np.add(heights(rest), heights(chosen)), table.open)
-    assert [t.get_text() for t in numbers] == [str(n) for n in table.open]
+    bars, numbers = dk.plots.group_widths(table, "blocks.0.conv1", Figure().subplots())
+    assert heights(bars) == [*table.channels, *table.open]
+    assert standing_out(bars)[len(table) :] == [n == "blocks.0.conv1" for n in table.group]
+    assert list(numbers.texts) == [str(n) for n in table.open]
     prices = table.assign(macs_per_channel=1500.0, stream=[g.stream for g in net.groups.gated])
-    plain, streams, *_ = dk.plots.channel_prices(prices, Figure().subplots())
-    assert np.allclose(np.add(heights(plain), heights(streams)), 1.5)
-    assert sum(h > 0 for h in heights(streams)) == 3
-    first, others, *texts = dk.plots.measures([2.0, 1.0], ["a", "b"], "ms", "{:.1f}", Figure().subplots())
-    assert heights(first) == [2, 0] and heights(others) == [0, 1]
-    assert [t.get_text() for t in texts] == ["2.0", "1.0"]
+    bars, _ = dk.plots.channel_prices(prices, Figure().subplots())
+    assert np.allclose(heights(bars), 1.5)
+    assert sum(standing_out(bars)) == 3
+    bars, numbers = dk.plots.measures([2.0, 1.0], ["a", "b"], "ms", "{:.1f}", Figure().subplots())
+    assert heights(bars) == [2, 1]
+    assert numbers.texts == ("2.0", "1.0")

@@ -26,6 +26,7 @@ import numpy as np
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.font_manager import font_scalings
 from matplotlib.image import PcolorImage
+from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import IdentityTransform
@@ -150,6 +151,25 @@ def strokes(
     return ax.add_collection(lines, autolim=False)
 
 
+@lru_cache
+def _marker(name: str) -> Path:
+    style = MarkerStyle(name)
+    return style.get_path().transformed(style.get_transform())
+
+
+def marks(
+    ax: "Axes", x: Sequence[float], y: Sequence[float], markers: Sequence[str], size: float,
+    colours: Sequence[str], edge: str, width: float = 0.8, **more: object,
+) -> "Artist":  # fmt: skip
+    """Markers as one artist, like `Axes.scatter` with a marker for each, in a fraction of its time."""
+    marks = PathCollection(
+        [_marker(name) for name in markers], [size], offsets=np.column_stack([x, y]),
+        offset_transform=ax.transData, facecolors=colours, edgecolors=edge, linewidths=width, **more,
+    )  # fmt: skip
+    marks.set_transform(IdentityTransform())
+    return ax.add_collection(marks, autolim=False)
+
+
 class Words(PathCollection):
     """Small texts as one artist: as `Text`, each takes more than a millisecond.
 
@@ -183,9 +203,10 @@ def words(
 @lru_cache(maxsize=1024)
 def _word(text: str, points: float, align: float, shift: tuple[float, float]) -> Path:
     path = TextPath((0, 0), text, size=points)
-    box = path.get_extents()
+    across = path.vertices[path.codes != Path.CLOSEPOLY, 0]  # exact extents of curves take far longer
+    left, right = across.min(), across.max()
     middle = 0.36 * points  # half the height of a digit
-    return Path(path.vertices - [box.x0 + align * box.width - shift[0], middle - shift[1]], path.codes)
+    return Path(path.vertices - [left + align * (right - left) - shift[0], middle - shift[1]], path.codes)
 
 
 def spread(values: Sequence[float], gap: float) -> np.ndarray:

@@ -1,12 +1,11 @@
 """What channels cost: widths of the groups, MACs of the layers, and networks side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from .base import BLUE, GREY, VERMILLION, prepare
+from .base import BLUE, GREY, VERMILLION, prepare, ticks, words
 from .network import LIGHT, bars
 
 if TYPE_CHECKING:
@@ -26,9 +25,10 @@ def group_widths(
     top = table.channels.max()
     ax = prepare(ax, "Open channels of each group", "", "channels", (-0.6, len(table) - 0.4), (0, 1.12 * top))
     _name_bars(ax, table.group)
-    chosen = (table.group == selected).to_numpy()
+    chosen = table.group == selected
     numbers = _numbers(ax, table.channels, [f"{n}" for n in table.open])
-    return [bars(ax, table.channels, LIGHT), *_two_colours(ax, table.open, chosen), *numbers]
+    colours = [*[LIGHT] * len(table), *_two_colours(chosen)]
+    return [bars(ax, [table.channels, table.open], colours), numbers]
 
 
 def layer_macs(
@@ -50,8 +50,8 @@ def layer_macs(
         (0, 1.12 * all_millions.max()),
     )
     _name_bars(ax, now.layer)
-    chosen = now.layer.isin(touched).to_numpy()
-    return [bars(ax, all_millions, LIGHT), *_two_colours(ax, millions, chosen)]
+    chosen = now.layer.isin(touched)
+    return [bars(ax, [all_millions, millions], [*[LIGHT] * len(now), *_two_colours(chosen)])]
 
 
 def channel_prices(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
@@ -71,7 +71,7 @@ def channel_prices(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
     )
     _name_bars(ax, table.group)
     numbers = _numbers(ax, thousands, [f"{t:.0f}" for t in thousands])
-    return [*_two_colours(ax, thousands, table.stream.to_numpy()), *numbers]
+    return [bars(ax, thousands, _two_colours(table.stream)), numbers]
 
 
 def measures(
@@ -89,29 +89,19 @@ def measures(
     ax.set_xticks(range(len(names)), names)
     ax.set_yticks([])
     ax.spines.left.set_visible(False)
-    first, rest = [values[0], *[0] * (len(values) - 1)], [0, *values[1:]]
-    return [bars(ax, first, GREY), bars(ax, rest, BLUE), *_numbers(ax, values, map(form.format, values))]
+    colours = [GREY, *[BLUE] * (len(values) - 1)]
+    return [bars(ax, values, colours), _numbers(ax, values, [form.format(value) for value in values])]
 
 
-def _two_colours(ax: "Axes", heights: Sequence[float], chosen: np.ndarray) -> "list[Artist]":
-    heights = np.asarray(heights, float)
-    return [bars(ax, heights * ~chosen, BLUE), bars(ax, heights * chosen, VERMILLION)]
+def _two_colours(chosen: Iterable[bool]) -> list[str]:
+    return [VERMILLION if one else BLUE for one in chosen]
 
 
 def _name_bars(ax: "Axes", names: Sequence[str]) -> None:
     many = len(names) > 5
-    ax.set_xticks(
-        range(len(names)),
-        names,
-        rotation=90 if many else 0,
-        fontsize="small" if len(names) < 16 else "x-small",
-    )
+    size = "small" if len(names) < 16 else "x-small"
+    ticks(ax.xaxis, range(len(names)), list(names), rotation=90 if many else 0, fontsize=size)
 
 
-def _numbers(ax: "Axes", heights: Sequence[float], texts: Sequence[str]) -> "list[Artist]":
-    return [
-        ax.annotate(
-            text, (i, height), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize="small"
-        )
-        for i, (height, text) in enumerate(zip(heights, texts, strict=True))
-    ]
+def _numbers(ax: "Axes", heights: Sequence[float], texts: Sequence[str]) -> "Artist":
+    return words(ax, range(len(heights)), heights, texts, shift=(0, 7))

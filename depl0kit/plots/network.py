@@ -8,7 +8,6 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.lines import Line2D
 
 from .base import (
     BLACK,
@@ -19,6 +18,7 @@ from .base import (
     ORANGE,
     VERMILLION,
     cells,
+    marks,
     message,
     prepare,
     spread,
@@ -98,8 +98,7 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     lines = [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(expected)]
     size = "small" if len(x) < 9 else "x-small"
     return [
-        bars(ax, channels, LIGHT),
-        bars(ax, kept, BLUE),
+        bars(ax, [channels, kept], [LIGHT] * len(x) + [BLUE] * len(x)),
         strokes(ax, lines, BLACK, 1.5),
         words(ax, x, channels, [f"{n}" for n in kept], shift=(0, 7), size=size),
     ]
@@ -130,17 +129,18 @@ def history_curves(
     if history.empty:
         return []
     epoch, *curves = (history[column].to_numpy() for column in ("epoch", *HISTORY))
-    marker = "." if len(epoch) == 1 else ""
-    lines = [  # `add_line` would also measure them, for limits that are given here
-        ax.add_artist(Line2D(epoch, curve, color=color, marker=marker))
-        for curve, (_, color) in zip(curves, HISTORY.values(), strict=True)
-    ]
     names, colours = zip(*HISTORY.values(), strict=True)
-    at, ends = [epoch[-1]] * len(curves), spread([curve[-1] for curve in curves], 0.1)
+    at, last = [epoch[-1]] * len(curves), [curve[-1] for curve in curves]
+    if len(epoch) == 1:
+        lines = marks(ax, at, last, ["o"], 9, colours, "none")
+    else:
+        paths = [np.column_stack([epoch, curve]) for curve in curves]
+        lines = strokes(ax, paths, colours, mpl.rcParams["lines.linewidth"])
+    ends = spread(last, 0.1)
     beside = 7 + 2.3 * mpl.rcParams["font.size"]  # points: numbers of four digits, and a gap
     return [
-        *lines,
-        words(ax, at, ends, [f"{curve[-1]:.2f}" for curve in curves], 0, (7, 0), colours),
+        lines,
+        words(ax, at, ends, [f"{value:.2f}" for value in last], 0, (7, 0), colours),
         words(ax, at, ends, names, 0, (beside, 0), colours),  # apart: so both are cached
     ]
 
@@ -266,8 +266,8 @@ def _weight_lines(log_alphas: Sequence[np.ndarray], weights: Sequence[np.ndarray
 
 def bars(
     ax: "Axes",
-    heights: Sequence[float],
-    color: str,
+    heights: Sequence[float] | Sequence[Sequence[float]],
+    colours: str | Sequence[str],
     width: float = 0.7,
     shift: float = 0.0,
     foot: float = 0.0,
@@ -275,14 +275,17 @@ def bars(
     """Bars at 0, 1, 2, ... as one artist: a tenth of the time that a patch per bar takes.
 
     Args:
+        heights: [n], or [k, n]: k bars at each place, the later ones on top.
+        colours: of all, or of each: k * n of them.
         shift: how far they stand to the right.
         foot: where they begin; above 0 on a logarithmic axis.
     """
-    left = np.arange(len(heights)) + shift - width / 2
-    corners = [
-        [(x, foot), (x, h), (x + width, h), (x + width, foot)] for x, h in zip(left, heights, strict=True)
-    ]
-    return ax.add_collection(PolyCollection(corners, facecolors=color), autolim=False)
+    rows = np.atleast_2d(heights)
+    left = np.tile(np.arange(rows.shape[1]) + shift - width / 2, len(rows))
+    corners = np.full((left.size, 4, 2), foot, float)
+    corners[..., 0] = np.column_stack([left, left, left + width, left + width])
+    corners[:, 1:3, 1] = rows.reshape(-1, 1)
+    return ax.add_collection(PolyCollection(corners, facecolors=colours), autolim=False)
 
 
 @lru_cache

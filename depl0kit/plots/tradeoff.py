@@ -1,16 +1,11 @@
 """Accuracy against cost of the runs of a sweep, and how a method looks in every figure."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.collections import PathCollection
-from matplotlib.markers import MarkerStyle
-from matplotlib.path import Path
-from matplotlib.transforms import IdentityTransform
 
 from ..fronts import DENSE, finished, require_columns
 from .base import (
@@ -23,6 +18,7 @@ from .base import (
     SKY,
     VERMILLION,
     YELLOW,
+    marks,
     prepare,
     spread,
     strokes,
@@ -203,25 +199,6 @@ def short(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g}{unit}"
     return f"{number:.3g}"
-
-
-@lru_cache
-def _marker(name: str) -> Path:
-    style = MarkerStyle(name)
-    return style.get_path().transformed(style.get_transform())
-
-
-def marks(
-    ax: "Axes", x: Sequence[float], y: Sequence[float], markers: Sequence[str], size: float,
-    colours: Sequence[str], edge: str, width: float = 0.8, **more: object,
-) -> "Artist":  # fmt: skip
-    """Markers as one artist, like `Axes.scatter` with a marker for each, in a fraction of its time."""
-    marks = PathCollection(
-        [_marker(name) for name in markers], [size], offsets=np.column_stack([x, y]),
-        offset_transform=ax.transData, facecolors=colours, edgecolors=edge, linewidths=width, **more,
-    )  # fmt: skip
-    marks.set_transform(IdentityTransform())
-    return ax.add_collection(marks, autolim=False)
 
 
 def _points(ax: "Axes", x: np.ndarray, y: np.ndarray, method: str) -> "Artist":
