@@ -164,13 +164,15 @@ class RunFolder:
 
     def history(self) -> pd.DataFrame:
         """A row per finished epoch; empty before the first."""
+        return parse_history(self.history_text())
+
+    def history_text(self) -> str:
+        """What history.csv holds, without a line that is being written, or never was finished."""
         try:
             text = (self.path / "history.csv").read_text()
         except FileNotFoundError:
-            return pd.DataFrame()
-        whole = text[: text.rfind("\n") + 1]  # without a line that is being written, or never was finished
-        rows = csv.DictReader(io.StringIO(whole))  # pandas rounds the last digit in some versions
-        return pd.DataFrame([{name: _number(value) for name, value in row.items()} for row in rows])
+            return ""
+        return text[: text.rfind("\n") + 1]
 
     def gates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Times [T] in epochs, and [T, N] each: log_alpha, P(open), test-time gates."""
@@ -274,6 +276,12 @@ class RunFolder:
         except DamagedFileError as error:  # edited by hand: no reason to lose a training
             warnings.warn(f"{error}. Nothing in it is obeyed.", stacklevel=2)
             return {}
+
+
+def parse_history(text: str) -> pd.DataFrame:
+    """The rows of a history.csv; pandas's own reader rounds the last digit in some versions."""
+    rows = csv.DictReader(io.StringIO(text))
+    return pd.DataFrame([{name: _number(value) for name, value in row.items()} for row in rows])
 
 
 def _number(text: str) -> int | float:

@@ -1,17 +1,21 @@
 """Watching a training through its folder: what grows is shown, what is asked for arrives."""
 
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import depl0kit as dk
 from depl0kit.data import Data, Split
+from depl0kit.lab.run_view import RunView
 from depl0kit.recording import recorded
 
 
@@ -71,6 +75,35 @@ def test_the_picture_follows_a_run_that_grows(monitor, few, tmp_path):
             pictures.append(monitor.figure.png)
     steps.close()
     assert pictures[0] != pictures[1]
+
+
+def test_a_view_that_looks_on_knows_what_a_new_one_reads(few, tmp_path):
+    """While the run grows, is cut off within an epoch, goes on, and is begun anew."""
+    folder = dk.RunFolder(tmp_path / "run")
+    view = RunView(folder)
+
+    def look_after(steps: int, loop) -> None:
+        for _ in range(steps):
+            next(loop)
+        view.look()
+        new = RunView(folder)
+        new.look()
+        pd.testing.assert_frame_equal(view.history, new.history)
+        np.testing.assert_array_equal(view.gates.columns()[1], new.gates.columns()[1])
+
+    loop = recorded(trainer(few, epochs=5), folder.path)
+    for _ in range(6):
+        look_after(2, loop)  # four steps are an epoch
+    loop.close()
+    loop = recorded(trainer(few, epochs=5), folder.path)
+    look_after(3, loop)
+    look_after(3, loop)
+    assert len(view.history) == 3
+    loop.close()
+    shutil.rmtree(folder.path)
+    view.look()
+    look_after(5, recorded(trainer(few), folder.path))
+    assert len(view.history) == 1
 
 
 def test_moved_sliders_and_buttons_reach_the_folder(monitor, few, tmp_path):

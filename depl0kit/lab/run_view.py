@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..run_folder import RunFolder, patience
+from ..run_folder import RunFolder, parse_history, patience
 
 COLUMNS = 200  # of the heatmap, at most: a screen shows hardly more
 
@@ -30,7 +30,7 @@ class RunView:
     def _forget(self) -> None:
         self.about: dict[str, Any] | None = None
         self.status: dict[str, Any] = {"state": "new", "epoch": 0.0, "error": ""}
-        self.history = pd.DataFrame()
+        self.history, self._history_text = pd.DataFrame(), ""
         self.gates: GateColumns | None = None
         self._marks: dict[str, tuple | None] = {}
         self._heard = time.monotonic()
@@ -50,7 +50,7 @@ class RunView:
             return is_new
         has_rows, has_gates = self._changed("history.csv"), self._changed("gates.f32")
         if has_rows:
-            self.history = self.folder.history()
+            self._read_history()
         if has_gates:
             self.gates.read()
         return is_new or has_rows or has_gates
@@ -73,6 +73,17 @@ class RunView:
             n = sum(channels for _, channels in about["net"]["groups"])
             self.gates = GateColumns(self.folder.path / "gates.f32", n)
         self._marks["config.json"] = mark
+
+    def _read_history(self) -> None:
+        """Only the rows that were added, if all that was known is still there."""
+        text, known = self.folder.history_text(), self._history_text
+        if known and text.startswith(known):
+            names = text[: text.index("\n") + 1]
+            added = parse_history(names + text[len(known) :])
+            self.history = pd.concat([self.history, added], ignore_index=True)
+        else:
+            self.history = parse_history(text)
+        self._history_text = text
 
     def _changed(self, name: str) -> bool:
         """Whether a file is another than at the last look; asked before it is read, or news is missed."""
