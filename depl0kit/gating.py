@@ -62,7 +62,7 @@ class Gate:
         if isinstance(module, nn.Linear):
             gate = gate.reshape(*gate.shape[:-1], *[1] * (x.dim() - 2), gate.shape[-1])
         else:
-            gate = gate.reshape(*gate.shape, *[1] * module.weight[0, 0].dim())
+            gate = gate.reshape(*gate.shape, *[1] * (module.weight.dim() - 2))
         product = x * gate
         # compilers do this by themselves
         if product.numel() >= LARGE and torch.is_grad_enabled() and not torch.compiler.is_compiling():
