@@ -197,7 +197,9 @@ def words(
     )  # fmt: skip
     drawn.set_transform(IdentityTransform())
     drawn.texts = tuple(texts)
-    return ax.add_collection(drawn, autolim=False)
+    ax.add_collection(drawn, autolim=False)
+    drawn.set(clip_on=False, in_layout=False)  # like other texts, it may stand out a little
+    return drawn
 
 
 @lru_cache(maxsize=1024)
