@@ -3,9 +3,9 @@
     python benchmarks/gate_overhead.py [--device cuda] [--steps 200] [--contiguous] [resnet56 ...]
 
 Steps with and without gates are taken in turn, so that both meet the same state of the machine. A
-step is forward, loss (and penalty), backward and optimisers, batch 64; memory is kept as in a
-`Trainer`, as is the channels-last layout of images; with --contiguous it is PyTorch's own, in which
-convolutions take longer on a CPU, and gates the same. Printed are the median times and the ratio of the
+step is forward, loss (and penalty), backward and optimisers, batch 64. Memory and layout
+(channels-last) are as in a `Trainer`; with --contiguous the layout is PyTorch's default, in which
+convolutions take longer on a CPU while gates take the same. Printed are the median times and the ratio of the
 medians; exits with 1 if a ratio exceeds its bar on a CPU.
 """
 

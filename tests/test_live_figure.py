@@ -153,6 +153,24 @@ def test_artist_that_is_kept_back_is_an_error():
         live.update()
 
 
+def test_artist_that_was_removed_is_an_error_and_the_figure_goes_on():
+    kept = []
+
+    def draw(ax, state):
+        kept.append(draw_line(ax))
+        return {"first": kept[0], "gone": [*kept[0], *kept[-1]]}.get(state, kept[-1])
+
+    live = LiveFigure(draw, size=(300, 200))
+    live.update(state="first")
+    live.update(state="new")
+    start = live.png
+    with pytest.raises(TypeError, match="no longer in the figure"):
+        live.update(state="gone")
+    assert live.png == start
+    live.update(state="new")
+    assert live.png == start
+
+
 def test_two_threads_draw_whole_pictures():
     live = line_figure()
     expected = {}

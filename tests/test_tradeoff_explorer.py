@@ -1,8 +1,11 @@
 """The explorer of a sweep's runs."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from depl0kit.lab import TradeoffExplorer
 from depl0kit.sweeps import COLUMNS
@@ -70,16 +73,33 @@ def test_every_position_is_another_picture_and_the_first_comes_back(explorer):
     assert explorer.figure.png == start
 
 
-def test_points_that_stay_are_those_drawn_anew(explorer):
-    """Through changes of every control, each picture is the one of an explorer without a past."""
+def test_points_that_stay_are_those_drawn_anew():
+    """Through changes of every control, each picture is the one of an explorer that draws all of it."""
+    explorer = TradeoffExplorer(pd.concat([table(), table("fashion_mnist")]))
     for name, value in [
         ("run", 2), ("run", 3), ("shown", "the chosen method"), ("run", 1), ("method", "l1_global"),
-        ("seed", 1), ("run", 0), ("cost", "latency_ms"), ("run", 1), ("shown", "baselines"),
+        ("seed", 1), ("run", 0), ("cost", "latency_ms"), ("network", "small on fashion_mnist"), ("run", 1),
+        ("shown", "baselines"), ("network", "small on digits"),
     ]:  # fmt: skip
         explorer.controls[name].value = value
         walked = explorer.figure.png
-        explorer.show(explorer.results)  # forgets what was drawn
+        explorer.show(explorer.results)  # another table: nothing stays
         assert explorer.figure.png == walked, (name, value)
+    explorer.close()
+
+
+def test_a_method_that_lacks_a_seed_is_said_to_and_the_next_one_is_drawn():
+    rows = table()
+    explorer = TradeoffExplorer(rows[(rows.method != "forward") | (rows.seed == 0)])
+    explorer.controls["seed"].value = 1
+    start = explorer.figure.png
+    explorer.controls["method"].value = "forward"
+    assert explorer.chosen is None and "no finished run" in explorer.numbers()
+    pixels = np.asarray(Image.open(io.BytesIO(explorer.figure.png)))
+    assert (pixels[..., 0] < 250).mean() < 0.01  # the message, and no axes behind it
+    explorer.controls["method"].value = "mean_field"
+    assert explorer.error is None and explorer.figure.png == start
+    explorer.close()
 
 
 def test_another_method_or_seed_keeps_to_the_nearest_cost(explorer):

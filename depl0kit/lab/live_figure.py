@@ -1,8 +1,9 @@
 """A matplotlib figure that follows sliders, and the base of all explorers.
 
 Drawing a figure anew for every move of a slider takes half a second. Here labels, ticks and axes
-are drawn once and kept as a background; a move removes and draws only the artists that hold data,
-and sends the picture, at the pixels of the reader's screen, to a small front end.
+are drawn once and kept as a background; a move removes and draws only the artists that hold data, and
+of these only the ones that are new, and sends the picture, at the pixels of the reader's screen, to a
+small front end.
 """
 
 import base64
@@ -98,7 +99,7 @@ class LiveFigure:
         self._artists: Sequence[Artist] = []
         self._still: Sequence[Artist] = []  # those that stayed since the update before
         self._background: Any = None  # pixels of the axes
-        self._ground: Any = None  # the background, and on it what stays
+        self._ground: Any = None  # the background, and on it what stays: those of `_laid`
         self.picture.observe(self._follow_screen, "ratio")
 
     def update(self, **state: Any) -> None:
@@ -143,20 +144,23 @@ class LiveFigure:
         return self.png or None
 
     def _new_artists(self, state: dict[str, Any]) -> list[Artist]:
-        before = {child for ax in self.axes for child in ax.get_children()}
-        returned: list[Artist] = []
+        before = self._children()
         try:
             returned = list(self._draw(*self.axes, **state))
-        finally:
-            added = [child for ax in self.axes for child in ax.get_children() if child not in before]
-            stray = [artist for artist in added if artist not in returned]
-            for artist in stray:
+            if stray := self._children() - before - set(returned):
+                raise TypeError(f"draw must return every artist that it adds; missing: {stray.pop()!r}.")
+            if gone := set(returned) - self._children():
+                raise TypeError(f"draw returned an artist that is no longer in the figure: {gone.pop()!r}.")
+        except Exception:
+            for artist in self._children() - before:
                 artist.remove()
-        if stray:
-            raise TypeError(f"draw must return every artist that it adds; missing: {stray[0]!r}.")
+            raise
         for artist in returned:
             artist.set_animated(True)  # left out of the background
         return sorted(returned, key=Artist.get_zorder)
+
+    def _children(self) -> set[Artist]:
+        return {child for ax in self.axes for child in ax.get_children()}
 
     def _arrange_once(self) -> None:
         """Place the panels; again and again, that would cost ten drawings each."""
@@ -170,7 +174,7 @@ class LiveFigure:
         self.picture.png = _png(np.asarray(self._canvas.buffer_rgba()))
 
     def _lay_ground(self) -> None:
-        """Put everything on the canvas that is as in the picture before."""
+        """Put the background and what stays on the canvas; a copy, if both are as before."""
         look = self._figure.dpi, [_look(ax) for ax in self.axes]
         if (look, self._still) == self._laid:
             self._canvas.restore_region(self._ground)
@@ -356,14 +360,14 @@ def _look(ax: Axes) -> tuple[Any, ...]:
         (axis.get_label_text(), axis.get_scale(), tuple(axis.get_majorticklocs()), tick_names(axis))
         for axis in (ax.xaxis, ax.yaxis)
     ]
-    return ax.get_title(loc="left"), ax.get_title(), ax.get_xlim(), ax.get_ylim(), *axes
+    return ax.axison, ax.get_title(loc="left"), ax.get_title(), ax.get_xlim(), ax.get_ylim(), *axes
 
 
 def _png(pixels: np.ndarray) -> bytes:
     """`pixels` (uint8 [height, width, 4]) as a PNG, three times as fast as a general encoder.
 
-    A figure is mostly like the row above: their differences and the fastest zlib level do nearly as
-    well in size as any other choice, and take two thirds of the time that the pixels themselves would.
+    Most rows of a figure are like the row above them: the differences, at the fastest zlib level, do
+    nearly as well in size as any other choice, and take two thirds of the time of the pixels themselves.
     """
     height, width, channels = pixels.shape
     flat = pixels.reshape(height, -1)

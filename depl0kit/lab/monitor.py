@@ -18,6 +18,7 @@ from .live_figure import Explorer, LiveFigure, button, float_slider, log_slider,
 from .run_view import RunView
 
 LOOK_SECONDS = 0.23  # from look to look at the folder: four pictures a second; more would slow the training
+REST_SECONDS = 0.1  # between looks at least, however long a picture takes
 SETTINGS = ("lam", "temperature", "gate_lr")
 FAILED = ("failed", "diverged")
 
@@ -116,8 +117,9 @@ class Monitor(Explorer):
 
     def _look_on(self) -> None:
         due = time.monotonic() + LOOK_SECONDS
-        while not self._ended.wait(max(0.02, due - time.monotonic())):
-            due = max(due, time.monotonic() - LOOK_SECONDS) + LOOK_SECONDS  # late once is not late for good
+        while not self._ended.wait(max(REST_SECONDS, due - time.monotonic())):
+            # a late look does not delay those after it, and missed ones are not made up for
+            due = max(due + LOOK_SECONDS, time.monotonic())
             self.redraw()
 
     def _watch_folder(self, folder: RunFolder) -> None:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..fronts import DENSE, require_columns
+from ..plots.tradeoff import circle_run
 from ..posteriors import POSTERIORS
 from ..sweeps import COLUMNS
 from .live_figure import Explorer, LiveFigure
@@ -29,8 +30,9 @@ PARTS = ("network", "method", "seed")  # controls that decide which runs the sli
 
 @dataclass(frozen=True)
 class _Points:
-    """The scatter: of which controls and runs, and what was drawn."""
+    """The scatter: of which table and controls it is, the runs in it, and what was drawn."""
 
+    results: pd.DataFrame
     state: dict[str, Any]
     runs: pd.DataFrame
     artists: list[Artist]
@@ -85,7 +87,7 @@ class TradeoffExplorer(Explorer):
         """Show another table, or the same one after it grew; what was chosen stays chosen if it is there."""
         require_columns(results, *COLUMNS)
         good = results[(results.error == "") & (results.stage == "report")]
-        self.results, self._points = good.assign(network=good.model + " on " + good.data), None
+        self.results = good.assign(network=good.model + " on " + good.data)
         self._watch(False)
         self._offer("network", list(self.results.network.unique()))
         self._offer_parts()
@@ -207,6 +209,7 @@ class TradeoffExplorer(Explorer):
         for ax in (scatter, errors, widths, gates):
             ax.set_axis_off() if self.chosen is None else ax.set_axis_on()
         if self.chosen is None:
+            self._points = None
             return [plots.base.message(scatter, "no finished run so far")]
         row = self.chosen
         table = pd.DataFrame({"group": row.groups, "channels": row.channels, "open": row.open})
@@ -216,15 +219,17 @@ class TradeoffExplorer(Explorer):
             *self._gates(row, gates),
         ]
         self._points = points = self._all_points(scatter, {"cost": cost, **others})
-        return [*points.artists, plots.circle(points.runs, row.run, scatter, cost), *details]
+        return [*points.artists, circle_run(points.runs, row.run, scatter, cost), *details]
 
-    def _all_points(self, ax: Axes, state: dict[str, Any]) -> "_Points":
-        """All but the circle. Half of the figure: where only another run is chosen, what is there stays."""
-        if self._points is not None and self._points.state == state:
-            return self._points
+    def _all_points(self, ax: Axes, state: dict[str, Any]) -> _Points:
+        """The scatter without its circle. It takes half of the figure's time, and stays as it is while only
+        another run is chosen."""
+        results, known = self.results, self._points
+        if known is not None and known.results is results and known.state == state:
+            return known
         runs, accuracies = self._drawn(state["shown"]), self._network().test_accuracy
         limits = plots.round_limits(accuracies.min(), accuracies.max())  # of all: filters move no axis
-        return _Points(state, runs, plots.accuracy_vs_cost(runs, ax, state["cost"], ylim=limits))
+        return _Points(results, state, runs, plots.accuracy_vs_cost(runs, ax, state["cost"], ylim=limits))
 
     def _gates(self, row: pd.Series, ax: Axes) -> list[Artist]:
         sizes = dict(zip(row.groups, map(int, row.channels), strict=True))

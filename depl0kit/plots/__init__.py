@@ -41,7 +41,7 @@ from .network import (
     prob_open_heatmap,
     prob_open_image,
 )
-from .tradeoff import METHODS, accuracy_vs_cost, circle, look, round_limits
+from .tradeoff import METHODS, accuracy_vs_cost, look, round_limits
 
 __all__ = [
     "BLACK",
@@ -61,7 +61,6 @@ __all__ = [
     "accuracy_vs_cost",
     "all_open_curve",
     "channel_prices",
-    "circle",
     "confusion",
     "correlation_matrix",
     "coupling_spectrum",

@@ -5,8 +5,9 @@ and sixty times a minute in a live one:
 
 - `figure(data..., ax=None) -> list[Artist]`. Without `ax` it makes a new pyplot figure, so that
   `dk.plots.gate_cdf(hc, 0.0)` works as the last line of a cell.
-- **Return every artist that you add** to the axes. A live figure removes exactly these before the
-  next call and draws only these anew; `lab.LiveFigure` refuses a figure that keeps one back.
+- **Return every artist that you add** to the axes. A live figure removes exactly these after the
+  next call, but for those that it returns again, unchanged: only new ones are drawn. `lab.LiveFigure`
+  refuses a figure that keeps one back.
 - Labels, ticks, limits and title belong to the background. Set them through `prepare`, which may
   be called again and again. Give limits that do not depend on the data, or move in few large
   steps: a picture whose background stays is drawn ten times faster. A colour bar is background
@@ -162,12 +163,17 @@ def marks(
     colours: Sequence[str], edge: str, width: float = 0.8, **more: object,
 ) -> "Artist":  # fmt: skip
     """Markers as one artist, like `Axes.scatter` with a marker for each, in a fraction of its time."""
-    marks = PathCollection(
-        [_marker(name) for name in markers], [size], offsets=np.column_stack([x, y]),
-        offset_transform=ax.transData, facecolors=colours, edgecolors=edge, linewidths=width, **more,
-    )  # fmt: skip
-    marks.set_transform(IdentityTransform())
-    return ax.add_collection(marks, autolim=False)
+    paths = [_marker(name) for name in markers]
+    drawn = PathCollection(paths, [size], facecolors=colours, edgecolors=edge, linewidths=width, **more)
+    return _stamp(ax, drawn, x, y)
+
+
+def _stamp(ax: "Axes", drawn: PathCollection, x: Sequence[float], y: Sequence[float]) -> "Artist":
+    """Put paths, in points, at points in data coordinates."""
+    drawn.set_offsets(np.column_stack([x, y]))
+    drawn.set_offset_transform(ax.transData)
+    drawn.set_transform(IdentityTransform())
+    return ax.add_collection(drawn, autolim=False)
 
 
 class Words(PathCollection):
@@ -191,13 +197,10 @@ def words(
         shift: how far the texts are moved to the right and up, in points.
     """
     points = font_scalings[size] * mpl.rcParams["font.size"]
-    drawn = Words(
-        [_word(text, points, align, shift) for text in texts], [1.0], offsets=np.column_stack([x, y]),
-        offset_transform=ax.transData, facecolors=colours, linewidths=0,
-    )  # fmt: skip
-    drawn.set_transform(IdentityTransform())
+    paths = [_word(text, points, align, shift) for text in texts]
+    drawn = Words(paths, [1.0], facecolors=colours, linewidths=0)
     drawn.texts = tuple(texts)
-    ax.add_collection(drawn, autolim=False)
+    _stamp(ax, drawn, x, y)
     drawn.set(clip_on=False, in_layout=False)  # like other texts, it may stand out a little
     return drawn
 

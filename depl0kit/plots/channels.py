@@ -27,8 +27,7 @@ def group_widths(
     _name_bars(ax, table.group)
     chosen = table.group == selected
     numbers = _numbers(ax, table.channels, [f"{n}" for n in table.open])
-    colours = [*[LIGHT] * len(table), *_two_colours(chosen)]
-    return [bars(ax, [table.channels, table.open], colours), numbers]
+    return [bars(ax, [table.channels, table.open], _all_and_open(chosen)), numbers]
 
 
 def layer_macs(
@@ -51,7 +50,7 @@ def layer_macs(
     )
     _name_bars(ax, now.layer)
     chosen = now.layer.isin(touched)
-    return [bars(ax, [all_millions, millions], [*[LIGHT] * len(now), *_two_colours(chosen)])]
+    return [bars(ax, [all_millions, millions], _all_and_open(chosen))]
 
 
 def channel_prices(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
@@ -95,6 +94,11 @@ def measures(
 
 def _two_colours(chosen: Iterable[bool]) -> list[str]:
     return [VERMILLION if one else BLUE for one in chosen]
+
+
+def _all_and_open(chosen: Sequence[bool]) -> list[list[str]]:
+    """Colours of two rows of bars: of all channels, and of the open ones."""
+    return [[LIGHT] * len(chosen), _two_colours(chosen)]
 
 
 def _name_bars(ax: "Axes", names: Sequence[str]) -> None:

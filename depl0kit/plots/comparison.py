@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 
 from ..fronts import require_columns
-from .base import BLACK, BLUE, GREY, cells, prepare, strokes, ticks, words
+from .base import BLACK, BLUE, GREY, cells, marks, prepare, strokes, ticks, words
 from .tradeoff import (
     COSTS,
     EDGE,
     METHODS,
     look,
-    marks,
     network_of,
     one_network,
     percent,

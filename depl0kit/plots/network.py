@@ -98,7 +98,7 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     lines = [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(expected)]
     size = "small" if len(x) < 9 else "x-small"
     return [
-        bars(ax, [channels, kept], [LIGHT] * len(x) + [BLUE] * len(x)),
+        bars(ax, [channels, kept], [[LIGHT], [BLUE]]),
         strokes(ax, lines, BLACK, 1.5),
         words(ax, x, channels, [f"{n}" for n in kept], shift=(0, 7), size=size),
     ]
@@ -132,7 +132,7 @@ def history_curves(
     names, colours = zip(*HISTORY.values(), strict=True)
     at, last = [epoch[-1]] * len(curves), [curve[-1] for curve in curves]
     if len(epoch) == 1:
-        lines = marks(ax, at, last, ["o"], 9, colours, "none")
+        lines = marks(ax, at, last, ["o"], (mpl.rcParams["lines.markersize"] / 2) ** 2, colours, "none")
     else:
         paths = [np.column_stack([epoch, curve]) for curve in curves]
         lines = strokes(ax, paths, colours, mpl.rcParams["lines.linewidth"])
@@ -267,7 +267,7 @@ def _weight_lines(log_alphas: Sequence[np.ndarray], weights: Sequence[np.ndarray
 def bars(
     ax: "Axes",
     heights: Sequence[float] | Sequence[Sequence[float]],
-    colours: str | Sequence[str],
+    colours: str | Sequence[str] | Sequence[Sequence[str]],
     width: float = 0.7,
     shift: float = 0.0,
     foot: float = 0.0,
@@ -276,7 +276,7 @@ def bars(
 
     Args:
         heights: [n], or [k, n]: k bars at each place, the later ones on top.
-        colours: of all, or of each: k * n of them.
+        colours: of all, or of each, in a shape that broadcasts to that of `heights`.
         shift: how far they stand to the right.
         foot: where they begin; above 0 on a logarithmic axis.
     """
@@ -285,7 +285,8 @@ def bars(
     corners = np.full((left.size, 4, 2), foot, float)
     corners[..., 0] = np.column_stack([left, left, left + width, left + width])
     corners[:, 1:3, 1] = rows.reshape(-1, 1)
-    return ax.add_collection(PolyCollection(corners, facecolors=colours), autolim=False)
+    faces = np.broadcast_to(colours, rows.shape).ravel()
+    return ax.add_collection(PolyCollection(corners, facecolors=faces), autolim=False)
 
 
 @lru_cache

@@ -109,10 +109,10 @@ def accuracy_vs_cost(
         )
         starts[i], texts[i] = (left, level), f"dense {100 * level:.1f} %"
     artists += _labels(ax, left, starts, texts, names)
-    return artists if selected is None else [*artists, circle(runs, selected, ax, cost, accuracy)]
+    return artists if selected is None else [*artists, circle_run(runs, selected, ax, cost, accuracy)]
 
 
-def circle(
+def circle_run(
     runs: pd.DataFrame, name: str, ax: "Axes", cost: str = "kept_macs", accuracy: str = "test_accuracy"
 ) -> "Artist":
     """A circle around the run of that name, for axes with `accuracy_vs_cost`; none if `runs` lacks it."""
