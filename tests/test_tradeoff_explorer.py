@@ -88,18 +88,26 @@ def test_points_that_stay_are_those_drawn_anew():
     explorer.close()
 
 
-def test_a_method_that_lacks_a_seed_is_said_to_and_the_next_one_is_drawn():
+def test_seeds_are_those_of_the_method():
     rows = table()
     explorer = TradeoffExplorer(rows[(rows.method != "forward") | (rows.seed == 0)])
     explorer.controls["seed"].value = 1
-    start = explorer.figure.png
-    explorer.controls["method"].value = "forward"
-    assert explorer.chosen is None and "no finished run" in explorer.numbers()
-    pixels = np.asarray(Image.open(io.BytesIO(explorer.figure.png)))
-    assert (pixels[..., 0] < 250).mean() < 0.01  # the message, and no axes behind it
-    explorer.controls["method"].value = "mean_field"
-    assert explorer.error is None and explorer.figure.png == start
+    explorer.controls["method"].value = "forward"  # that seed failed, or is not done yet
+    assert explorer.controls["seed"].options == ("all", 0) and explorer.controls["seed"].value == "all"
+    assert explorer.chosen.method == "forward"
     explorer.close()
+
+
+def pixels(explorer) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(explorer.figure.png)))[..., :3]
+
+
+def test_nothing_is_left_of_runs_that_are_gone_and_they_come_back(explorer):
+    start = pixels(explorer)
+    explorer.show(explorer.results[:0])
+    assert "no finished run" in explorer.numbers() and (pixels(explorer) < 250).mean() < 0.03  # no axes
+    explorer.show(table())
+    assert (pixels(explorer) != start).mean() < 0.003  # panels arranged anew end a hundredth of a pixel off
 
 
 def test_another_method_or_seed_keeps_to_the_nearest_cost(explorer):

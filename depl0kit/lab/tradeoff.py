@@ -168,7 +168,8 @@ class TradeoffExplorer(Explorer):
         """Options that follow from those before; the slider stays with its run, or goes to the nearest."""
         own = self._network()
         self._offer("method", list(own.method.unique()))
-        self._offer("seed", [ALL, *sorted(map(int, own.seed.unique()))])
+        seeds = own.seed[own.method == self.controls["method"].value]
+        self._offer("seed", [ALL, *sorted(map(int, seeds.unique()))])
         walk, slider = self.walk(), self.controls["run"]
         slider.max = max(0, len(walk) - 1)
         if self.chosen is not None and len(walk):
