@@ -50,8 +50,8 @@ class Fit:
 
     @cached_property
     def kls(self) -> list[float]:
-        """KL(q || p) of every distinct optimum, in nats, rising."""
-        return _kl(self.solutions, self.target).tolist()
+        """KL(q || p) of every distinct optimum, in nats, rising; what rounding leaves below 0 is 0."""
+        return [max(kl, 0.0) for kl in _kl(self.solutions, self.target).tolist()]
 
     @property
     def kl(self) -> float:

@@ -17,6 +17,7 @@ from depl0kit.exact import (
 )
 from depl0kit.exact_fits import (
     FITS,
+    Fit,
     compare_fits,
     fit_autoregressive,
     fit_generator,
@@ -221,6 +222,15 @@ def test_kl_is_that_of_plain_python(target):
     assert sum(q.values()) == pytest.approx(1)
     assert fit.kl == pytest.approx(sum(q[z] * math.log(q[z] / p[z]) for z in MASKS_OF_4))
     assert fit.elbo == pytest.approx(target.log_evidence - fit.kl)
+
+
+@pytest.mark.parametrize("family", list(FITS))
+def test_kl_is_never_below_zero(family):
+    """Independent gates are matched exactly, and rounding may say -1e-16, which is printed as -0.000."""
+    target = gates_in_series(0.0)
+    assert all(0 <= kl < 1e-3 for kl in FITS[family](target).kls)
+    rounding = Fit(family, target, target.log_prob[None] - 1e-9)  # a q that seems better than p itself
+    assert rounding.kls == [0.0] and math.copysign(1, rounding.kl) == 1
 
 
 def test_coordinate_ascent_finds_what_a_grid_finds():

@@ -1,5 +1,7 @@
 """Figures and explorers of exact posteriors show the numbers they are given, and answer at once."""
 
+import asyncio
+import itertools
 import time
 
 import numpy as np
@@ -16,6 +18,7 @@ from depl0kit import plots
 from depl0kit.exact import collinear_regression, gates_in_series
 from depl0kit.exact_fits import fit_mean_field
 from depl0kit.lab import CollinearExplorer, SeriesExplorer
+from depl0kit.lab.exact import GAINS, _series
 
 PAIRS = np.array([[0.05, 0.45, 0.4, 0.1], [0.7, 0.1, 0.12, 0.08]])
 GROUPS = pd.DataFrame({"group": ["a", "b"], "entropy": [0.2, 0.9], "undecided": [0.0, 0.75]})
@@ -153,6 +156,19 @@ def test_collinear_explorer_tells_the_numbers_of_its_fits(collinear):
     assert collinear.figure.png == start
 
 
+@pytest.mark.parametrize(("correlation", "says"), [(0.0, "(1 optimum found)"), (0.9, " optima found)")])
+def test_one_optimum_and_several_optima(collinear, correlation, says):
+    assert says in collinear.numbers(correlation)
+
+
+def test_no_number_is_minus_zero():
+    """At a gain of 0 gates are independent: both families reach KL 0, up to rounding."""
+    explorer = SeriesExplorer(0)
+    assert "KL from exact: mean field 0.000, chain 0.000" in explorer.numbers(0)
+    assert min(explorer._mean_field.kls) >= 0
+    explorer.close()
+
+
 def test_collinear_explorer_starts_where_it_is_told():
     explorer = CollinearExplorer(0.333)
     assert explorer.controls["correlation"].value == 0.333
@@ -177,6 +193,48 @@ def test_mean_field_remembers_and_the_chain_does_not(series):
     assert series.figure.png != picture and series.numbers(12) != line
     series.reset()
     assert series.figure.png == start and len(series.trail) == 1
+
+
+def test_a_fast_drag_takes_the_steps_of_a_slow_one(series):
+    """There and back in two jumps: the same points, the same picture, whatever the slider has skipped."""
+    slow = SeriesExplorer()
+    for tenth in (*range(35, 301, 5), *range(295, 119, -5)):
+        slow.controls["gain"].value = tenth / 10
+    for gain in (30, 12):
+        series.controls["gain"].value = gain
+    assert series.trail == slow.trail and len(slow.trail) == 91
+    assert series.figure.png == slow.figure.png
+    assert series.numbers(12) == slow.numbers(12)
+    jumps = [gain for (gain, p, _), (_, q, _) in itertools.pairwise(series.trail) if abs(q - p) > 0.5]
+    assert jumps == [25.5]  # the one optimum that vanishes on the way, at 25.83
+    slow.close()
+
+
+def test_a_walk_begins_between_two_steps_and_ends_at_the_slider():
+    explorer = SeriesExplorer(3.3)
+    explorer.controls["gain"].value = 5
+    assert [gain for gain, *_ in explorer.trail] == [3.3, 3.5, 4, 4.5, 5]
+    explorer.close()
+
+
+def test_chains_are_fitted_while_nothing_else_happens():
+    """Then a jump over the whole slider need not wait for sixty fits."""
+
+    async def fits_and_seconds():
+        explorer = SeriesExplorer()
+        while (fits := _series.cache_info().currsize) < len(GAINS):
+            await asyncio.sleep(0)
+        begin = time.process_time()
+        explorer.controls["gain"].value = 30
+        seconds = time.process_time() - begin
+        explorer.close()
+        return fits, _series.cache_info().currsize, seconds
+
+    _series.cache_clear()
+    ahead, after, seconds = asyncio.run(fits_and_seconds())
+    assert ahead == after == len(GAINS)
+    print(f"a jump from 3 to 30: {1000 * seconds:.0f} ms")
+    assert seconds < 0.5
 
 
 def test_a_fresh_explorer_finds_the_best_mean_field():

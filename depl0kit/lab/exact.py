@@ -1,5 +1,7 @@
 """Posteriors over few gates under sliders: the exact one, the best mean field, and a chain."""
 
+import asyncio
+from collections.abc import Sequence
 from functools import cache
 
 import ipywidgets as widgets
@@ -48,8 +50,9 @@ class CollinearExplorer(Explorer):
         target, mean_field, chain = _collinear(correlation)
         # rounded, and + 0.0: no "-0.00"
         r = [round(float(p.correlation()[0, 1]), 2) + 0.0 for p in (target, mean_field, chain)]
+        optima = f"{mean_field.optima} {'optimum' if mean_field.optima == 1 else 'optima'} found"
         return (
-            f"KL from exact: mean field {mean_field.kl:.3f} ({mean_field.optima} optima found), "
+            f"KL from exact: mean field {mean_field.kl:.3f} ({optima}), "
             f"chain {chain.kl:.3f}    correlation of gates 1 and 2: "
             f"exact {r[0]:.2f}, mean field {r[1]:.2f}, chain {r[2]:.2f}"
         )
@@ -70,14 +73,15 @@ class CollinearExplorer(Explorer):
 class SeriesExplorer(Explorer):
     """Four gates that are worth something only if all are open, and cost something each.
 
-    Mean field starts at every gain from where it was before, as a training does. So it depends on the way:
-    drag slowly to the right and back. The chain is fitted afresh at every gain.
+    Mean field starts at every gain from where it was before, as it would during training. So it depends on
+    the way: drag to the right and back. A fast drag takes the same steps as a slow one: those between two
+    positions of the slider are made up for. The chain is fitted afresh at every gain.
 
     Args:
         gain: where the slider starts, in [0, 30].
 
     Attributes:
-        trail: (gain, P(all open) of mean field, of the chain) of every position visited since Reset.
+        trail: (gain, P(all open) of mean field, of the chain) of every step since Reset.
 
     Raises:
         ValueError: a start outside its range.
@@ -93,6 +97,7 @@ class SeriesExplorer(Explorer):
             width_ratios=(1.6, 1),
         )  # fmt: skip
         super().__init__(figure, {"gain": slider})
+        _fit_ahead(sorted(map(float, GAINS), key=lambda g: abs(g - gain)))
 
     def reset(self) -> None:
         """The slider where it started, and no memory."""
@@ -114,6 +119,13 @@ class SeriesExplorer(Explorer):
         self.trail: list[tuple[float, float, float]] = []
 
     def _move(self, gain: float) -> None:
+        """Go to this gain, by every step of the slider on the way."""
+        last = self.trail[-1][0] if self.trail else gain
+        between = [float(g) for g in GAINS if min(last, gain) < g < max(last, gain)]
+        for step in [*(between if last < gain else reversed(between)), gain]:
+            self._step(step)
+
+    def _step(self, gain: float) -> None:
         """Let mean field climb from where it stands."""
         target, chain = _series(gain)
         before = self._mean_field
@@ -145,6 +157,19 @@ def _collinear(correlation: float) -> tuple[ExactPosterior, Fit, Fit]:
 def _series(gain: float) -> tuple[ExactPosterior, Fit]:
     target = gates_in_series(gain)
     return target, fit_autoregressive(target)
+
+
+def _fit_ahead(gains: Sequence[float]) -> None:
+    """Fit the chain at one gain after the other, while the kernel has nothing else to do.
+
+    A fit takes about 60 ms, too long to wait for fifty of them after a fast drag.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # a script: there every gain is fitted when it is needed
+        return
+    if gains:
+        loop.call_soon(lambda: (_series(gains[0]), _fit_ahead(gains[1:])))
 
 
 @cache
