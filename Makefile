@@ -7,13 +7,14 @@ PYTHON ?=
 LATEST ?=
 PY := $(VENV)/bin/python
 
-.PHONY: help lab check lint test notebooks chromium clean force
+.PHONY: help lab check lint test proofs notebooks chromium clean force
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make lab        open the lessons in JupyterLab (PORT=8888, OPEN=0 to start no browser)"
 	@echo "make check      lint and fast tests"
-	@echo "make test       everything, browser tests too (installs Chromium by apt where it may)"
+	@echo "make test       all but the long proofs, browser tests too (installs Chromium by apt where it may)"
+	@echo "make proofs     the long proofs (hundreds of kills, 1,000 epochs, all of torchvision), with their numbers"
 	@echo "make notebooks  run all notebooks; build/notebooks/*.html shows them without a kernel"
 	@echo "make clean      remove build/ and caches (not .venv, not data)"
 	@echo
@@ -26,7 +27,7 @@ lab: $(VENV)/.installed-lab
 		$(if $(PORT),--port=$(PORT) --ServerApp.port_retries=0)
 
 check: lint
-	$(PY) -m pytest -n auto -m "not slow and not browser"
+	$(PY) -m pytest -n auto -m "not slow and not browser and not proofs and not gpu"
 
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check
@@ -34,7 +35,11 @@ lint: $(VENV)/.installed-test
 
 # Tests compute on one thread each, so that files run side by side, and lessons in the browser.
 test: lint chromium
-	$(PY) -m pytest -n auto
+	$(PY) -m pytest -n auto -m "not proofs"
+
+# Each proof leaves a line with its numbers at the end, for the note that closes an issue.
+proofs: $(VENV)/.installed-test
+	$(PY) -m pytest -n auto -m proofs
 
 notebooks: $(VENV)/.installed-test
 	$(PY) tools/execute_notebooks.py

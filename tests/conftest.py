@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -28,6 +30,26 @@ class ByFileOrLesson(LoadFileScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFileOrLesson:
     return ByFileOrLesson(config, log)
+
+
+@pytest.fixture
+def proved(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Takes the line with numbers that a proof leaves behind."""
+    return partial(record_property, "proved")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the lines of all proofs together."""
+    passed = terminalreporter.stats.get("passed", [])
+    lines = [
+        f"{line} ({report.duration:.0f} s)"
+        for report in passed
+        for name, line in report.user_properties
+        if report.when == "call" and name == "proved"
+    ]
+    if lines:
+        terminalreporter.section("proved")
+        terminalreporter.write_line("\n".join(lines))
 
 
 @pytest.fixture(scope="session")
