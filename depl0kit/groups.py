@@ -11,6 +11,7 @@ channel is then exactly zero wherever it is read, whatever batch norm, activatio
 on the way, so that removing it changes nothing.
 """
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from .ties import Slot, Ties, dependency_graph, is_matrix, release
 from .tracing import Layer, is_grouped, probe_copy
+
+COLUMNS = 100  # of a terminal
 
 
 @dataclass(frozen=True)
@@ -58,22 +61,38 @@ class Group:
 
 
 class Groups(tuple[Group, ...]):
-    """The groups of a network in its order; `print` shows them as a table."""
+    """The groups of a network in its order; `print` shows them as a table, and so does a notebook."""
 
     @property
     def gated(self) -> list[Group]:
         return [g for g in self if g.gated]
 
     def __repr__(self) -> str:
-        rows = [("group", "channels", "written by", "read by", "MACs", "gate")]
+        wide = _aligned(self._rows())
+        fits = max(map(len, wide)) <= COLUMNS
+        return "\n".join(wide if fits else _aligned(self._rows(narrow=True)))
+
+    def _repr_html_(self) -> str:
+        head, *body = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows()]
+        rows = "".join(f"<tr>{row}</tr>" for row in body)
+        return f"<table><thead><tr>{head.replace('td>', 'th>')}</tr></thead><tbody>{rows}</tbody></table>"
+
+    def _rows(self, narrow: bool = False) -> list[tuple[str, ...]]:
+        """The table with its head; a narrow one counts the writers, of which a group's name is the first."""
+        rows = [("group", "channels", "writers" if narrow else "written by", "read by", "MACs", "gate")]
         for g in self:
             kind = "stream" if g.stream else "yes, may close" if g.may_close else "yes"
-            status = kind if g.gated else f"none: {g.refusal}"
-            names = _abbreviate(g.writers), _abbreviate(g.readers)
-            rows.append((g.name, str(g.channels), *names, f"{g.macs_share:.1%}", status))
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        pad = [*(f"{{:{w}}}" for w in widths), "{}"]
-        return "\n".join("  ".join(pad).format(*row) for row in rows)
+            gate = kind if g.gated else f"none: {g.refusal}"
+            writers = str(len(g.writers)) if narrow else _abbreviate(g.writers)
+            readers = _abbreviate(g.readers, 1 if narrow else 2)
+            rows.append((g.name, str(g.channels), writers, readers, f"{g.macs_share:.1%}", gate))
+        return rows
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line per row, its cells under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _abbreviate(names: Sequence[str], shown: int = 2) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import depl0kit as dk
 from depl0kit.gated import _refuse_inexact
-from depl0kit.groups import find_groups
+from depl0kit.groups import Group, Groups, find_groups
 from depl0kit.tracing import probe_copy, trace
 
 CLOSED, OPEN = -4.4, 0.5  # theta of a gate that is shut at test time, and around which others lie
@@ -231,6 +232,32 @@ def test_halves_of_a_layer_are_two_groups():
         assert group.gated or group.refusal
     set_gates(net, 0.5, 0)
     check_removal(net, x)
+
+
+# ---- groups as a table
+
+
+def test_a_terminal_shows_groups_in_100_columns():
+    """Of ResNet-20 with both names of writers and readers it would take 138."""
+    net = dk.GatedModel(dk.make_model("resnet20"), example=example_of("resnet20"), scope="all")
+    head, first, *_, last = str(net.groups).splitlines()
+    assert max(map(len, str(net.groups).splitlines())) <= 100
+    assert head.split() == ["group", "channels", "writers", "read", "by", "MACs", "gate"]
+    assert first.split() == ["conv", "16", "4", "blocks.0.conv1", "+4", "39.0%", "stream"]
+    assert last.endswith("none: it is the network's output")
+
+
+def test_a_notebook_shows_groups_as_a_table_with_escaped_names():
+    many = Group("stem", 8, ("stem", "a", "b"), ("<b>x</b>", "y", "z"), macs_share=0.25, may_close=True)
+    table = Groups([many, Group("last", 10, ("last",), refusal="it's out")])._repr_html_()
+    rows = [re.findall(r"<t[dh]>(.*?)</t[dh]>", row) for row in table.split("</tr>")]
+    assert rows[0] == ["group", "channels", "written by", "read by", "MACs", "gate"]
+    assert rows[1] == [
+        *("stem", "8", "stem, a +1", "&lt;b&gt;x&lt;/b&gt;, y +1"),
+        *("25.0%", "yes, may close"),
+    ]
+    assert rows[2] == ["last", "10", "last", "-", "0.0%", "none: it&#x27;s out"]
+    assert "style" not in table and "color" not in table  # as the notebook's theme has it
 
 
 def test_channels_of_a_grouped_convolution_go_together():
