@@ -1,11 +1,13 @@
 """The checkers of the exercises: right answers pass, wrong ones are told what is wrong."""
 
+import itertools
 import math
 import runpy
 from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -159,6 +161,10 @@ def test_wrong_prob_open_is_told_why(verdict, wrong, says):
         (lambda *_: np.ones((20, 2)), "one number, not ndarray"),
         (0.5, "without brackets"),
         (None, "without brackets"),
+        (lambda *_: True, "one number, not bool True"),
+        (lambda *_: b"1", "one number, not bytes"),
+        (lambda *_: 1j, "one number, not complex"),
+        (lambda *_: print(0.5), "prints something, but returns None: write return in place of print."),
     ],
 )
 def test_broken_functions_get_a_friendly_line(verdict, broken, says):
@@ -170,6 +176,12 @@ def test_broken_functions_get_a_friendly_line(verdict, broken, says):
 def penalty(lam, prob_open, macs, left=lambda i, o: i * o):
     outputs = [p.mean() for p in prob_open]
     return lam * sum(m * left(i, o) for m, i, o in zip(macs, [1.0, *outputs], outputs)) / sum(macs)  # noqa: B905
+
+
+def from_the_end(lam, prob_open, macs):
+    """A first layer that reads prob_open[-1]."""
+    shares = [p.mean() for p in prob_open]
+    return lam * sum(macs[i] * shares[i - 1] * shares[i] for i in range(len(macs))) / sum(macs)
 
 
 def test_right_penalty(verdict):
@@ -187,6 +199,9 @@ def test_right_penalty(verdict):
         (lambda *a: penalty(*a, lambda i, o: i), "open inputs only"),
         (lambda *a: penalty(*a, lambda i, o: o * o), "own share twice"),
         (lambda *a: penalty(*a, lambda i, o: i + o), "Inputs and outputs multiply"),
+        (from_the_end, "For l = 0, prob_open[l - 1] is the last layer"),
+        (lambda lam, p, macs: penalty(lam, p, macs) - lam * macs[0] * p[0].mean() / sum(macs), "is missing"),
+        (lambda *a: print(penalty(*a)), "penalty(lam, prob_open, macs) prints something"),
         (lambda lam, p, macs: penalty(lam, [q.sum() for q in p], macs), "the mean of its prob_open"),
         (lambda lam, p, macs: penalty(lam, torch.stack(p), macs), "raised RuntimeError"),
         (lambda lam, p, macs: penalty(lam, p[:2], macs), "not for three"),
@@ -240,7 +255,8 @@ def test_wrong_generate_is_told_why(verdict, wrong, says):
 @pytest.mark.parametrize(
     ("broken", "says"),
     [
-        (lambda *_: None, "generate(...) is still None: put your answer in its place."),
+        (lambda *_: None, "generate(weights, biases) is still None: put your answer after return."),
+        (lambda *a: print(generate(*a)), "prints something, but returns None"),
         (lambda *_: ..., "still Ellipsis"),
         (lambda weights, _: [weights[0] @ weights[0]], "raised ValueError"),
         (lambda weights: [], "raised TypeError"),
@@ -309,6 +325,11 @@ def test_wrong_folds_are_told_apart(verdict, formula, reason):
     ("answer", "says"),
     [
         (lambda w, z: 3, "A tensor is wanted, the new weight; got int"),
+        (lambda w, z: w.numpy(), "got ndarray"),
+        (lambda w, z: None, "still None: put your answer after return"),
+        (lambda w, z: print(w), "write return in place of print"),
+        (lambda w, z: w > 0, "of float32 is wanted, as the old weight is; got torch.bool"),
+        (lambda w, z: w.to("meta"), "cannot be judged: looking at it raised"),
         (lambda w, z: w[:, :3], "the weight is [4, 2, 3, 3]; yours [4, 3, 3, 3]"),
         (lambda w, z: w[:, :2], "The shape is right, the values are not"),
         (lambda w, z: w @ z, "raised RuntimeError"),
@@ -352,7 +373,17 @@ def test_wrong_recipes_are_told_what_is_wrong(verdict, old, new, says):
     assert answer.startswith("✗") and says in answer
 
 
-@pytest.mark.parametrize(("answer", "says"), [(None, "still None"), (3, "got int"), ("\n", "empty")])
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (None, "still None"),
+        (3, "got int"),
+        ("\n", "empty"),
+        ({"epochs": 30}, "in quotes; got dict"),
+        (Path("recipe.toml"), "in quotes; got PosixPath"),
+        (SHORTER.replace("[train]", "[train]  # \ud800"), "surrogates not allowed"),
+    ],
+)
 def test_no_recipe(verdict, answer, says):
     assert says in verdict(check_recipe, answer)
 
@@ -364,6 +395,8 @@ def test_a_right_front(verdict):
     assert verdict(check_front, front.unbeaten).startswith("✓")
     as_array = verdict(check_front, lambda c, a: np.array(front.unbeaten(c, a)))
     assert as_array.startswith("✓")
+    for form in (tuple, torch.tensor, pd.Series, iter):
+        assert verdict(check_front, lambda c, a, form=form: form(front.unbeaten(c, a))).startswith("✓")
 
 
 @pytest.mark.parametrize(
@@ -384,7 +417,19 @@ def test_a_right_front(verdict):
             ],
             "No run",
         ),
-        (lambda c, a: 3, "a list of True and False"),
+        (lambda c, a: 3, "a list of True and False, one for each run; got int 3."),
+        (lambda c, a: "TTF", "a list of True and False, one for each run; got str 'TTF'."),
+        (lambda c, a: {0, 2}, "got set {0, 2}"),
+        (lambda c, a: dict(zip(c, a, strict=True)), "got dict"),
+        (lambda c, a: list(np.flatnonzero(front.unbeaten(c, a))), "yours holds np.int64(0): the indices"),
+        (lambda c, a: torch.tensor([1, 1, 1]), "yours holds tensor(1): the indices of the runs?"),
+        (lambda c, a: ["yes", "no", "yes"], "yours holds 'yes'."),
+        (lambda c, a: [[one] for one in front.unbeaten(c, a)], "yours holds [True]."),
+        (lambda c, a: front.unbeaten(c, a)[:2], "it has 2 for 3 runs"),
+        (lambda c, a: itertools.repeat(True), "it has more for 3 runs"),
+        (lambda c, a: (1 / 0 for _ in c), "got generator"),
+        (lambda c, a: None, "still None: put your answer after return"),
+        (lambda c, a: print(front.unbeaten(c, a)), "write return in place of print"),
         (lambda c: c, "raised TypeError"),
         (7, "function itself is wanted"),
     ],
@@ -412,6 +457,7 @@ def test_wrong_coordinates_are_told_apart(verdict, formula, reason):
     ("answer", "says"),
     [
         (lambda o, g, p: None, "still None"),
+        (lambda o, g, p: print(0.5), "write return in place of print"),
         (lambda o, g, p: right_coordinate(o, g, p) + 0.01, "enumeration says"),
         (lambda o, g, p: o, "one number"),
         (lambda o, g: 0.5, "TypeError"),
@@ -432,3 +478,55 @@ def test_coordinate_may_change_the_list_it_gets(verdict):
         return right_coordinate([product], gain, price)
 
     assert verdict(check_coordinate, coordinate).startswith("✓")
+
+
+# ---- all checkers
+
+CHECKERS = [getattr(exercises, name) for name in exercises.__all__]
+STRANGE = [
+    *(None, ..., "", "abc", 3, 0, True, [], {}, set(), b"x", [None], [[1], [2, 3]], [[1, 2], [3, 4]]),
+    *(np.array([1.0, 2.0]), np.array([0.5]), np.array("x"), np.eye(3), torch.ones(3), torch.ones(())),
+    *(torch.zeros(0), iter("ab"), math.nan, math.inf, 1j, len, int, math, range(3), 10**400),
+    *(pd.DataFrame({"a": [1]}), pd.Series([True]), torch.tensor([1.0], requires_grad=True)),
+    *(np.array([None]), torch.ones(4, 2, 3, 3, dtype=torch.complex64), torch.ones(4, 2, 3, 3).to_sparse()),
+]
+
+
+class Hostile:
+    """Whatever is asked of it, it raises."""
+
+    def _raise(self, *_: object):
+        raise RuntimeError("no")
+
+    __repr__ = __eq__ = __bool__ = __float__ = __iter__ = __len__ = _raise
+    __hash__ = None
+
+
+@pytest.mark.parametrize("checker", CHECKERS, ids=lambda checker: checker.__name__)
+@pytest.mark.parametrize(
+    "answer", [*STRANGE, Hostile(), [Hostile()]], ids=lambda answer: type(answer).__name__
+)
+def test_checkers_never_raise_whatever_they_get(verdict, checker, answer):
+    """As the answer itself, as what the reader's function returns, and as the second of two answers."""
+    others = [0.25] if checker is check_macs else []
+    assert verdict(checker, answer, *others).startswith("✗")
+    assert verdict(checker, lambda *_: answer, *others).startswith("✗")
+    if checker is check_macs and not (isinstance(answer, np.ndarray) and answer.size == 1):
+        assert verdict(check_macs, macs, answer).startswith("✗")
+
+
+@pytest.mark.parametrize("checker", CHECKERS, ids=lambda checker: checker.__name__)
+def test_checkers_say_what_they_take(verdict, checker):
+    name = checker.__name__
+    assert f"Write {name}(" in verdict(checker) and "got 0 answers" in verdict(checker)
+    assert "got 3 answers" in verdict(checker, 1, 2, 3)
+
+
+def test_what_a_right_function_prints_is_still_seen(capsys):
+    def talkative(kernel, inputs, outputs, height, width):
+        print("looking at", kernel)
+        return kernel**2 * height * width * (inputs + outputs)
+
+    check_channel_macs(talkative)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "looking at 3" and second.startswith("✓ Right")

@@ -6,7 +6,10 @@ function does, it asks for through `call` or `run`, which turn errors into `Wron
 arguments anew for every call: the reader's function may change them.
 """
 
+import contextlib
 import functools
+import inspect
+import io
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,12 +22,18 @@ class Wrong(Exception):
 def exercise(checker: Callable[..., str]) -> Callable[..., None]:
     """Make a checker print its verdict."""
 
+    wanted = list(inspect.signature(checker).parameters)
+
     @functools.wraps(checker)
     def check(*answers: Any) -> None:
         try:
+            if len(answers) != len(wanted):
+                raise Wrong(f"Write {checker.__name__}({', '.join(wanted)}): got {len(answers)} answers.")
             print(f"✓ {checker(*answers)}")
         except Wrong as reason:
             print(f"✗ {reason}")
+        except Exception as error:  # an answer that no checker knows how to look at
+            print(f"✗ This answer cannot be judged: looking at it raised {type(error).__name__}.")
 
     return check
 
@@ -41,25 +50,30 @@ def call(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def run(function: Callable[..., Any], shown: str, *arguments: Any) -> Any:
-    """Whatever the reader's function returns.
+    """What the reader's function returns.
 
     Raises:
-        Wrong: it is no function, or raises.
+        Wrong: it is no function, raises, or returns nothing: it is unsolved, or prints its result instead.
     """
     if not callable(function):
-        raise Wrong(
-            f"The function itself is wanted, without brackets after its name; got {_brief(function)}."
-        )
+        raise Wrong(f"The function itself is wanted, without brackets after its name; got {brief(function)}.")
+    printed = io.StringIO()
     try:
-        return function(*arguments)
+        with contextlib.redirect_stdout(printed):
+            answer = function(*arguments)
     except Exception as error:  # whatever the reader's code does, they get one line
         raise Wrong(f"{shown} raised {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if answer is None and printed.getvalue():
+        raise Wrong(f"{shown} prints something, but returns None: write return in place of print.")
+    print(printed.getvalue(), end="")
+    solved(shown, answer, "put your answer after return")
+    return answer
 
 
-def solved(name: str, answer: Any) -> None:
+def solved(name: str, answer: Any, hint: str = "put your answer in its place") -> None:
     """Raises Wrong if `answer` is what the notebook has in its place."""
     if answer is None or answer is ...:
-        raise Wrong(f"{name} is still {answer}: put your answer in its place.")
+        raise Wrong(f"{name} is still {answer}: {hint}.")
 
 
 def number(name: str, answer: Any) -> float:
@@ -70,14 +84,18 @@ def number(name: str, answer: Any) -> float:
     """
     solved(name, answer)
     try:
-        value = None if isinstance(answer, str) else float(answer)
+        value = None if isinstance(answer, str | bytes | bool) else _float(answer)
     except Exception:  # a list, a tensor of many entries, ...
         value = None
     if value is None:
-        raise Wrong(f"{name} should be one number, not {type(answer).__name__} {_brief(answer)}.")
+        raise Wrong(f"{name} should be one number, not {type(answer).__name__} {brief(answer)}.")
     if not math.isfinite(value):
-        raise Wrong(f"{name} is {_brief(answer)}, not finite: a logarithm of something negative?")
+        raise Wrong(f"{name} is {brief(answer)}, not finite: a logarithm of something negative?")
     return value
+
+
+def _float(answer: Any) -> float:
+    return float(answer.item() if hasattr(answer, "item") else answer)  # NumPy warns of float([x])
 
 
 def near(a: float, b: float) -> bool:
@@ -85,6 +103,6 @@ def near(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-5)
 
 
-def _brief(answer: Any) -> str:
+def brief(answer: Any) -> str:
     """Its repr, which for an array has many lines, on one."""
     return f"{' '.join(repr(answer).split()):.60}"

@@ -1,11 +1,12 @@
 """The exercise of 06_accuracy_vs_flops: the Pareto front."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from .base import Wrong, exercise, run, solved
+from .base import Wrong, brief, exercise, run
 
 CASES = (  # MACs, accuracies, and what a wrong answer overlooks
     ([0.2, 0.5, 1.0], [0.90, 0.95, 0.99], "no run is beaten where each costs more and is better"),
@@ -30,17 +31,37 @@ def check_front(front: Callable[[Sequence[float], Sequence[float]], Any]) -> str
 
 def _check(front: Callable, costs: list[float], accuracies: list[float], why: str) -> None:
     shown = f"front({costs}, {accuracies})" if len(costs) < 9 else "front of 30 runs"
-    answer = run(front, shown, list(costs), list(accuracies))
-    solved(shown, answer)
-    try:
-        found = [bool(one) for one in answer]
-    except (TypeError, ValueError):
-        raise Wrong(
-            f"{shown} should be a list of True and False, one for each run, not {answer!r:.60}."
-        ) from None
+    found = _truths(shown, run(front, shown, list(costs), list(accuracies)), len(costs))
     expected = unbeaten(costs, accuracies)
     if found != expected:
         raise Wrong(f"{shown} is {found if len(found) < 9 else 'wrong'}. {why}")
+
+
+def _truths(shown: str, answer: Any, runs: int) -> list[bool]:
+    """`answer` as a list of truth values, one for each run.
+
+    Raises:
+        Wrong: it is no list, holds something else (indices, or 0 and 1), or is too long or too short.
+    """
+    wanted = f"{shown} should be a list of True and False, one for each run"
+    try:
+        entries = None if isinstance(answer, str | bytes | Mapping | Set) else list(islice(answer, runs + 1))
+    except Exception:  # a number, a generator that raises, ...
+        entries = None
+    if entries is None:
+        raise Wrong(f"{wanted}; got {type(answer).__name__} {brief(answer)}.")
+    if other := [one for one in entries if not isinstance(_plain(one), bool)]:
+        indices = ": the indices of the runs?" if isinstance(_plain(other[0]), int) else "."
+        raise Wrong(f"{wanted}; yours holds {brief(other[0])}{indices}")
+    if len(entries) != runs:
+        more = "more" if len(entries) > runs else len(entries)
+        raise Wrong(f"{wanted}; it has {more} for {runs} runs.")
+    return [bool(one) for one in entries]
+
+
+def _plain(one: Any) -> Any:
+    """An entry of an array or a tensor as a number or truth value of Python."""
+    return one.item() if getattr(one, "shape", None) == () else one
 
 
 def unbeaten(costs: Sequence[float], accuracies: Sequence[float]) -> list[bool]:

@@ -14,12 +14,14 @@ def _penalty(
     prob_open: Sequence[Tensor],
     macs: Sequence[float],
     left: Callable[[float, float], float] = lambda i, o: i * o,
+    image: float = 1.0,
 ) -> float:
     """lambda x expected / dense MACs of a chain whose first layer reads the image, all of which is there.
 
     `left`: the share of a layer's MACs that is left, from the open shares of its inputs and outputs.
+    `image`: the share of the first layer's inputs that a mistaken answer takes for open.
     """
-    shares = [1.0, *(float(p.mean()) for p in prob_open)]
+    shares = [image, *(float(p.mean()) for p in prob_open)]
     expected = sum(m * left(i, o) for m, i, o in zip(macs, shares, shares[1:], strict=False))
     return lam * expected / sum(macs)
 
@@ -49,6 +51,14 @@ MISTAKES: list[tuple[Callable[[float, Sequence[Tensor], Sequence[float]], float]
     (
         lambda lam, p, m: _penalty(lam, p, m, lambda i, o: o * o),
         "You take a layer's own share twice: its inputs are the outputs of the layer before.",
+    ),
+    (
+        lambda lam, p, m: _penalty(lam, p, m, image=float(p[-1].mean())),
+        "For l = 0, prob_open[l - 1] is the last layer. The first one reads the image, which is all there.",
+    ),
+    (
+        lambda lam, p, m: _penalty(lam, p, m, image=0.0),
+        "The first layer is missing from the expected MACs: it reads the image, which is all there.",
     ),
     (
         lambda lam, p, m: _penalty(lam, p, m, lambda i, o: i + o),

@@ -41,10 +41,10 @@ def check_recipe(text: str) -> str:
 def _read(text: str) -> Recipe:
     with TemporaryDirectory() as folder:
         file = Path(folder, "recipe.toml")
-        file.write_text(text)
         try:
+            file.write_text(text, encoding="utf-8")
             return load_recipe(file)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise Wrong(" ".join(str(error).replace(str(file), "your recipe").split())) from error
 
 
