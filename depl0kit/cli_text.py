@@ -64,7 +64,8 @@ def _posterior(description: dict[str, Any]) -> str:
 
 
 def _state(about: dict[str, Any], status: dict[str, Any]) -> str:
-    words = [f"{status['state']}, epoch {status['epoch']:.2f}" + f" of {status.get('epochs', '?')}"]
+    end = "until stopped" if status.get("until_stop") else f"of {status.get('epochs', '?')}"
+    words = [f"{status['state']}, epoch {status['epoch']:.2f} {end}"]
     if status["state"] == "running":
         words.append(f"{status['images_per_second']:.0f} images/s")
         if status["seconds_left"] is not None:
@@ -73,7 +74,7 @@ def _state(about: dict[str, Any], status: dict[str, Any]) -> str:
         silence = time.time() - status["updated"]
         if silence > patience(about, status):
             words.append(f"no sign of life for {silence:.0f} s: if it was killed, the same command goes on")
-    return ", ".join([*words, *filter(None, [status["error"]])])
+    return ", ".join([*words, *filter(None, [status["error"], status.get("notice")])])
 
 
 def _last_epochs(folder: RunFolder) -> str:

@@ -7,6 +7,7 @@ from .cost import COSTS
 from .schedules import GATE_SCHEDULES, SCHEDULES
 
 PRECISIONS = ("float32", "bfloat16")
+WARMUP, RAMP = 2 / 15, 3 / 15  # shares of `epochs`, where no number is given
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class TrainConfig:
             dependency less, see `Dependency.default_lr`).
         gate_schedule: Of gate_lr. "hold_then_fall": full for 70 % of `epochs`, then down to 0, so that the
             gates come to rest. "constant": as in the Dep-L0 reference.
-        warmup: Epochs without lambda.
-        ramp: Epochs over which lambda then rises to full strength; a shorter run never pays the full price.
+        warmup: Epochs without lambda, >= 0; None is 2/15 of `epochs`.
+        ramp: Epochs over which lambda then rises to full strength, >= 0; None is 3/15 of `epochs`. As shares
+            they move with the learning rate of "one_cycle": the full price must not meet a rate near zero.
+            A run that is shorter than both never pays the full price.
         augment: Train on random crops and flips of the images.
         precision: "float32", or "bfloat16": autocast, faster on GPUs of 2020 and later.
         compile: Let torch.compile make one program of the step: minutes of waiting first, faster afterwards.
@@ -59,22 +62,23 @@ class TrainConfig:
     decay: float = 0.1
     gate_lr: float | None = None
     gate_schedule: str = "hold_then_fall"
-    warmup: float = 2
-    ramp: float = 3
+    warmup: float | None = None
+    ramp: float | None = None
     augment: bool = False
     precision: str = "float32"
     compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("lam", "lr", "weight_decay", "warmup", "ramp"):
+        for name in ("lam", "lr", "weight_decay"):
             checks.number(name, getattr(self, name), 0)
+        for name in ("warmup", "ramp", "gate_lr"):
+            if getattr(self, name) is not None:
+                checks.number(name, getattr(self, name), 0)
         for name in ("momentum", "decay"):
             checks.number(name, getattr(self, name), 0, 1)
         if self.temperature is not None:
             checks.number("temperature", self.temperature, 0, open_low=True)
-        if self.gate_lr is not None:
-            checks.number("gate_lr", self.gate_lr, 0)
         if self.budget is not None:
             checks.share("budget", self.budget)
         for name, allowed in CHOICES.items():
@@ -92,6 +96,16 @@ class TrainConfig:
     def all_epochs(self) -> int:
         """Epochs with gates in motion, and those of fine-tuning."""
         return self.epochs + self.fine_tune_epochs
+
+    @property
+    def warmup_epochs(self) -> float:
+        """Epochs without lambda."""
+        return WARMUP * self.epochs if self.warmup is None else self.warmup
+
+    @property
+    def ramp_epochs(self) -> float:
+        """Epochs over which lambda rises after the warm-up."""
+        return RAMP * self.epochs if self.ramp is None else self.ramp
 
     @property
     def sgd(self) -> dict[str, float]:

@@ -17,7 +17,9 @@ from .finetuning import fine_tune
 from .gated import GatedModel
 from .training import Trainer, evaluate, is_undecided
 
-DEFAULT = TrainConfig(epochs=40)  # in fewer, lambda outruns the gates, and the last point is a large network
+DEFAULT = TrainConfig(
+    epochs=40, warmup=2
+)  # in fewer, lambda outruns the gates, and the last point is a large network
 
 # Up to the last snapshot the weights must still repair what each closed channel breaks, and the gates move.
 # On digits (40 epochs, two seeds) the last network has .08 and .10 of the MACs at a constant lr, and .11 and
@@ -103,10 +105,10 @@ def _checked(
         raise ValueError(f"lams must increase, got {lams!r}: lambda grows along the path.")
     if config.budget is not None:
         raise ValueError(f"a path has no budget, got budget={config.budget:g}: lams say how far it goes.")
-    if config.warmup >= config.epochs:
+    if config.warmup_epochs >= config.epochs:
         raise ValueError(
             f"warmup must be shorter than the training, whose {config.epochs} epochs leave none for the "
-            f"path: got warmup={config.warmup:g}."
+            f"path: got warmup={config.warmup_epochs:g}."
         )
     return replace(config, lam=lams[0], ramp=0, fine_tune_epochs=0, **SCHEDULES)
 
@@ -114,7 +116,7 @@ def _checked(
 def _train(trainer: Trainer, lams: Sequence[float], snapshots: int, bar: tqdm) -> list[_Snapshot]:
     """Train to the end; fine-tuning waits until then, so that it cannot touch the training."""
     config, per_epoch = trainer.config, trainer.steps_per_epoch
-    first, last = round(config.warmup * per_epoch), config.epochs * per_epoch
+    first, last = round(config.warmup_epochs * per_epoch), config.epochs * per_epoch
     if snapshots > last - first:
         raise ValueError(f"snapshots must be at most {last - first}, the steps left, got {snapshots}.")
     moments = np.linspace(first, last, snapshots + 1)[1:].round().astype(int).tolist()

@@ -71,6 +71,8 @@ class _Record:
         self._saved_epoch = -1
         self._save_due = self._status_due = 0.0
         self._asked = "run"
+        self._speed: float | None = None  # epochs a second at most
+        self._next_step = 0.0  # when it is due
         self._rate = 0.0  # epochs a second, of late
         self._counted = time.monotonic(), 0.0  # when it was taken, at which epoch
 
@@ -91,6 +93,7 @@ class _Record:
                 self._save()  # so that a resumed run begins with the same weights, however they came about
         self._counted = time.monotonic(), trainer.epoch
         self._begun = True
+        self._take(distributed.from_first(folder.requests() if self.writes else None))
         self._status()
 
     def step(self) -> None:
@@ -120,26 +123,40 @@ class _Record:
             self._status(text)
 
     def _obey(self) -> None:
-        """Do what is asked for; returns when training may go on, or shall stop."""
+        """Do what is asked for; returns when the next step is due, or training shall stop."""
+        self._next_step = max(
+            self._next_step, time.monotonic() - PAUSE_SECONDS
+        )  # lost time is not made up for
+        if self._speed is not None:
+            self._next_step += 1 / (self._speed * self.trainer.steps_per_epoch)
         while True:
-            requests = distributed.from_first(self.folder.requests() if self.writes else None)
-            for name in NUMBERS & requests.keys():
-                setattr(self.trainer, name, requests[name])
-            if requests:
-                self._status()  # its watchers wait to see it
-            self._asked = requests.get("state", self._asked)
+            now = (self.folder.requests(), self._next_step - time.monotonic()) if self.writes else None
+            requests, early = distributed.from_first(now)
+            self._take(requests)
             if self._asked == "stop":
                 self.trainer.stop("stopped")
-            if self._asked != "pause":
-                break
-            if self.trainer.run.status != "paused":
+            if self._asked == "pause" and self.trainer.run.status != "paused":
                 self.trainer.run.status = "paused"
                 self._status()
-            time.sleep(PAUSE_SECONDS)
+            if self._asked != "pause" and (early <= 0 or self._speed is None or self._asked == "stop"):
+                break
+            if time.monotonic() >= self._status_due:
+                self._status()
+            time.sleep(PAUSE_SECONDS if self._asked == "pause" else min(early, PAUSE_SECONDS))
         if self.trainer.run.status == "paused":
             self.trainer.run.status = "running"
             self._counted = time.monotonic(), self.trainer.epoch
             self._status()
+
+    def _take(self, requests: dict[str, Any]) -> None:
+        for name in SETTINGS & requests.keys():
+            setattr(self.trainer, name, requests[name])
+        if "speed" in requests and requests["speed"] != self._speed:
+            self._speed, self._next_step = requests["speed"], time.monotonic()
+            self._rate = 0.0  # that of the speed before says nothing
+        self._asked = requests.get("state", self._asked)
+        if requests:
+            self._status()  # its watchers wait to see it
 
     def _append(self) -> None:
         run = self.trainer.run
@@ -165,16 +182,19 @@ class _Record:
         if now > then and trainer.epoch > before:
             rate = (trainer.epoch - before) / (now - then)
             self._rate = 0.8 * self._rate + 0.2 * rate if self._rate else rate
-        epochs = trainer.config.all_epochs
+        epochs, endless = trainer.config.all_epochs, trainer.until_stop
         self.folder.set_status(
             state=trainer.run.status,
             epoch=trainer.epoch,
             epochs=epochs,
             images_per_second=self._rate * len(trainer.data.train),
-            seconds_left=(epochs - trainer.epoch) / self._rate if self._rate else None,
+            seconds_left=(epochs - trainer.epoch) / self._rate if self._rate and not endless else None,
             lam=trainer.lam,
             temperature=trainer.temperature,
             gate_lr=trainer.gate_lr,
+            until_stop=trainer.until_stop,
+            speed=self._speed,
+            notice=trainer.run.notice,
             device=str(trainer.device),
             process=os.getpid(),
             host=socket.gethostname(),
@@ -183,17 +203,19 @@ class _Record:
         self._status_due = now + STATUS_SECONDS
 
 
-NUMBERS = {"lam", "temperature", "gate_lr"}
+SETTINGS = {"lam", "temperature", "gate_lr", "until_stop"}  # of the trainer
 
 
 def _about(trainer: "Trainer") -> dict[str, Any]:
     data = trainer.data
     sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
+    config = trainer.config  # with numbers for warmup and ramp: later versions may have other defaults
+    numbers = {"warmup": config.warmup_epochs, "ramp": config.ramp_epochs}
     return {
         "version": version(),
         "net": trainer.net.describe(),
         "data": {"name": data.name, "classes": data.num_classes, **sizes},
-        "train": asdict(trainer.config),
+        "train": asdict(config) | numbers,
     }
 
 

@@ -6,7 +6,7 @@ history.csv        a row per finished epoch
 gates.f32          float32 records (epoch, log_alpha [N], prob_open [N], test-time gates [N])
 checkpoints/       the last two states from which training can go on, safetensors with a checksum
 status.json        where it is now, a few times a second
-control.json       what its watchers ask for: lam, temperature, gate_lr; run, pause or stop
+control.json       what its watchers ask for: lam, temperature, gate_lr, until_stop, speed; run, pause or stop
 lock               held by the process that trains
 recipe.json        of a training from the shell: where its images lie
 log.txt            of one in the background: what it printed
@@ -43,7 +43,7 @@ from .files import (
 
 FORMAT = 1
 KEPT = 2  # checkpoints: if the last one is damaged, there is the one before
-REQUESTS = ("run", "pause", "stop")
+STATES = ("run", "pause", "stop")  # that can be asked for
 LOOK_SECONDS = 0.05  # from look to look at control.json
 QUIET_SECONDS = 10  # a running training that writes nothing for longer gives no sign of life
 STARTING_SECONDS = 120  # its first step, where it may be compiled, is granted so much more
@@ -56,7 +56,7 @@ class Checkpoint:
     Attributes:
         epoch: finished epochs.
         tensors: "part.name" -> tensor on the CPU; parts are net, weights and gates (the optimisers').
-        numbers: lam, temperature and gate_lr at that time.
+        numbers: lam, temperature, gate_lr and until_stop at that time.
     """
 
     epoch: int
@@ -237,18 +237,20 @@ class RunFolder:
         write_json(self.path / "status.json", status | {"updated": time.time()}, durable=False)
 
     def ask(self, **requests: Any) -> None:
-        """Ask the training for other values of lam, temperature or gate_lr, or for state="run", "pause" or
-        "stop". It obeys within a tenth of a second or a step, and remembers when it is resumed.
+        """Ask the run for something else. It obeys within a tenth of a second or a step, and, when it is
+        resumed, remembers all but `state`.
+
+        Args:
+            requests: lam >= 0, temperature > 0 and gate_lr >= 0; until_stop, True or False (see `Trainer`);
+                speed, in epochs a second at most, > 0, or None for as fast as it can, which changes no
+                number of the run; state, "run", "pause" or "stop".
 
         Raises:
-            ValueError: a name or value that no training takes.
+            ValueError: a name or value that no run takes.
         """
         for name, value in requests.items():
-            checks.one_of("request", name, ("lam", "temperature", "gate_lr", "state"))
-            if name == "state":
-                checks.one_of("state", value, REQUESTS)
-            else:
-                checks.number(name, value, 0, open_low=name == "temperature")
+            checks.one_of("request", name, tuple(ASKED))
+            ASKED[name](name, value)
         control = self.path / "control.json"
         earlier = read_json(control) if control.exists() else {}
         write_json(control, earlier | requests, durable=False)
@@ -276,6 +278,38 @@ class RunFolder:
         except DamagedFileError as error:  # edited by hand: no reason to lose a training
             warnings.warn(f"{error}. Nothing in it is obeyed.", stacklevel=2)
             return {}
+
+
+def _positive(name: str, value: Any) -> None:
+    checks.number(name, value, 0, open_low=True)
+
+
+def _not_negative(name: str, value: Any) -> None:
+    checks.number(name, value, 0)
+
+
+def _speed(name: str, value: Any) -> None:
+    if value is not None:
+        _positive(name, value)
+
+
+def _switch(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}.")
+
+
+def _state(name: str, value: Any) -> None:
+    checks.one_of(name, value, STATES)
+
+
+ASKED = {  # what can be asked of a run, and the check of its value
+    "lam": _not_negative,
+    "temperature": _positive,
+    "gate_lr": _not_negative,
+    "until_stop": _switch,
+    "speed": _speed,
+    "state": _state,
+}
 
 
 def parse_history(text: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .collapse import collapse_notice
 from .config import TrainConfig
 from .gated import GatedModel
 from .models import make_model
@@ -34,6 +35,7 @@ class Run:
             "failed".
         rows: a dict per finished epoch, the rows of `history`.
         moments: the gates, a few times an epoch (`GateMoment`), the last of them at its end.
+        notice: "" if all is well; if its accuracy collapsed, what to change (see `collapse_notice`).
     """
 
     net: GatedModel
@@ -41,6 +43,7 @@ class Run:
     status: str = "running"
     rows: list[dict] = field(default_factory=list)
     moments: list[GateMoment] = field(default_factory=list)
+    notice: str = ""
 
     @property
     def history(self) -> pd.DataFrame:
@@ -93,8 +96,9 @@ def load_run(folder: str | Path, net: GatedModel | None = None) -> Run:
     history = files.history()
     history = history[history.epoch <= checkpoint.epoch] if len(history) else history
     moments = [moment for moment in moments_of(files) if moment.epoch <= checkpoint.epoch]
-    status = files.status()["state"]
-    return Run(net.eval(), about["train"], status, history.to_dict("records"), moments)
+    rows, config = history.to_dict("records"), about["train"]
+    notice = collapse_notice(rows, about["data"]["classes"], config)
+    return Run(net.eval(), config, files.status()["state"], rows, moments, notice)
 
 
 def moments_of(folder: RunFolder) -> list[GateMoment]:

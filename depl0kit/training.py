@@ -6,6 +6,7 @@ that a notebook can watch, pause, and change lambda, temperature and gate lr whi
 
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import checks, distributed, objective, schedules
+from .collapse import collapse_notice
 from .config import TrainConfig
 from .data import Data, Split
 from .device import keep_freed_memory
@@ -69,8 +71,11 @@ class Trainer:
     """One training run, a step at a time: `for _ in trainer: ...`.
 
     It trains `net` in place, on the device where the network is. `lam`, `temperature` and `gate_lr`
-    may be read and set at any time, also from another thread; the next step uses them. All that is random
-    in an epoch follows from the seed and the epoch's number, so that a training can go on from any.
+    may be read and set at any time, also from another thread; the next step uses them. So may `until_stop`:
+    while it is True the run does not end, and from the end of the ramp on, price and learning rates stay as
+    they are there. Set to False, the run ends with the epoch in which it passes `config.epochs` (without
+    fine-tuning, if that is later than planned). All that is random in an epoch follows from the seed and the
+    epoch's number, so that a run can resume from any.
 
     Args:
         net, data, config: what to train, on what, and how (`TrainConfig()` if None).
@@ -105,7 +110,7 @@ class Trainer:
         )
         self._gates = torch.optim.Adam(net.posterior.parameters(), fused=True)
         self._noise = torch.Generator(device)
-        self.lam = config.lam
+        self.lam, self.until_stop = config.lam, False
         if config.temperature is not None:
             self.temperature = config.temperature
         default_lr = net.posterior.default_lr(config.budget)
@@ -146,12 +151,12 @@ class Trainer:
         return self._steps
 
     def _train(self) -> Iterator[None]:
-        config = self.config
+        config, rows = self.config, self.run.rows
         for last, fine_tuning in ((config.epochs, False), (config.all_epochs, True)):
-            if len(self.run.rows) < last:
-                batch = self._prepare(fine_tuning)
-                for epoch in range(len(self.run.rows) + 1, last + 1):
-                    yield from self._one_epoch(epoch, batch, fine_tuning)
+            batch = None
+            while len(rows) < last or (self.until_stop and not fine_tuning):
+                batch = self._prepare(fine_tuning) if batch is None else batch
+                yield from self._one_epoch(len(rows) + 1, batch, fine_tuning)
         self.run.status = "finished"
 
     def _prepare(self, fine_tuning: bool) -> nn.Module:
@@ -194,12 +199,14 @@ class Trainer:
         return mine if by_example else mine[0]
 
     def _set_rates(self, step: int) -> None:
-        """Learning rates of a step, counted from the start of training."""
-        config, epoch = self.config, (step + 0.5) / self.steps_per_epoch
+        """Learning rates of a step, counted from the start of the run."""
+        config = self.config
+        held = config.warmup_epochs + config.ramp_epochs if self.until_stop else math.inf
+        epoch, start = (min((step + part) / self.steps_per_epoch, held) for part in (0.5, 0))
         if config.schedule == "one_cycle":
             share = schedules.one_cycle(epoch / config.all_epochs)
         else:
-            share = schedules.steps(step / self.steps_per_epoch, config.milestones, config.decay)
+            share = schedules.steps(start, config.milestones, config.decay)
         self._weights.param_groups[0]["lr"] = config.lr * share
         falls = config.gate_schedule == "hold_then_fall"
         share = schedules.hold_then_fall(epoch / config.epochs) if falls else 1.0
@@ -223,7 +230,7 @@ class Trainer:
         config = self.config
         if config.budget is not None:
             return objective.budget_penalty(share, self.epoch / config.epochs, config.budget)
-        return self.lam * objective.strength(self.epoch, config.warmup, config.ramp) * share
+        return self.lam * objective.strength(self.epoch, config.warmup_epochs, config.ramp_epochs) * share
 
     @torch.no_grad()
     def _remember_gates(self, epoch: int, step: int) -> None:
@@ -231,6 +238,8 @@ class Trainer:
         waiting), at even distances."""
         often = self.device.type == "cpu"
         times = min(4, max(1, often * MOMENTS // self.config.all_epochs), self.steps_per_epoch)
+        if epoch > self.config.all_epochs:  # until it is stopped: hours of it must not fill the memory
+            times = 1
         part = step * times / self.steps_per_epoch  # parts of the epoch that are done
         if int(part) == int((step - 1) * times / self.steps_per_epoch):
             return
@@ -251,7 +260,11 @@ class Trainer:
         # all at once, so that an interrupt leaves no half of an epoch behind
         self.epoch = float(epoch)
         self.run.rows.append(row)
+        self._take_notice()
         self.saved = self._checkpoint()
+
+    def _take_notice(self) -> None:
+        self.run.notice = collapse_notice(self.run.rows, self.data.num_classes, self.config)
 
     def _diverge(self, what: str) -> None:
         self.stop("diverged")
@@ -298,6 +311,7 @@ class Trainer:
         self.run.rows[:] = rows[: checkpoint.epoch]
         self.run.moments[:] = [m for m in moments if m.epoch <= checkpoint.epoch]
         self.epoch, self.saved = float(checkpoint.epoch), checkpoint
+        self._take_notice()
         self._steps = self._train()
 
     def _checkpoint(self) -> Checkpoint:
@@ -305,7 +319,7 @@ class Trainer:
         for name, optimiser in self._optimisers():
             tensors |= {f"{name}.{key}": t for key, t in _optimiser_tensors(optimiser).items()}
         copies = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
-        numbers = {name: getattr(self, name) for name in ("lam", "temperature", "gate_lr")}
+        numbers = {name: getattr(self, name) for name in ("lam", "temperature", "gate_lr", "until_stop")}
         return Checkpoint(len(self.run.rows), copies, numbers)
 
     def _optimisers(self) -> tuple[tuple[str, torch.optim.Optimizer], ...]:
@@ -345,7 +359,8 @@ def train(
     """Train `net` in place and return its `Run`.
 
     With the same seed, network and CPU the numbers are the same, bit for bit. An interrupt (Ctrl-C,
-    or the stop button of a notebook) ends training and keeps every finished epoch.
+    or the stop button of a notebook) ends training and keeps every finished epoch. A run whose accuracy
+    collapsed ends with a warning that says what to change (`run.notice`).
 
     Args:
         net, data, config: see `Trainer`.
@@ -371,6 +386,8 @@ def train(
             trainer.stop()
         if trainer.run.rows:
             bar.set_postfix_str(_summary(trainer.run.rows[-1]))
+    if trainer.run.notice and distributed.ranks().first:
+        warnings.warn(trainer.run.notice, stacklevel=2)
     return trainer.run
 
 

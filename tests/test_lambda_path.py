@@ -87,9 +87,12 @@ def test_snapshots_leave_no_trace_in_the_training(data, path):
         ({"snapshots": 2.5}, "snapshots must be a whole number of at least 2"),
         ({"fine_tune_epochs": 0}, "fine_tune_epochs must be a whole number of at least 1"),
         ({"config": dk.TrainConfig(budget=0.3)}, "a path has no budget, got budget=0.3"),
-        ({"config": dk.TrainConfig(epochs=2)}, "warmup must be shorter than the training, whose 2 epochs"),
         (
-            {"config": dk.TrainConfig(epochs=3), "snapshots": 100},
+            {"config": dk.TrainConfig(epochs=2, warmup=2)},
+            "warmup must be shorter than the training, whose 2 epochs",
+        ),
+        (
+            {"config": dk.TrainConfig(epochs=3, warmup=2), "snapshots": 100},
             "snapshots must be at most 18, the steps left, got 100",
         ),
     ],
