@@ -52,7 +52,7 @@ def line(monitor) -> str:
 
 
 def test_it_waits_for_a_training_and_then_shows_it_to_the_end(monitor, few, tmp_path):
-    assert "waiting for a training" in line(monitor) and monitor.figure.png
+    assert "waiting for a run" in line(monitor) and monitor.figure.png
     waiting = monitor.figure.png
     for _ in recorded(trainer(few), tmp_path / "run"):
         pass
@@ -151,7 +151,7 @@ def test_it_steers_a_training_in_another_process(monitor, tmp_path):
     until(lambda: folder.status()["lam"] == 100, "the new price is in force", 3)
     monitor.pause()
     until(lambda: "paused: epoch" in line(monitor), "a pause", 3)
-    monitor.go_on()
+    monitor.resume()
     until(lambda: "running: epoch" in line(monitor), "it goes on", 3)
     monitor.stop()
     assert process.wait(30) == 0

@@ -15,7 +15,7 @@ from .exercises import (
     check_recipe,
 )
 from .gate import GateExplorer
-from .live_figure import Explorer, LiveFigure, Picture, float_slider, log_slider
+from .live import Explorer, Layout, LiveFigure, NumberSlider, Picture, float_slider, log_slider, projector
 from .monitor import Monitor
 from .setup import setup
 from .tradeoff import TradeoffExplorer
@@ -27,8 +27,10 @@ __all__ = [
     "DependencyExplorer",
     "Explorer",
     "GateExplorer",
+    "Layout",
     "LiveFigure",
     "Monitor",
+    "NumberSlider",
     "Picture",
     "SeriesExplorer",
     "TradeoffExplorer",
@@ -44,5 +46,6 @@ __all__ = [
     "check_recipe",
     "float_slider",
     "log_slider",
+    "projector",
     "setup",
 ]

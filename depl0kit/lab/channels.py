@@ -10,14 +10,15 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..gated import GatedModel
-from .live_figure import Explorer, LiveFigure, button
+from .live import Explorer, Layout, LiveFigure, button
 
 
 class ChannelExplorer(Explorer):
     """The channel groups of a network as bars to drag, and under them the cost of every layer.
 
     Press or drag in the upper picture to set a group's open channels, or choose the group and move the
-    slider. Layers that read or write the group stand out: a channel costs on both sides.
+    slider. Layers that read or write the group stand out: a channel costs on both sides. The last channel
+    of a group stays open, but for groups that may close altogether.
 
     Args:
         net: its groups and cost are shown; the network itself stays as it is.
@@ -29,20 +30,22 @@ class ChannelExplorer(Explorer):
     def __init__(self, net: GatedModel) -> None:
         self._groups, self._cost = net.groups.gated, net.cost_model
         self._dense = [g.channels for g in self._groups]
+        self._fewest = [0 if g.may_close else 1 for g in self._groups]
         self.open_channels = list(self._dense)
         self._names = [f"{g.name} (stream)" if g.stream else g.name for g in self._groups]
         names = [(name, i) for i, name in enumerate(self._names)]
         controls = {
             "group": widgets.Dropdown(options=names, value=0, description="Group"),
             "channels": widgets.IntSlider(
-                self._dense[0], min=1, max=self._dense[0], description="Open channels"
+                self._dense[0], min=self._fewest[0], max=self._dense[0], description="Open channels"
             ),
         }
         half = button("Half of all", "adjust", "Close half of the channels of every group")
         half.on_click(lambda _: self.set_all([max(1, n // 2) for n in self._dense]))
         figure = LiveFigure(
-            self._draw, (980, 560), "a;b", "Open channels of each group, and MACs of each layer"
-        )
+            self._draw, (980, 560), "a;b", "Open channels of each group, and MACs of each layer",
+            narrower=[Layout("a;b", 400, 620)],
+        )  # fmt: skip
         super().__init__(figure, controls, [half])
         figure.on_pointer(self._drag)
 
@@ -80,7 +83,7 @@ class ChannelExplorer(Explorer):
         """The slider stands where the chosen group does; nothing is drawn."""
         group, slider = self.controls["group"].value, self.controls["channels"]
         self._watch(False)
-        slider.max = self._dense[group]
+        slider.min, slider.max = self._fewest[group], self._dense[group]
         slider.value = self.open_channels[group]
         self._watch(True)
 
@@ -89,7 +92,7 @@ class ChannelExplorer(Explorer):
         if panel:
             return
         group = min(max(round(x), 0), len(self.open_channels) - 1)
-        self.open_channels[group] = min(max(round(y), 1), self._dense[group])
+        self.open_channels[group] = min(max(round(y), self._fewest[group]), self._dense[group])
         self._watch(False)
         self.controls["group"].value = group
         self._watch(True)

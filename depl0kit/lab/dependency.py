@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import plots
 from ..posteriors import BOUND, Dependency
-from .live_figure import Explorer, LiveFigure, button, float_slider
+from .live import Explorer, Layout, LiveFigure, button, float_slider
 
 SIZES = (8, 8, 8, 8)
 DRAWS = 4000
@@ -41,7 +41,7 @@ class DependencyExplorer(Explorer):
         again.on_click(lambda _: self.new_weights())
         figure = LiveFigure(
             self._draw, (1060, 400), "ab", "log alphas flowing from group to group, and correlation of gates",
-            width_ratios=(1.35, 1),
+            narrower=[Layout("a;b", 380, 680)], width_ratios=(1.35, 1),
         )  # fmt: skip
         super().__init__(figure, controls, [again])
 

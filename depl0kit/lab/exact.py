@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from .. import checks, plots
 from ..exact import ExactPosterior, collinear_regression, gates_in_series
 from ..exact_fits import Fit, fit_autoregressive, fit_mean_field
-from .live_figure import Explorer, LiveFigure, float_slider
+from .live import Explorer, Layout, LiveFigure, float_slider
 
 CORRELATIONS = (*(i / 20 for i in range(20)), 0.99)
 GAINS = np.linspace(0, 30, 61)
@@ -41,8 +41,9 @@ class CollinearExplorer(Explorer):
             tooltip="Right: the two features of a pair say the same",
         )
         figure = LiveFigure(
-            self._draw, (1000, 520), "abc;ddd", "What three posteriors do with pairs of collinear features"
-        )
+            self._draw, (1120, 520), "abc;ddd", "What three posteriors do with pairs of collinear features",
+            narrower=[Layout("ab;cc;dd", 560, 760), Layout("a;b;c;d", 380, 960)],
+        )  # fmt: skip
         super().__init__(figure, {"correlation": slider})
 
     def numbers(self, correlation: float) -> str:
@@ -94,7 +95,7 @@ class SeriesExplorer(Explorer):
         self._forget()
         figure = LiveFigure(
             self._draw, (1000, 380), "ab", "P(all gates open) over the gain, and how many gates are open",
-            width_ratios=(1.6, 1),
+            narrower=[Layout("a;b", 330, 640)], width_ratios=(1.6, 1),
         )  # fmt: skip
         super().__init__(figure, {"gain": slider})
         _fit_ahead(sorted(map(float, GAINS), key=lambda g: abs(g - gain)))

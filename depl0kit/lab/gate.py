@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..hard_concrete import HardConcrete
-from .live_figure import Explorer, LiveFigure, button, float_slider
+from .live import Explorer, Layout, LiveFigure, button, float_slider
 
 DRAWS = 300
 
@@ -43,8 +43,9 @@ class GateExplorer(Explorer):
         throw = button("New noise", "random", "Draw all samples again")
         throw.on_click(lambda _: self.new_noise())
         figure = LiveFigure(
-            self._draw, (880, 320), "abc", "Density, distribution function and samples of one gate"
-        )
+            self._draw, (1060, 320), "abc", "Density, distribution function and samples of one gate",
+            narrower=[Layout("ab;cc", 480, 560), Layout("a;b;c", 280, 780)],
+        )  # fmt: skip
         super().__init__(figure, controls, [throw])
 
     def new_noise(self) -> None:
@@ -53,13 +54,13 @@ class GateExplorer(Explorer):
         self.redraw()
 
     def numbers(self, **state: float) -> str:
-        """Probabilities of the three outcomes, and the gate of the papers' test-time rule."""
+        """Probabilities of the three outcomes and of being open, and the gate of the papers' rule."""
         hc, log_alpha = _gate(**state)
         zero, one = plots.spikes(hc, log_alpha)
         gate = float(hc.deterministic(torch.tensor(log_alpha)))
         return (
-            f"P(z = 0) = {zero:.3f}    P(0 < z < 1) = {1 - zero - one:.3f}    P(z = 1) = {one:.3f}    "
-            f"test-time gate = {gate:.3f}, {'open' if gate > 0 else 'closed'}"
+            f"P(z=0) = {zero:.3f}    P(0<z<1) = {1 - zero - one:.3f}    P(z=1) = {one:.3f}    "
+            f"P(z>0) = {1 - zero:.3f}    test-time gate = {gate:.3f}, {'open' if gate > 0 else 'closed'}"
         )
 
     def _draw(self, left: Axes, middle: Axes, right: Axes, **state: float) -> list[Artist]:

@@ -1,4 +1,4 @@
-"""Watch a training through its run folder, wherever it runs, and steer it."""
+"""Watch a run through its folder, wherever it trains, and steer it."""
 
 import threading
 import time
@@ -14,21 +14,24 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..run_folder import RunFolder
-from .live_figure import Explorer, LiveFigure, button, float_slider, log_slider, set_slider
+from .live import Explorer, Layout, LiveFigure, button, checkbox, float_slider, log_slider, set_slider
 from .run_view import RunView
 
 LOOK_SECONDS = 0.23  # from look to look at the folder: four pictures a second; more would slow the training
 REST_SECONDS = 0.1  # between looks at least, however long a picture takes
-SETTINGS = ("lam", "temperature", "gate_lr")
+ASKED_SECONDS = 10  # for which a control stands where it was put, while the run does not say that it obeys
+SETTINGS = ("lam", "temperature", "gate_lr", "speed", "until_stop")
+LIVE = ("running", "paused")
 FAILED = ("failed", "diverged")
 
 
 class Monitor(Explorer):
     """P(open) of every channel, open channels per layer, and the curves of a run, as its folder grows.
 
-    The training may run in this kernel, in another process, or on another machine that shares the disk.
-    Moving a slider, Pause, Go on and Stop write requests into the folder, which the training obeys within
-    a tenth of a second or a step; the line shows what is in force.
+    The run may train in this kernel, in another process, or on another machine that shares the disk.
+    A moved slider, Pause, Resume and Stop write requests into the folder, which the run obeys within
+    a tenth of a second or a step; the line shows what is in force, and the sliders follow what others ask
+    for. After its end nothing obeys, and they cannot be moved.
 
     Args:
         folder: of the run; it may not exist yet.
@@ -48,37 +51,39 @@ class Monitor(Explorer):
         self._take_name(name or str(Path(folder).resolve()))
         self._watch_folder(RunFolder(folder))
         self._outline: tuple | None = None  # for which the panels were arranged
-        self._adopts = True  # the run's settings for the sliders, until one is moved
+        self._asked: dict[str, tuple[Any, float]] = {}  # by a control: its value, and when
+        self._adopting: int | None = None  # the thread that moves sliders to where the run is
         figure = LiveFigure(
-            self._draw,
-            (1060, 480),
-            "ab;ac",
-            "P(open) of every channel during training",
-            width_ratios=(1.25, 1),
-        )
-        super().__init__(figure, self._make_sliders(), self._make_buttons())
+            self._draw, (1100, 480), "ab;ac", "P(open) of every channel during training",
+            narrower=[Layout("a;b;c", 350, 760, {"height_ratios": (1.4, 1, 1)})], width_ratios=(1.25, 1),
+        )  # fmt: skip
+        self._buttons = self._make_buttons()
+        super().__init__(figure, self._make_controls(), self._buttons)
         self._follow()
 
     # ---- what it does
 
     def pause(self) -> None:
-        """Ask the training to hold."""
+        """Ask the run to hold."""
         self._ask(state="pause")
 
-    def go_on(self) -> None:
-        """Ask the training to go on after a pause."""
+    def resume(self) -> None:
+        """Ask the run to resume after a pause."""
         self._ask(state="run")
 
     def stop(self) -> None:
-        """Ask the training to end; it keeps its finished epochs."""
+        """Ask the run to end; it keeps its finished epochs."""
         self._ask(state="stop")
 
     def redraw(self, change: Mapping[str, Any] | None = None) -> None:
         """Look into the folder, and draw what is new; a moved slider is a request."""
+        if self._adopting == threading.get_ident():
+            return  # this slider follows the run
         with self._lock:
             if change is not None:
-                self._adopts = False
-                self._ask(**{name: c.value for name, c in self.controls.items() if c is change["owner"]})
+                name = next(name for name, c in self.controls.items() if c is change["owner"])
+                self._asked[name] = change["new"], time.monotonic()
+                self._ask(**{name: change["new"]})
             super().redraw()
 
     def end(self) -> None:
@@ -130,7 +135,7 @@ class Monitor(Explorer):
 
     def _show(self) -> tuple[str, bool]:
         self._stale |= self.view.look()
-        self._adopt_settings()
+        self._follow_run()
         if self._stale:
             if self._shape() != self._outline:
                 self._outline = self._shape()
@@ -148,22 +153,30 @@ class Monitor(Explorer):
         """State of the training; the settings in force, and the results of the last epoch."""
         status = self.view.status
         if self.view.about is None:
-            return f"waiting for a training in {self.folder.path}"
+            return f"waiting for a run in {self.folder.path}"
         if status["state"] in FAILED:
             return f"{status['state']} in epoch {status['epoch']:.1f}. {status['error']}"
-        return f"{self._progress(status)}\n{settings_in_words(status)}{_results(self.view.history)}"
+        lines = self._progress(status), settings_in_words(status) + _results(self.view.history)
+        return "\n".join(filter(None, [*lines, status.get("notice")]))
 
     def _progress(self, status: Mapping[str, Any]) -> str:
         state, since = status["state"], self.view.silent_since()
         if since is not None:
             state = f"no sign of life since {time.strftime('%H:%M:%S', time.localtime(since))}"
-        text = f"{state}: epoch {status['epoch']:.1f} of {self._shape()[1]}"
-        if state != "running" or not status["seconds_left"]:
-            return text
-        return f"{text}, {status['images_per_second']:,.0f} images/s, {in_words(status['seconds_left'])} left"
+        end = "until Stop" if status.get("until_stop") and state in LIVE else f"of {self._shape()[1]}"
+        text = f"{state}: epoch {status['epoch']:.1f} {end}"
+        if state in LIVE and status["images_per_second"]:
+            text += f", {status['images_per_second']:,.0f} images/s"
+        if state == "running" and status["seconds_left"]:
+            text += f", {in_words(status['seconds_left'])} left"
+        return text if state in LIVE or since is not None else text + self._after_the_end()
+
+    def _after_the_end(self) -> str:
+        return ". Nothing obeys the sliders any more; the command that started the run resumes it."
 
     def _is_wrong(self) -> bool:
-        return self.view.status["state"] in FAILED or self.view.silent_since() is not None
+        status = self.view.status
+        return status["state"] in FAILED or bool(status.get("notice")) or self.view.silent_since() is not None
 
     def _channels(self) -> pd.DataFrame | None:
         """A row per group as in `GatedModel.channel_table`; None while no gates are known."""
@@ -187,8 +200,8 @@ class Monitor(Explorer):
         for ax in (left, upper, lower):
             ax.set_axis_off() if shape is None else ax.set_axis_on()
         if shape is None:
-            return [plots.base.message(left, f"waiting for a training in {self.folder.path}")]
-        sizes, epochs = shape
+            return [plots.base.message(left, "waiting for a run")]
+        sizes, epochs = shape[0], self._last_epoch()
         times, prob_open = self.view.gates.columns() if self.view.gates else ([], np.empty((0, 0)))
         bars = (
             [plots.base.message(upper, NO_GATES)] if channels is None else plots.layer_bars(channels, upper)
@@ -199,45 +212,73 @@ class Monitor(Explorer):
             *plots.history_curves(self.view.history, lower, epochs),
         ]
 
+    def _last_epoch(self) -> float:
+        """Right end of the time axis: for a run without an end it moves in few large steps."""
+        end = self._shape()[1]
+        while end < self.view.status["epoch"]:
+            end = 2 * end
+        return end
+
     def _invitation(self) -> str:
         """What is written where the gates will be drawn."""
         return NO_GATES
 
     # ---- its controls
 
-    def _make_sliders(self) -> dict[str, Widget]:
+    def _make_controls(self) -> dict[str, Widget]:
         start = self._start_settings()
         hints = "Right: fewer channels", "Of the gates", "Learning rate of the gates"
         return {
-            "lam": log_slider("Price λ", start["lam"], 0.5, 100, off=True, hint=hints[0]),
+            "lam": log_slider("Price λ", start["lam"], 0.5, 100, first="off", hint=hints[0]),
             "temperature": float_slider(
                 "Temperature β", start["temperature"], 2 / 30, 2, 1 / 30, 2, hints[1]
             ),
             "gate_lr": log_slider("Gate lr", start["gate_lr"], 1e-4, 1, hint=hints[2]),
+            "speed": log_slider(
+                "Epochs a second", start["speed"], *SPEEDS, last=FAST, hint="At most; it changes no number"
+            ),
+            "until_stop": checkbox("until Stop", start["until_stop"], UNTIL_STOP),
         }
 
-    def _start_settings(self) -> dict[str, float]:
-        """Where sliders stand until there is a run."""
-        return {"lam": 4.0, "temperature": 2 / 3, "gate_lr": 0.1}
+    def _start_settings(self) -> dict[str, Any]:
+        """Where the controls stand until there is a run."""
+        return {"lam": 4.0, "temperature": 2 / 3, "gate_lr": 0.1, "speed": None, "until_stop": False}
 
-    def _adopt_settings(self) -> None:
-        """Put the sliders where the run is, once."""
-        if self._adopts and "lam" in self.view.status:
-            self._adopts = False
-            self._watch(False)
-            for name in SETTINGS:
-                set_slider(self.controls[name], self.view.status[name])
-            self._watch(True)
+    def _follow_run(self) -> None:
+        """Put the controls where the run is, but for those that have just been moved."""
+        status = self.view.status
+        for name in SETTINGS:
+            if name not in status:
+                continue
+            value, since = self._asked.get(name, (None, -ASKED_SECONDS))
+            waits = time.monotonic() - since < ASKED_SECONDS and value != status[name]
+            if not waits and self.controls[name].value != status[name]:
+                self._adopt(name, status[name])
+        self._enable(status["state"] in (*LIVE, "new"))
+
+    def _adopt(self, name: str, value: Any) -> None:
+        self._adopting = threading.get_ident()
+        try:
+            set_slider(self.controls[name], value)
+        finally:
+            self._adopting = None
+
+    def _enable(self, on: bool) -> None:
+        """Let the controls be moved, or not."""
+        for part in (*self.controls.values(), *self._buttons):
+            part.disabled = not on
 
     def _make_buttons(self) -> list[Button]:
         return make_buttons(
-            ("Pause", "pause", "Ask the training to hold", self.pause),
-            ("Go on", "play", "Ask it to go on after a pause", self.go_on),
+            ("Pause", "pause", "Ask the run to hold", self.pause),
+            ("Resume", "play", "Ask it to resume after a pause", self.resume),
             ("Stop", "stop", "Ask it to end, and to keep its finished epochs", self.stop),
         )
 
 
 NO_GATES = "no gates so far"
+SPEEDS, FAST = (0.1, 50), "as fast as it can"  # epochs a second
+UNTIL_STOP = "Train on after the last epoch: full price, constant learning rates, until Stop"
 
 
 def make_buttons(*actions: tuple) -> list[Button]:

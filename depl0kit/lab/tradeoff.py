@@ -1,4 +1,4 @@
-"""Explore the runs of a sweep: accuracy against cost, and what the networks behind the points look like."""
+"""Explore the runs of a sweep: error against cost, and what the networks behind the points look like."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..fronts import DENSE, require_columns
-from ..plots.tradeoff import circle_run
+from ..plots.tradeoff import circle_run, drawn_errors
 from ..posteriors import POSTERIORS
 from ..sweeps import COLUMNS
-from .live_figure import Explorer, LiveFigure
+from .live import Explorer, Layout, LiveFigure
 
 SHOWN = {  # which methods' points are drawn
     "all methods": lambda method, chosen: True,
@@ -30,19 +30,20 @@ PARTS = ("network", "method", "seed")  # controls that decide which runs the sli
 
 @dataclass(frozen=True)
 class _Points:
-    """The scatter: of which table and controls it is, the runs in it, and what was drawn."""
+    """The scatter: of which table and controls it is, in which axes, the runs in it, and what was drawn."""
 
     results: pd.DataFrame
+    ax: Axes
     state: dict[str, Any]
     runs: pd.DataFrame
     artists: list[Artist]
 
 
 class TradeoffExplorer(Explorer):
-    """Accuracy against cost of all runs; a slider, or a click on a point, chooses the one shown in detail.
+    """Error against cost of all runs; a slider, or a click on a point, chooses the one shown in detail.
 
-    Beside the scatter are the errors of the chosen run, under it its open channels per group and, for
-    posteriors, its gates during training.
+    The method of that run is in colour, the others are grey. Beside the scatter are the errors of that run,
+    under it its open channels per group and, for posteriors, its gates during training.
 
     Args:
         results: of `sweep` or `load_results`; None begins empty, for a sweep that is about to run:
@@ -74,7 +75,8 @@ class TradeoffExplorer(Explorer):
             self._draw,
             (1080, 570),
             "ab;cd",
-            "Accuracy against cost of all runs, and the errors, channels and gates of the chosen one",
+            "Test error against cost of all runs, and the errors, channels and gates of the chosen one",
+            narrower=[Layout("a;b;c;d", 400, 1280)],
             width_ratios=(1.5, 1),
             height_ratios=(1.25, 1),
         )
@@ -107,7 +109,7 @@ class TradeoffExplorer(Explorer):
         self.chosen = None
         for name, control in self.controls.items():
             if name != "run" and control.options:
-                control.value = next(iter(control.options)) if name != "cost" else COSTS[0][1]
+                control.index = 0
                 self._offer_parts()
         self.controls["run"].value = 0
         self._watch(True)
@@ -127,7 +129,7 @@ class TradeoffExplorer(Explorer):
         self._watch(False)
         self.controls["network"].value = row.network
         self.chosen = row
-        self._offer("method", list(self._network().method.unique()))
+        self._offer_methods()
         self.controls["method"].value = row.method
         if self.controls["seed"].value != ALL:
             self.controls["seed"].value = int(row.seed)
@@ -145,8 +147,8 @@ class TradeoffExplorer(Explorer):
         lr = f"  gate lr {row.gate_lr:.2g}" if np.isfinite(row.gate_lr) else ""
         undecided = f"   undecided {row.undecided:.0%}" if np.isfinite(row.undecided) else ""
         return (
-            f"{plots.look(row.method)[0]}{price}{lr}  seed {row.seed}\n"
-            f"test accuracy {row.test_accuracy:.3f}   MACs kept {row.kept_macs:.1%}   "
+            f"{plots.method_name(row.method)}{price}{lr}  seed {row.seed}\n"
+            f"test error {1 - row.test_accuracy:.2%}   MACs kept {row.kept_macs:.1%}   "
             f"parameters {row.kept_params:.1%}   {row.latency_ms:.1f} ms per 64 images{undecided}"
         )
 
@@ -155,19 +157,23 @@ class TradeoffExplorer(Explorer):
     def _network(self) -> pd.DataFrame:
         return self.results[self.results.network == self.controls["network"].value]
 
-    def _offer(self, name: str, options: list) -> None:
+    def _offer(self, name: str, options: list, labels: list[str] | None = None) -> None:
         """Other options for a control, which keeps its value if that is among them."""
-        control = self.controls[name]
-        if list(control.options) != options:
+        control, shown = self.controls[name], list(zip(labels, options, strict=True)) if labels else options
+        if list(control.options) != shown:
             before = control.value
-            control.options = options
+            control.options = shown
             if options:
                 control.value = before if before in options else options[0]
 
+    def _offer_methods(self) -> None:
+        methods = list(self._network().method.unique())
+        self._offer("method", methods, [plots.method_name(method) for method in methods])
+
     def _offer_parts(self) -> None:
         """Options that follow from those before; the slider stays with its run, or goes to the nearest."""
+        self._offer_methods()
         own = self._network()
-        self._offer("method", list(own.method.unique()))
         seeds = own.seed[own.method == self.controls["method"].value]
         self._offer("seed", [ALL, *sorted(map(int, seeds.unique()))])
         walk, slider = self.walk(), self.controls["run"]
@@ -183,7 +189,8 @@ class TradeoffExplorer(Explorer):
         if panel or runs.empty:
             return
         to_pixels = self.figure.axes[0].transData.transform
-        points = to_pixels(runs[[self.controls["cost"].value, "test_accuracy"]].to_numpy(float))
+        costs = runs[self.controls["cost"].value].to_numpy(float)
+        points = to_pixels(np.column_stack([costs, drawn_errors(runs)]))
         self.choose(runs.run.iloc[int(np.hypot(*(points - to_pixels((x, y))).T).argmin())])
 
     def _drawn(self, shown: str) -> pd.DataFrame:
@@ -226,11 +233,12 @@ class TradeoffExplorer(Explorer):
         """The scatter without its circle. It takes half of the figure's time, and stays as it is while only
         another run is chosen."""
         results, known = self.results, self._points
-        if known is not None and known.results is results and known.state == state:
+        if known is not None and known.results is results and known.ax is ax and known.state == state:
             return known
-        runs, accuracies = self._drawn(state["shown"]), self._network().test_accuracy
-        limits = plots.round_limits(accuracies.min(), accuracies.max())  # of all: filters move no axis
-        return _Points(results, state, runs, plots.accuracy_vs_cost(runs, ax, state["cost"], ylim=limits))
+        runs, method = self._drawn(state["shown"]), state["method"]
+        highlight = method if (runs.method == method).any() else None  # None: it is filtered away
+        artists = plots.accuracy_vs_cost(runs, ax, state["cost"], highlight=highlight)
+        return _Points(results, ax, state, runs, artists)
 
     def _gates(self, row: pd.Series, ax: Axes) -> list[Artist]:
         sizes = dict(zip(row.groups, map(int, row.channels), strict=True))

@@ -10,30 +10,33 @@ from typing import Any
 import pandas as pd
 from ipywidgets import Button
 
+from .. import checks
 from ..data import Data
 from ..gated import GatedModel
 from ..recording import recorded
 from ..run_folder import RunFolder
 from ..training import Diverged, Run, TrainConfig, Trainer
-from .monitor import SETTINGS, Monitor, make_buttons, settings_in_words
+from .monitor import SETTINGS, SPEEDS, Monitor, make_buttons, settings_in_words
 
 
 class TrainingExplorer(Monitor):
     """Train, Pause, Stop and Reset a network in this kernel, and watch it as a `Monitor` does.
 
-    The training runs in a thread beside the kernel, so that other cells, and its buttons, can be used
-    meanwhile. Running the cell again, or Reset, starts anew and ends the old training.
+    It trains in a thread beside the kernel, so that other cells, and its buttons, can be used meanwhile.
+    Running the cell again, or Reset, starts anew and ends the old run.
 
     Args:
-        make_net: returns a new `GatedModel`; called once per training.
+        make_net: returns a new `GatedModel`; called once per run.
         data: what to train on.
         config: settings of the run; its `lam`, `temperature` and `gate_lr` are where the sliders start.
-        name: of the training; explorers of one name replace each other.
-        folder: keep the run there: Train then goes on with what it holds. Without one, the run has a
+        name: of the explorer; explorers of one name replace each other.
+        folder: keep the run there: Train then resumes what it holds. Without one, the run has a
             temporary folder, which goes with the explorer and at Reset.
+        seconds: that a whole run takes at the speed where the slider starts, > 0: long enough to watch, and
+            to move a slider. None: as fast as it can.
 
     Attributes:
-        run: history and gates of the present training.
+        run: history and gates of the present run.
         net: its network.
         trainer: the `Trainer` itself.
     """
@@ -49,9 +52,11 @@ class TrainingExplorer(Monitor):
         config: TrainConfig | None = None,
         name: str = "training",
         folder: str | Path | None = None,
+        seconds: float | None = 30,
     ) -> None:
         self._make_net, self._data, self._folder = make_net, data, folder
         self._config = config or TrainConfig(epochs=20)
+        self._seconds = None if seconds is None else checks.number("seconds", seconds, 0, open_low=True)
         self._take_name(name)  # first: an old training still draws random numbers
         self._prepare()
         super().__init__(self.folder.path, name)
@@ -65,9 +70,9 @@ class TrainingExplorer(Monitor):
         return self.trainer.net
 
     def train(self) -> None:
-        """Begin, go on after a pause, or begin anew after the end."""
+        """Begin, resume after a pause, or begin anew after the end."""
         if self._is_training():
-            self.go_on()
+            self.resume()
         else:
             if self._training is not None or self._ended.is_set():
                 self._prepare()
@@ -100,6 +105,7 @@ class TrainingExplorer(Monitor):
             self._temporary = TemporaryDirectory(prefix="depl0kit-", ignore_cleanup_errors=True)
         with self._lock:
             self.trainer, self._training, self._failure = trainer, None, ""
+            self._asked = {}
             self._watch_folder(RunFolder(self._folder or self._temporary.name))
         if old is not None:
             old.cleanup()
@@ -160,12 +166,26 @@ class TrainingExplorer(Monitor):
     def _invitation(self) -> str:
         return "press Train"
 
-    def _start_settings(self) -> Mapping[str, float]:
-        return {name: getattr(self.trainer, name) for name in SETTINGS}
+    def _after_the_end(self) -> str:
+        return ""
+
+    def _follow_run(self) -> None:
+        """Only while it trains: before and after, the controls are what the next run begins with."""
+        if self._is_training():
+            super()._follow_run()
+
+    def _start_settings(self) -> Mapping[str, Any]:
+        speed = None if self._seconds is None else self._config.all_epochs / self._seconds
+        if speed is not None and speed > SPEEDS[1]:
+            speed = None
+        start = {
+            name: getattr(self.trainer, name) for name in ("lam", "temperature", "gate_lr", "until_stop")
+        }
+        return start | {"speed": speed and max(speed, SPEEDS[0])}
 
     def _make_buttons(self) -> list[Button]:
         return make_buttons(
-            ("Train", "play", "Begin, or go on", self.train),
-            ("Pause", "pause", "Hold; Train goes on", self.pause),
+            ("Train", "play", "Begin, or resume", self.train),
+            ("Pause", "pause", "Hold; Train resumes", self.pause),
             ("Stop", "stop", "End, and keep the finished epochs", self.stop),
         )

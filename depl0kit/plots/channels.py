@@ -42,7 +42,7 @@ def layer_macs(
     millions, all_millions = now.macs / 1e6, dense.macs / 1e6
     ax = prepare(
         ax,
-        "Cost of each layer (vermillion: reads or writes the group)",
+        "Cost per layer (vermillion: uses the group)",
         "",
         "million MACs",
         (-0.6, len(now) - 0.4),

@@ -121,9 +121,7 @@ def history_curves(
         epochs: right end of the time axis; the last epoch of the table if None.
     """
     end = epochs or history.epoch.max()
-    ax = prepare(
-        ax, "Validation accuracy, cost, undecided gates", "epoch", "share", (0, 1.5 * end), (0, 1.04)
-    )
+    ax = prepare(ax, "Accuracy, cost, undecided gates", "epoch", "share", (0, 1.5 * end), (0, 1.04))
     ticks(ax.xaxis, _whole_epochs(end))
     ax.spines.bottom.set_bounds(0, end)  # beyond are only the labels
     if history.empty:
@@ -160,7 +158,7 @@ def log_alpha_flow(
         threshold: log_alpha below which a gate is closed at test time.
     """
     ax = prepare(
-        ax, "log α flows from group to group", "group   (lines: weights > 0 black, < 0 vermillion)", "log α",
+        ax, "log α flows from group to group", "group (weights: > 0 black, < 0 vermillion)", "log α",
         (-0.5, len(log_alphas) - 0.5), (-5, 5),
     )  # fmt: skip
     ax.set_xticks(range(len(log_alphas)), [str(i + 1) for i in range(len(log_alphas))])

@@ -1,26 +1,30 @@
-// Shows the PNG of a Picture and tells the kernel how many screen pixels it covers.
+// Shows the PNG of a Picture and tells the kernel how much room there is on the screen.
 
-const MAX_ZOOM = 1.5; // how far a picture grows in a wide cell
 const SETTLE_MS = 150; // after the last change of size, before the kernel draws anew
+const PULSE_MS = 1000; // from look to look, whether there is a kernel
 
 // ipywidgets leaves the handles of its sliders without a name for screen readers.
 function nameSliders(explorer) {
-  for (const slider of explorer?.querySelectorAll(".widget-slider, .widget-hslider") ?? []) {
+  for (const slider of explorer?.querySelectorAll(".widget-hslider") ?? []) {
     const name = slider.querySelector(".widget-label")?.textContent ?? "";
     slider.querySelector(".noUi-handle")?.setAttribute("aria-label", name);
   }
+}
+
+// Whether the kernel that made a widget is gone; false where the page does not tell.
+function kernelWatch(manager) {
+  const made = manager?.kernel?.id;
+  return () => {
+    const kernel = manager?.kernel;
+    if (made === undefined) return false;
+    return kernel?.id !== made || kernel.status === "dead" || kernel.connectionStatus === "disconnected";
+  };
 }
 
 function render({ model, el }) {
   const image = document.createElement("img");
   el.classList.add("depl0kit-picture");
   el.append(image);
-
-  const fit = () => {
-    image.alt = model.get("alt");
-    image.style.maxWidth = `${MAX_ZOOM * model.get("width")}px`;
-    image.style.aspectRatio = `${model.get("width")} / ${model.get("height")}`;
-  };
 
   let url = null;
   const show = () => {
@@ -29,15 +33,20 @@ function render({ model, el }) {
     image.src = url; // the browser keeps the old picture until the new one is decoded
     if (old) URL.revokeObjectURL(old);
   };
+  const fit = () => {
+    image.alt = model.get("alt");
+    image.style.height = `${model.get("height")}px`;
+    image.style.minWidth = `${model.get("least")}px`;
+  };
 
   let timer = null;
   const measure = () => {
     clearTimeout(timer);
     timer = setTimeout(() => {
       nameSliders(el.closest(".depl0kit-explorer"));
-      const ratio = (window.devicePixelRatio * image.clientWidth) / model.get("width");
-      if (ratio === 0 || Math.abs(ratio - model.get("ratio")) < 0.01) return; // hidden, or the same
-      model.set("ratio", ratio);
+      const now = [el.clientWidth, window.devicePixelRatio];
+      if (now[0] === 0 || now.every((n, i) => n === model.get("screen")[i])) return; // hidden, or the same
+      model.set("screen", now);
       model.save_changes();
     }, SETTLE_MS);
   };
@@ -71,16 +80,23 @@ function render({ model, el }) {
       image.addEventListener(end, () => (pressed = false));
   }
 
+  const isLost = kernelWatch(model.widget_manager);
+  const pulse = setInterval(
+    () => el.closest(".depl0kit-explorer")?.classList.toggle("depl0kit-lost", isLost()),
+    PULSE_MS,
+  );
+
   fit();
   show();
   const observer = new ResizeObserver(measure);
-  observer.observe(image);
-  window.addEventListener("resize", measure);
+  observer.observe(el);
+  window.addEventListener("resize", measure); // also where only the zoom changes
   model.on("change:png", show);
-  model.on("change:width change:height change:alt", fit);
+  model.on("change:height change:least change:alt", fit);
 
   return () => {
     clearTimeout(timer);
+    clearInterval(pulse);
     observer.disconnect();
     window.removeEventListener("resize", measure);
     URL.revokeObjectURL(url);

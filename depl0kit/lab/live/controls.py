@@ -1,0 +1,93 @@
+"""Sliders, check boxes and buttons of explorers."""
+
+from pathlib import Path
+
+import anywidget
+import ipywidgets as widgets
+import numpy as np
+import traitlets
+
+from ... import checks
+
+
+class NumberSlider(anywidget.AnyWidget):
+    """A slider over given numbers, with a box beside it that takes any other number of the range.
+
+    A screen reader hears the number, not the position of the handle.
+
+    Traits:
+        value: the number itself; 0 at the end named `first`, None at the end named `last`.
+        numbers: where the handle stops, rising.
+        first: a word for 0, before all numbers; "" if there is no such end.
+        last: a word for None, after all numbers; "" if there is no such end.
+        description, tooltip: its name, and a hint that appears under the mouse.
+        disabled: shows its value, and cannot be moved.
+    """
+
+    _esm = Path(__file__).with_name("slider.js")
+    value = traitlets.Float(allow_none=True).tag(sync=True)
+    numbers = traitlets.List(traitlets.Float()).tag(sync=True)
+    first = traitlets.Unicode("").tag(sync=True)
+    last = traitlets.Unicode("").tag(sync=True)
+    description = traitlets.Unicode("").tag(sync=True)
+    tooltip = traitlets.Unicode("").tag(sync=True)
+    disabled = traitlets.Bool(False).tag(sync=True)
+
+
+def float_slider(
+    label: str, value: float, low: float, high: float, step: float, digits: int = 2, hint: str = ""
+) -> widgets.FloatSlider:
+    """A slider from `low` to `high` that shows `digits` decimals; `hint` appears under the mouse.
+
+    Raises:
+        ValueError: `value` lies outside the range.
+    """
+    return widgets.FloatSlider(
+        checks.number(label, value, low, high), min=low, max=high, step=step, readout_format=f".{digits}f",
+        description=label, tooltip=hint or label,
+    )  # fmt: skip
+
+
+def log_slider(
+    label: str,
+    value: float | None,
+    low: float,
+    high: float,
+    first: str = "",
+    last: str = "",
+    hint: str = "",
+) -> NumberSlider:
+    """A slider over ten numbers a decade.
+
+    Args:
+        value: where it starts; 0 if `first`, None if `last`.
+        first, last: words for the ends that are no numbers of the range, such as "off" (see `NumberSlider`).
+
+    Raises:
+        ValueError: `value` lies outside the range, or low <= 0.
+    """
+    checks.number(f"{label}, low", low, 0, open_low=True)
+    if not ((first and value == 0) or (last and value is None)):
+        checks.number(label, value, low, high)
+    tenths = np.arange(np.ceil(10 * np.log10(low) - 1e-9), np.floor(10 * np.log10(high) + 1e-9) + 1)
+    numbers = sorted({low, high} | {float(f"{10 ** (tenth / 10):.2g}") for tenth in tenths})
+    return NumberSlider(
+        value=value, numbers=numbers, first=first, last=last, description=label, tooltip=hint or label
+    )
+
+
+def set_slider(slider: widgets.Widget, value: float | None) -> None:
+    """Put a `float_slider` or `log_slider` at `value`, also outside its range."""
+    if isinstance(slider, widgets.FloatSlider):
+        slider.min, slider.max = min(slider.min, value), max(slider.max, value)
+    slider.value = value
+
+
+def checkbox(label: str, value: bool, hint: str = "") -> widgets.Checkbox:
+    """A box to tick; `hint` appears under the mouse."""
+    return widgets.Checkbox(value, description=label, indent=False, tooltip=hint or label)
+
+
+def button(label: str, icon: str = "", hint: str = "") -> widgets.Button:
+    """A button with an icon of Font Awesome 4 and a hint that appears under the mouse."""
+    return widgets.Button(description=label, icon=icon, tooltip=hint or label)

@@ -1,0 +1,123 @@
+"""The base of all explorers: controls, a live figure and a line of numbers."""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+from IPython.display import HTML, display
+
+from .controls import button
+from .figure import LiveFigure
+from .picture import text_size
+
+SAVED = '<p class="depl0kit-saved">This explorer has no kernel yet: run this cell again.</p>'
+
+
+class Explorer(widgets.VBox):
+    """Controls, a live figure and a line of numbers; shows itself as the last line of a cell.
+
+    A subclass makes the controls and the figure and may override `numbers`. Every change of a
+    control calls the figure's `draw` with the values of all controls, by name. What goes wrong
+    there is shown as one line under the figure and kept in `error`. `reset_hint` says what Reset does;
+    with None there is no such button.
+
+    Args:
+        figure: its `draw` takes the controls' names as keywords.
+        controls: name -> widget with a `value`; check boxes are shown beside the buttons.
+        buttons: shown under the controls, before Reset.
+
+    Attributes:
+        controls: the widgets by name.
+        figure: the live figure.
+        error: the exception of the last drawing, or None.
+    """
+
+    reset_hint: str | None = "All controls back to where they started"
+
+    def __init__(
+        self,
+        figure: LiveFigure,
+        controls: Mapping[str, widgets.Widget],
+        buttons: Sequence[widgets.Button] = (),
+    ) -> None:
+        self.figure, self.controls = figure, dict(controls)
+        self.error: Exception | None = None
+        self._start = self.state()
+        self._line = widgets.HTML()
+        self._line.add_class("depl0kit-line")
+        if self.reset_hint is not None:
+            reset = button("Reset", "undo", self.reset_hint)
+            reset.on_click(lambda _: self.reset())
+            buttons = [*buttons, reset]
+        boxes = [c for c in self.controls.values() if isinstance(c, widgets.Checkbox)]
+        sliders = widgets.Box([c for c in self.controls.values() if c not in boxes])
+        sliders.add_class("depl0kit-controls")
+        row = widgets.HBox([*buttons, *boxes])
+        row.add_class("depl0kit-buttons")
+        super().__init__([sliders, row, figure.picture, self._line])
+        self.add_class("depl0kit-explorer")
+        if text_size() > 1:
+            self.add_class("depl0kit-projector")
+        self._watch(True)
+        self.redraw()
+
+    def state(self) -> dict[str, Any]:
+        """The values of all controls, by name."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def numbers(self, **state: Any) -> str:
+        """The live line under the figure, as plain text."""
+        return ""
+
+    def redraw(self, _change: object = None) -> None:
+        """Draw the present state; an error becomes one line."""
+        try:
+            text, wrong = self._show()
+            self.error = None
+        except Exception as error:  # shown to the reader: a traceback in a widget reaches nobody
+            text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            wrong, self.error = True, error
+        self._say(text, wrong)
+
+    def _show(self) -> tuple[str, bool]:
+        """Draw; returns the line under the figure, and whether it tells of something wrong."""
+        state = self.state()
+        self.figure.update(**state)
+        return self.numbers(**state), False
+
+    def _say(self, text: str, wrong: bool) -> None:
+        """Plain text in the line under the figure."""
+        mark = "depl0kit-error" if wrong else "depl0kit-numbers"
+        self._line.value = f'<span class="{mark}">{html.escape(text)}</span>'
+
+    def reset(self) -> None:
+        """All controls back to where they started; one drawing."""
+        self._watch(False)
+        for name, value in self._start.items():
+            self.controls[name].value = value
+        self._watch(True)
+        self.redraw()
+
+    def close(self) -> None:
+        """Remove the explorer from the page, with everything in it."""
+        for row in self.children:
+            for child in (*getattr(row, "children", ()), row):
+                child.close()
+        super().close()
+
+    def _watch(self, on: bool) -> None:
+        for control in self.controls.values():
+            (control.observe if on else control.unobserve)(self.redraw, "value")
+
+    def _ipython_display_(self) -> None:
+        """Show the explorer; a saved notebook says how to get it back, as JupyterLab itself does not."""
+        display(HTML(SAVED))
+        display(self._repr_mimebundle_(), raw=True)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The widget, and its picture for readers without a kernel (nbconvert, GitHub)."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        picture = base64.b64encode(self.figure.png).decode()
+        return bundle | {"text/plain": self.figure.picture.alt, "image/png": picture}
