@@ -58,7 +58,7 @@ def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:
     for (data, model), runs in good.groupby(["data", "model"], sort=False):
         yield f"<h2>{html.escape(f'{model} on {data}')}</h2>"
         yield _image(
-            lambda ax, runs=runs: plots.accuracy_vs_cost(runs, ax), (9.6, 5.4), "accuracy against MACs"
+            lambda ax, runs=runs: plots.accuracy_vs_cost(runs, ax), (9.6, 5.4), "test error against MACs"
         )
         yield _table(summary(runs).drop(columns=["data", "model"]))
         yield from _comparison(runs)
@@ -75,9 +75,9 @@ def _comparison(runs: pd.DataFrame) -> Iterator[str]:
     reference = "mean_field" if "mean_field" in methods else methods[0]
     table = paired_differences(runs, reference, AT)
     yield (
-        f"<h3>Differences to {reference}, at matched MACs</h3><p>Accuracies are interpolated between the "
-        "runs of each seed and paired by seed. Intervals are bootstrapped over seeds: with five, one of 95 % "
-        "covers the true mean in some 84 % of cases.</p>"
+        f"<h3>Differences to {plots.method_name(reference)}, at matched MACs</h3>"
+        "<p>Accuracies are interpolated between the runs of each seed and paired by seed. Intervals are "
+        "bootstrapped over seeds: with five, one of 95 % covers the true mean in some 84 % of cases.</p>"
     )
     if table.difference.notna().any():
         yield _image(lambda ax: plots.paired_intervals(table, ax), (9.6, 6), "paired differences")
@@ -99,4 +99,6 @@ def _image(draw: Callable[[Axes], object], size: tuple[float, float], alt: str) 
 
 
 def _table(table: pd.DataFrame) -> str:
+    if "method" in table:
+        table = table.assign(method=table.method.map(plots.method_name))
     return table.to_html(index=False, border=0, float_format=lambda x: f"{x:.4g}", na_rep="")

@@ -8,12 +8,15 @@ import pytest
 from figures import assert_inside, assert_returns_all, saved
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import PcolorImage
 from matplotlib.text import Text
+from scipy import stats
 
 from depl0kit import fronts, plots
-from depl0kit.plots.base import spread
+from depl0kit.plots.base import Words, spread
+from depl0kit.plots.tradeoff import FADED, Leaders
 
 METHODS = {  # name -> (accuracy in percent with most channels, and what is lost at 5 % of MACs)
     "mean_field": (98.5, 2.0), "forward": (98.3, 2.2), "backward": (98.2, 2.4), "autoregressive": (98.6, 1.8),
@@ -67,14 +70,27 @@ def errors() -> np.ndarray:
 def figures(results, differences, errors):
     return {
         "accuracy": lambda ax: plots.accuracy_vs_cost(results, ax, selected=results.run[20]),
+        "one method": lambda ax: plots.accuracy_vs_cost(results, ax, highlight="slimming"),
         "runs only": lambda ax: plots.accuracy_vs_cost(results, ax, cost="macs", fronts=False),
         "latency": lambda ax: plots.accuracy_vs_cost(results, ax, "latency_ms", "val_accuracy"),
         "pairs": lambda ax: plots.paired_intervals(differences, ax),
         "confusion": lambda ax: plots.confusion(errors, ax),
+        "path": lambda ax: plots.lambda_path(path_table(), ax),
     }
 
 
-FIGURES = ["accuracy", "runs only", "latency", "pairs", "confusion"]
+def path_table() -> pd.DataFrame:
+    """As of `dk.lambda_path`: hardly anything closes at first."""
+    kept = [1, 0.995, 0.99, 0.93, 0.72, 0.4, 0.2, 0.09]
+    accuracy = np.array([0.996, 0.992, 0.996, 0.996, 0.992, 0.992, 0.9875, 0.979])
+    lams = np.geomspace(0.97, 100, 8)
+    lost = np.linspace(0, 0.1, 8)
+    return pd.DataFrame(
+        {"kept_macs": kept, "val_accuracy": accuracy, "raw_val_accuracy": accuracy - lost, "lam": lams}
+    )
+
+
+FIGURES = ["accuracy", "one method", "runs only", "latency", "pairs", "confusion", "path"]
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -112,17 +128,16 @@ def test_every_run_is_a_point_and_failed_ones_are_not(results):
     ax = Figure().subplots()
     artists = plots.accuracy_vs_cost(pd.concat([results, failed, tuned]), ax)
     drawn = np.concatenate([a.get_offsets() for a in collections(PathCollection, artists)[:10]])
-    expected = results[["kept_macs", "test_accuracy"]].to_numpy()
+    expected = np.column_stack([results.kept_macs, 1 - results.test_accuracy])
     np.testing.assert_allclose(np.sort(drawn, 0), np.sort(expected, 0))
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     assert ((drawn > [left, bottom]) & (drawn < [right, top])).all()
 
 
 def test_lines_go_through_means_over_seeds_with_their_intervals(results):
-    stats = pytest.importorskip("scipy.stats")
     one = results[results.method == "l1_global"]
     lines, bars = collections(LineCollection, plots.accuracy_vs_cost(one, Figure().subplots()))[:2]
-    by_budget = one.groupby("budget").test_accuracy
+    by_budget = (1 - one.test_accuracy).groupby(one.budget)
     expected = by_budget.mean()
     np.testing.assert_allclose(lines.get_segments()[0], np.column_stack([expected.index, expected]))
     half = stats.t.ppf(0.975, len(SEEDS) - 1) * by_budget.sem()
@@ -132,7 +147,6 @@ def test_lines_go_through_means_over_seeds_with_their_intervals(results):
 
 @pytest.mark.parametrize("seeds", [2, 3, 4, 7, 15, 60])
 def test_intervals_are_students_for_any_number_of_seeds(seeds):
-    stats = pytest.importorskip("scipy.stats")
     values = 0.9 + 0.001 * np.random.default_rng(0).normal(size=seeds)
     table = pd.DataFrame([row("forward", s, 1, 0.3, value) for s, value in enumerate(values)])
     bars = collections(LineCollection, plots.accuracy_vs_cost(table, Figure().subplots()))[1]
@@ -148,20 +162,19 @@ def test_one_seed_has_no_interval_and_one_run_can_be_drawn(results):
 
 
 def test_methods_have_labels_that_do_not_overlap_and_looks_that_differ(results):
-    figure = Figure((8.8, 4.8), dpi=100)
-    ax = figure.subplots()
-    words = plots.accuracy_vs_cost(results, ax)[-1]
-    assert set(words.texts) >= {"forward", "small dense", "L1, global"}
-    heights = np.sort(ax.transData.transform(words.get_offsets())[:, 1])
-    assert len(heights) == 10 and np.diff(heights).min() > 14  # pixels; the text is 12 high
-    assert ax.bbox.y0 < heights[0] and heights[-1] < ax.bbox.y1 + 7
+    ax, artists = drawn(lambda ax: plots.accuracy_vs_cost(results, ax), (8.8, 4.8))
+    words = artists[-1]
+    dense = f"dense {100 * (1 - results[results.method == 'dense'].test_accuracy.mean()):.3g} %"
+    assert set(words.texts) >= {"mean field", "forward", "small dense", "L1, global", dense}
+    assert len(words.texts) == 10
+    assert_apart(ax, artists)
     assert len({(colour, marker) for _, colour, marker in plots.METHODS.values()}) == len(plots.METHODS)
 
 
 def test_the_selected_run_is_circled(results):
     chosen = results.iloc[30]
     circle = plots.accuracy_vs_cost(results, Figure().subplots(), selected=chosen.run)[-1]
-    np.testing.assert_allclose(circle.get_offsets(), [[chosen.kept_macs, chosen.test_accuracy]])
+    np.testing.assert_allclose(circle.get_offsets(), [[chosen.kept_macs, 1 - chosen.test_accuracy]])
     circle = plots.accuracy_vs_cost(results, Figure().subplots(), selected="filtered away")[-1]
     assert len(circle.get_offsets()) == 0
 
@@ -172,6 +185,162 @@ def test_ticks_of_shares_are_round_percentages(results):
     names = [t.get_text() for t in ax.get_xticklabels()]
     assert names == ["5 %", "10 %", "20 %", "50 %", "100 %"] and ax.get_xlabel() == "MACs kept"
     assert ax.get_xscale() == "log"
+
+
+def test_errors_are_on_a_logarithmic_axis_with_round_percentages(results):
+    ax = Figure().subplots()
+    plots.accuracy_vs_cost(results, ax)
+    assert ax.get_yscale() == "log" and ax.get_ylabel() == "test error (log scale)"
+    bottom, top = ax.get_ylim()
+    assert 0 < bottom < (1 - results.test_accuracy).min() and top > (1 - results.test_accuracy).max()
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["1 %", "2 %", "5 %", "10 %", "20 %"]
+    np.testing.assert_allclose(ax.get_yticks(), [0.01, 0.02, 0.05, 0.1, 0.2])
+    near = results.assign(test_accuracy=0.45 + results.test_accuracy / 3)  # 22 to 27 %
+    plots.accuracy_vs_cost(near, ax := Figure().subplots())
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["22 %", "23 %", "24 %", "25 %", "26 %", "27 %"]
+    plots.accuracy_vs_cost(results, ax := Figure().subplots(), accuracy="val_accuracy")
+    assert ax.get_ylabel() == "validation error (log scale)"
+
+
+@pytest.mark.parametrize(
+    ("images", "at"),
+    [(400, 0.5 / 400), (None, 0.004 / 2)],  # half an image; half of the smallest error where none is known
+)
+def test_runs_without_an_error_are_drawn(results, images, at):
+    table = results.assign(test_accuracy=results.test_accuracy.clip(upper=0.996))
+    table.loc[3, "test_accuracy"] = 0.996  # the best run but for the flawless
+    flawless = (table.method == "forward") & (table.lam == 1)
+    table.loc[flawless, "test_accuracy"] = 1.0
+    if images:
+        table["confusion"] = [[images // 4] * 4] * len(table)
+    ax, artists = drawn(lambda ax: plots.accuracy_vs_cost(table, ax, selected=table.run[flawless].iloc[0]))
+    points = collections(PathCollection, artists)[1].get_offsets()
+    np.testing.assert_allclose(np.sort(points[:, 1])[: len(SEEDS)], at)
+    line = collections(LineCollection, artists)[0].get_segments()[1]
+    assert line[-1, 1] == pytest.approx(at) and len(line) == 4  # the mean of five, too
+    assert artists[-1].get_offsets()[0, 1] == pytest.approx(at)  # the circle
+    ticks = [t.get_text() for t in ax.get_yticklabels()]
+    assert ticks[:2] == ["0 %", "0.5 %"] and ax.get_yticks()[0] == pytest.approx(at)
+    assert ax.get_ylim()[0] < at and not np.isnan(ax.get_ylim()).any()
+
+
+def test_a_table_without_any_error_can_be_drawn(results):
+    flawless = results[results.method.isin(["forward", "dense"])].assign(test_accuracy=1.0)
+    ax, artists = drawn(lambda ax: plots.accuracy_vs_cost(flawless, ax))
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["0 %"]
+    assert "dense 0 %" in artists[-1].texts
+
+
+def test_intervals_end_at_the_axis(results):
+    """Half of the runs flawless: the interval of the mean error reaches below zero."""
+    table = results[results.method == "forward"].copy()
+    table.loc[table.seed > 0, "test_accuracy"] = 0.999
+    table.loc[table.seed == 0, "test_accuracy"] = 0.95
+    ax = Figure().subplots()
+    bars = collections(LineCollection, plots.accuracy_vs_cost(table, ax))[1]
+    low, high = np.array([bar[:, 1] for bar in bars.get_segments()]).T
+    assert (low == ax.get_ylim()[0]).all() and (high > 0.03).all()
+
+
+def test_only_the_highlighted_method_is_in_colour_and_it_is_on_top(results):
+    ax = Figure().subplots()
+    artists = plots.accuracy_vs_cost(results, ax, highlight="forward")
+    points = collections(PathCollection, artists)[:10]
+    colours = [to_hex(artist.get_facecolor()[0]).upper() for artist in points]
+    names = list(plots.METHODS)  # the order of the points
+    assert colours[1] == plots.VERMILLION
+    assert colours[names.index("dense")] == plots.BLACK
+    assert {colour for i, colour in enumerate(colours) if names[i] not in ("forward", "dense")} == {FADED}
+    assert points[1].get_zorder() > max(p.get_zorder() for p in points if p is not points[1])
+    others, _, line, bars = collections(LineCollection, artists)[:4]
+    assert {to_hex(c).upper() for c in line.get_colors()} == {plots.VERMILLION}
+    assert {to_hex(c).upper() for c in bars.get_colors()} == {plots.VERMILLION}
+    assert {to_hex(c).upper() for c in others.get_colors()} == {FADED, plots.BLACK}
+    assert line.get_zorder() > others.get_zorder() and line.get_linewidth()[0] > others.get_linewidth()[0]
+    texts = collections(Words, artists)[0]
+    inks = dict(zip(texts.texts, map(to_hex, texts.get_facecolor()), strict=True))
+    widths = dict(zip(texts.texts, texts.get_linewidth(), strict=True))
+    assert inks["forward"] == plots.BLACK and inks["mean field"] == plots.GREY.lower()
+    assert widths["forward"] > 0 and widths["mean field"] == 0
+
+
+def test_a_highlight_moves_nothing(results):
+    def places(highlight):
+        ax, artists = drawn(lambda ax: plots.accuracy_vs_cost(results, ax, highlight=highlight))
+        return ax.get_xlim(), ax.get_ylim(), artists[-1].get_offsets().tolist()
+
+    assert places(None) == places("random") == places("dense")
+
+
+@pytest.mark.parametrize("seeds", [SEEDS, [0]])
+@pytest.mark.parametrize("fronts", [True, False])
+@pytest.mark.parametrize(("size", "projector"), [((8.8, 4.8), False), ((9.6, 6), True), ((5.2, 2.8), False)])
+def test_names_cover_neither_each_other_nor_runs_nor_lines(results, seeds, fronts, size, projector):
+    table = results[results.seed.isin(seeds)]
+    assert_apart(*drawn(lambda ax: plots.accuracy_vs_cost(table, ax, fronts=fronts), size, projector))
+
+
+def test_names_follow_the_size_of_the_axes_and_then_stay(results):
+    figure = Figure((8.8, 4.8), dpi=100)
+    canvas, ax = FigureCanvasAgg(figure), figure.subplots()
+    artists = plots.accuracy_vs_cost(results, ax)
+    for size in [(8.8, 4.8), (5.5, 3.5), (12, 7)]:
+        figure.set_size_inches(*size)
+        canvas.draw()
+        assert_apart(ax, artists)
+        assert not figure.stale  # or a window would draw it again and again
+    before = artists[-1].get_offsets().copy()
+    figure.dpi = 150  # of a sharper screen: the same picture
+    canvas.draw()
+    np.testing.assert_allclose(artists[-1].get_offsets(), before, rtol=1e-6)
+
+
+def test_the_steps_of_a_path_have_names_apart_and_without_exponents():
+    ax, artists = drawn(lambda ax: plots.lambda_path(path_table(), ax), (9, 4))
+    assert artists[-1].texts == ("λ 0.97", "λ 1.9", "λ 3.6", "λ 7.1", "λ 14", "λ 27", "λ 52", "λ 100")
+    assert_apart(ax, artists, 2.5)
+
+
+def drawn(draw, size=(8.8, 4.8), projector=False):
+    """Axes and artists of a figure after it was drawn."""
+    return saved(draw, size, projector)
+
+
+def boxes(ax, words) -> np.ndarray:
+    """Of every text, in pixels: left, bottom, right, top."""
+    scale = ax.figure.dpi / 72
+    places = ax.transData.transform(words.get_offsets())
+    return np.array(
+        [
+            (*(place + path.vertices.min(0) * scale), *(place + path.vertices.max(0) * scale))
+            for place, path in zip(places, words.get_paths(), strict=True)
+        ]
+    )
+
+
+def assert_apart(ax, artists, least=1.5) -> None:
+    """No name touches another, a marker (by `least` points and more), a line or the frame."""
+    words = collections(Words, artists)[0]
+    found = boxes(ax, words)
+    pixels = ax.figure.dpi / 72
+    for i, (left, bottom, right, top) in enumerate(found):
+        assert ax.bbox.x0 <= left and right <= ax.bbox.x1 + 1, words.texts[i]
+        assert ax.bbox.y0 <= bottom and top <= ax.bbox.y1 + 1, words.texts[i]
+        for other in found[i + 1 :]:
+            apart = other[0] > right or other[2] < left or other[1] > top or other[3] < bottom
+            assert apart, (words.texts[i], found[i], other)
+        for artist in collections(PathCollection, artists):
+            if isinstance(artist, Words) or artist in keys_of(artists):
+                continue
+            x, y = ax.transData.transform(artist.get_offsets()).T
+            gap = least * pixels
+            inside = (x > left - gap) & (x < right + gap) & (y > bottom - gap) & (y < top + gap)
+            assert not inside.any(), words.texts[i]
+
+
+def keys_of(artists) -> list:
+    """The markers before the names."""
+    return [keys for leaders in collections(Leaders, artists) for keys in leaders._moved]
 
 
 @pytest.mark.parametrize(
@@ -192,8 +361,11 @@ def test_limits_move_in_large_steps(results):
         looks.add((ax.get_xlim(), ax.get_ylim()))
     assert len(looks) <= 2
     ax = Figure().subplots()
-    plots.accuracy_vs_cost(results, ax, ylim=(0.8, 1.0))
-    assert ax.get_ylim() == (0.8, 1.0)
+    plots.accuracy_vs_cost(results, ax, ylim=(0.01, 0.2))  # errors
+    assert ax.get_ylim() == (0.01, 0.2)
+    for wrong in [(0, 0.2), (0.2, 0.1)]:
+        with pytest.raises(ValueError, match="ylim must be two errors, 0 < low < high"):
+            plots.accuracy_vs_cost(results, ax, ylim=wrong)
 
 
 def test_wrong_tables_are_refused(results):
@@ -204,6 +376,8 @@ def test_wrong_tables_are_refused(results):
         plots.accuracy_vs_cost(results, cost="kept_mac")
     with pytest.raises(ValueError, match="lacks the columns method"):
         plots.accuracy_vs_cost(results.drop(columns="method"))
+    with pytest.raises(ValueError, match="Did you mean 'mean_field'"):
+        plots.accuracy_vs_cost(results, highlight="mean field")
     with pytest.raises(ValueError, match="lacks the columns lam, budget"):
         plots.accuracy_vs_cost(results.drop(columns=["lam", "budget"]))
 

@@ -37,7 +37,8 @@ def test_report_stands_alone_and_shows_every_network(made):
     assert page.count("<img ") == 4  # trade-off and differences, of each network
     assert "x &amp; y" in page
     assert "&lt;bad&gt; luck" in page
-    assert "Differences to mean_field" in page
+    assert "Differences to mean field" in page
+    assert "<td>L1, global</td>" in page and "mean_field" not in page.split("</pre>")[1]  # names, not codes
 
 
 def test_report_of_a_sweep_that_has_just_begun(tmp_path):

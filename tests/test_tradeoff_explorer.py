@@ -5,9 +5,13 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 
+from depl0kit import plots
 from depl0kit.lab import TradeoffExplorer
+from depl0kit.plots.tradeoff import FADED
 from depl0kit.sweeps import COLUMNS
 
 GROUPS, CHANNELS = ["conv1", "conv2"], [4, 6]
@@ -125,9 +129,10 @@ def test_another_method_or_seed_keeps_to_the_nearest_cost(explorer):
 
 def test_a_press_near_a_point_chooses_its_run(explorer):
     wanted = explorer.results[explorer.results.budget == 0.15].iloc[1]
-    explorer._pick(0, wanted.kept_macs * 1.001, wanted.test_accuracy)
+    explorer._pick(0, wanted.kept_macs * 1.001, 1 - wanted.test_accuracy)  # one of the grey points
     assert explorer.chosen.run == wanted.run
     assert explorer.controls["method"].value == "l1_global"
+    assert explorer.controls["method"].label == "L1, global"
     explorer._pick(1, 0.5, 0.5)  # in another panel
     assert explorer.chosen.run == wanted.run
 
@@ -145,6 +150,69 @@ def test_filters(explorer, shown, methods):
     explorer.controls["shown"].value = shown
     assert set(explorer._drawn(shown).method) == methods
     assert explorer.error is None
+
+
+def points_colour(explorer, method):
+    """Of the points of a method in the scatter."""
+    runs = explorer.results[explorer.results.method == method]
+    wanted = np.column_stack([runs.kept_macs, 1 - runs.test_accuracy])
+    for artist in explorer.figure.axes[0].collections:
+        places = np.asarray(artist.get_offsets())
+        if places.shape == wanted.shape and np.allclose(places, wanted):
+            return to_hex(artist.get_facecolor()[0]).upper()
+
+
+def test_the_chosen_method_is_in_colour_and_the_others_grey(explorer):
+    for method, other in [("mean_field", "l1_global"), ("l1_global", "mean_field")]:
+        explorer.controls["method"].value = method
+        assert points_colour(explorer, method) == plots.look(method)[1]
+        assert points_colour(explorer, other) == FADED
+    explorer.controls["shown"].value = "posteriors"  # not the chosen one: nothing is left to highlight
+    assert points_colour(explorer, "mean_field") == plots.BLUE
+
+
+def test_filters_and_seeds_scale_both_axes():
+    rows = table()
+    worse = [row("random", seed, budget=0.01) | {"test_accuracy": 0.1} for seed in (0, 1)]
+    one_good = pd.DataFrame([row("forward", 7, 1.0) | {"test_accuracy": 0.996}])
+    explorer = TradeoffExplorer(pd.concat([rows, pd.DataFrame(worse), one_good]))
+
+    def limits(name, value):
+        explorer.controls[name].value = value
+        ax = explorer.figure.axes[0]
+        return *ax.get_xlim(), *ax.get_ylim()
+
+    left, right, bottom, top = limits("shown", "all methods")
+    assert left < 0.01 and bottom < 0.004 and top > 0.9
+    of_posteriors = limits("shown", "posteriors")
+    assert of_posteriors[0] > 2 * left and of_posteriors[3] < 0.5
+    assert of_posteriors[2] == pytest.approx(bottom, rel=0.3)
+    assert limits("seed", 0)[2] > 2 * of_posteriors[2]  # the good run is of another seed
+    explorer.controls["seed"].value = "all"
+    by_macs, by_latency = limits("shown", "all methods"), limits("cost", "latency_ms")
+    assert by_macs == (left, right, bottom, top)
+    assert by_latency[0] > 0.5 and by_latency[2:] == by_macs[2:]
+    assert explorer.error is None
+    explorer.close()
+
+
+def test_points_are_drawn_anew_where_the_figure_has_new_axes(explorer):
+    start, points = explorer.figure.png, explorer._points
+    explorer.controls["run"].value = 1
+    assert explorer._points is points  # it stays while the slider moves
+    explorer.controls["run"].value = 0
+    others = Figure().subplots(2, 2).ravel()
+    artists = explorer._draw(*others, **explorer.state())
+    assert explorer._points is not points and all(artist.axes in others for artist in artists)
+    explorer.redraw()
+    assert explorer.figure.png == start
+
+
+def test_methods_are_offered_by_their_names_in_words(explorer):
+    labels = [label for label, _ in explorer.controls["method"].options]
+    assert labels == ["mean field", "forward", "L1, global", "dense"]
+    assert explorer.numbers().startswith("mean field  λ 1  ")
+    assert "test error 12.50%" in explorer.numbers()
 
 
 def test_failed_runs_and_trials_are_left_out():

@@ -41,7 +41,7 @@ from .network import (
     prob_open_heatmap,
     prob_open_image,
 )
-from .tradeoff import METHODS, accuracy_vs_cost, look, round_limits
+from .tradeoff import METHODS, accuracy_vs_cost, look, method_name, round_limits
 
 __all__ = [
     "BLACK",
@@ -84,6 +84,7 @@ __all__ = [
     "log_alpha_paths",
     "look",
     "measures",
+    "method_name",
     "open_gates",
     "pair_states",
     "paired_intervals",

@@ -12,7 +12,9 @@ from .tradeoff import (
     COSTS,
     EDGE,
     METHODS,
+    Leaders,
     look,
+    method_name,
     network_of,
     one_network,
     percent,
@@ -40,7 +42,7 @@ def paired_intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Art
     one_network(table)
     rows = _rows(table)
     numbers = 100 * table[["difference", "low", "high"]].to_numpy(float)
-    reference = look(table.reference.iloc[0])[0]
+    reference = method_name(table.reference.iloc[0])
     ax = prepare(
         ax,
         f"{network_of(table)}: accuracy minus that of {reference}",
@@ -75,22 +77,23 @@ def lambda_path(path: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """
     require_columns(path, "kept_macs", "val_accuracy", "raw_val_accuracy", "lam", source="dk.lambda_path")
     accuracies = path[["val_accuracy", "raw_val_accuracy"]].to_numpy()
+    low, high = round_limits(np.nanmin(accuracies), np.nanmax(accuracies))
     ax = prepare(
         ax, "One training, growing λ: a path, no replicates", "MACs kept", "validation accuracy",
-        (0, 1.05), round_limits(np.nanmin(accuracies), np.nanmax(accuracies)),
+        (0, 1.05), (low, high + 0.1 * (high - low)),  # names are over their points
     )  # fmt: skip
     points = path[["kept_macs", "val_accuracy"]].to_numpy(float)
     raw = path[["kept_macs", "raw_val_accuracy"]].to_numpy(float)
-    names = [
-        ax.annotate(f"λ {lam:.2g}", at, (0, 7), textcoords="offset points", ha="center", fontsize="small")
-        for lam, at in zip(path.lam, points, strict=True)
-    ]
+    names = words(ax, *points.T, [f"λ {_two_digits(lam)}" for lam in path.lam], align=0)
+    drawn = np.concatenate([np.stack([line[:-1], line[1:]], 1) for line in (raw, points)])
+    drawn = drawn[np.isfinite(drawn).all((1, 2))]
     return [
         strokes(ax, [raw], GREY, 1, linestyles=":"),
         strokes(ax, [points], BLUE, 1.5),
-        marks(ax, *raw.T, ["o"], 30, ["white"], GREY),
-        marks(ax, *points.T, ["o"], 40, [BLUE], EDGE),
-        *names,
+        marks(ax, *raw.T, ["o"], 24, ["white"], GREY),
+        marks(ax, *points.T, ["o"], 30, [BLUE], EDGE),
+        Leaders(ax, names, drawn, [(0.5, 0.0)] * len(path), GREY),  # over their points, where there is room
+        names,
     ]
 
 
@@ -127,6 +130,10 @@ def confusion(
     return [image, note, *([_cell_numbers(ax, errors.filled(0), top)] if n <= 10 else [])]
 
 
+def _two_digits(number: float) -> str:
+    return f"{float(f'{number:.2g}'):g}"  # 100, where .2g alone says 1e+02
+
+
 def _limit(numbers: np.ndarray) -> float:
     """A round limit, at least half a percentage point, beyond all `numbers`."""
     reach = np.nanmax(numbers, initial=0.0)
@@ -151,7 +158,7 @@ def _name_rows(ax: "Axes", rows: pd.DataFrame) -> None:
     heads = {block: f"{form(own['at'].iloc[0])}" for block, own in rows.groupby("block")}
     first = rows.groupby("block").y.min() - 1
     at = [*first, *rows.y]
-    names = [*(heads[block] for block in first.index), *(look(name)[0] for name in rows.method)]
+    names = [*(heads[block] for block in first.index), *map(method_name, rows.method)]
     ax.set_yticks(at, names, fontsize="small" if len(at) < 16 else "x-small")
     for label in ax.get_yticklabels()[: len(first)]:
         label.set_fontweight("bold")
