@@ -2,10 +2,13 @@
 
     python tools/execute_notebooks.py [--out build/notebooks] [notebook ...]
 
-Explorers are shown by the picture they carry, formulas as MathML, which browsers draw by themselves.
+Explorers are shown by the picture they carry, formulas as MathML, which browsers draw by themselves. Pictures
+have a text for readers who do not see them, and links between notebooks lead from page to page.
 """
 
 import argparse
+import re
+import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,23 +16,32 @@ from pathlib import Path
 
 import latex2mathml.converter
 import nbformat
+import zmq
 from jinja2 import pass_context
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from traitlets.config import Config
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+# of a kernel; encryption, where it can be had, because a kernel without it warns at every start
+SETTINGS = {"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}}
+START = "%matplotlib inline", f"%run '{CHECKOUT / 'tools' / 'figure_alt.py'}'"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-# the notebook template without the scripts that it would fetch from elsewhere
+# the notebook template without the scripts that it would fetch from elsewhere, but with texts of pictures
 TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
-{% block html_head_js_mermaidjs %}{% endblock %}"""
+{% block html_head_js_mermaidjs %}{% endblock %}
+{% block data_png scoped %}
+{% set alt = (output | get_metadata('alt', 'image/png') or '') | escape_html %}
+{{ super() | replace('<img ', '<img alt="' ~ alt ~ '" ', 1) }}
+{% endblock %}"""
 
 
 class MathMLRenderer(IPythonRenderer):
-    """Markdown to HTML with every formula as MathML."""
+    """Markdown to HTML with every formula as MathML, and links to other notebooks' pages."""
 
     def inline_math(self, body: str) -> str:
         return latex2mathml.converter.convert(body)
@@ -44,6 +56,10 @@ class MathMLRenderer(IPythonRenderer):
         return html  # nbconvert would close a <details> that a later block closes
 
     inline_html = block_html
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        local = "://" not in url
+        return super().link(text, re.sub(r"\.ipynb(?=#|$)", ".html", url) if local else url, title)
 
 
 class OfflineExporter(HTMLExporter):
@@ -63,14 +79,15 @@ class OfflineExporter(HTMLExporter):
 
 
 def pictures_for_widgets(notebook: nbformat.NotebookNode) -> None:
-    """Show every widget by the picture it carries; drop those without one (progress bars)."""
+    """Show every widget by the picture it carries, with its text; drop those without one (progress bars)."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             data = [(output, output.get("data", {})) for output in cell.outputs]
             cell.outputs = [output for output, d in data if WIDGET not in d or "image/png" in d]
-            for _, d in data:
-                d.pop(WIDGET, None)
+            for output, d in data:
+                if d.pop(WIDGET, None) and "image/png" in d:
+                    output.metadata.setdefault("image/png", {})["alt"] = d["text/plain"]
 
 
 def run_cells(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -80,7 +97,12 @@ def run_cells(notebook: nbformat.NotebookNode, folder: Path) -> None:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, kernel_name="python3", timeout=300, resources=resources).execute()
+    start = [f"--IPKernelApp.exec_lines={line}" for line in START]
+    client = NotebookClient(
+        notebook, kernel_name="python3", timeout=300, resources=resources,
+        extra_arguments=start, config=Config(SETTINGS),
+    )  # fmt: skip
+    client.execute()
 
 
 def execute(source: Path, out: Path) -> str:
@@ -108,6 +130,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=CHECKOUT / "build" / "notebooks")
     args = parser.parse_args()
     sources = args.notebooks or sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
+    for folder in {source.resolve().parent / "solutions" for source in sources}:
+        if folder.is_dir():  # the pages link to them
+            shutil.copytree(folder, args.out / "solutions", ignore=shutil.ignore_patterns("__pycache__"),
+                            dirs_exist_ok=True)  # fmt: skip
     failed = 0
     with ThreadPoolExecutor(max_workers=2) as pool:  # the work is done in the kernels
         runs = {source: pool.submit(execute, source.resolve(), args.out) for source in sources}
