@@ -59,6 +59,26 @@ def test_a_press_in_the_picture_sets_the_nearest_bar(explorer, x, y, group, chan
     assert explorer.controls["group"].value == group and explorer.controls["channels"].value == channels
 
 
+def test_only_a_group_that_may_close_goes_down_to_nothing(explorer, net):
+    """By the slider and by mouse; what it costs is then the cost of a network in which the block is gone."""
+    for index, group in enumerate(net.groups.gated):
+        explorer.controls["group"].value = index
+        assert explorer.controls["channels"].min == (0 if group.may_close else 1)
+    for x, fewest in ((0, 1), (1, 0)):  # the first stream, and the inside of the first block
+        explorer.figure.picture.pointer = [*pixel_share(explorer, x, 0.1), x]
+        assert explorer.open_channels[x] == fewest == explorer.controls["channels"].value
+    explorer.reset()
+    explorer.controls["group"].value = 1
+    explorer.controls["channels"].value = 0
+    closed = dk.GatedModel(dk.make_model("resnet20"), example=torch.zeros(1, 3, 32, 32), scope="all").eval()
+    with torch.no_grad():
+        for i, theta in enumerate(closed.posterior.split(closed.posterior.theta)):
+            theta.fill_(-20.0 if i == 1 else 2.0)
+    macs = closed.exact_cost().macs
+    assert macs == net.dense_cost.macs - 2 * 9 * 16 * 16 * 32 * 32
+    assert explorer.numbers(**explorer.state()).startswith(f"{macs / 1e6:.2f} of ")
+
+
 def test_a_press_elsewhere_changes_nothing(explorer):
     before = explorer.figure.png
     for place in ([0.001, 0.001], [0.5, 0.95], [0.5, 0.75]):

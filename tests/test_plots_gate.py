@@ -1,5 +1,7 @@
 """Figures of one gate: what they draw is the distribution, and they can be drawn again and again."""
 
+import re
+
 import matplotlib
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from depl0kit import HardConcrete, plots
+from depl0kit.lab import GateExplorer
 
 NOISE = torch.rand(200, generator=torch.Generator().manual_seed(1))
 FIGURES = {
@@ -117,3 +120,15 @@ def test_without_axes_a_figure_of_its_own_and_projector_is_larger():
             plt.close(text.figure)
     assert sizes[1] > 1.5 * sizes[0]
     assert matplotlib.rcParams["font.size"] == matplotlib.rcParamsDefault["font.size"]
+
+
+@pytest.mark.parametrize("log_alpha", [-6.0, 0.0, 6.0])
+def test_line_of_the_explorer_says_how_likely_the_gate_is_open(log_alpha):
+    """The number that lesson 01 asks for, beside the three that the spikes and the curve show."""
+    explorer = GateExplorer(log_alpha)
+    line = explorer.numbers(**explorer.state())
+    found = {name: float(value) for name, value in re.findall(r"P\((.*?)\) = (\S+)", line)}
+    assert list(found) == ["z=0", "0<z<1", "z=1", "z>0"] and "-" not in line.split("test-time")[0]
+    assert found["z>0"] == pytest.approx(float(HardConcrete().prob_open(torch.tensor(log_alpha))), abs=6e-4)
+    assert found["z=0"] + found["z>0"] == pytest.approx(1, abs=2e-3)
+    explorer.close()
