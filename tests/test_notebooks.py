@@ -1,10 +1,14 @@
 """The notebooks as files; `browser/` runs them."""
 
+import json
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+
+from depl0kit import TrainConfig
+from depl0kit.posteriors import BOUND
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -26,9 +30,18 @@ def test_all_lessons_are_there():
 def test_file_is_valid_and_holds_no_results(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    assert notebook.metadata.kernelspec.name == "python3"  # or JupyterLab asks which
-    assert "widgets" not in notebook.metadata
+    # no more (the version of Python differs between machines: see tools/jupyter), and as kernels call it
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    assert notebook.metadata == {"kernelspec": kernel, "language_info": {"name": "python"}}
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     assert [c.outputs or c.execution_count for c in cells(path) if c.outputs or c.execution_count] == []
+
+
+@each
+def test_file_is_as_jupyterlab_saves_it(path):
+    """Or the first saving would change all of it."""
+    notebook = json.loads(path.read_text())
+    assert path.read_text() == json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 @each
@@ -71,3 +84,23 @@ def test_lessons_lead_to_each_other_and_the_welcome_to_all():
     for i, path in enumerate(NOTEBOOKS):
         neighbours = {*names[max(0, i - 1) : i], *names[i + 1 : i + 2]}
         assert neighbours <= set(links(path, only_last=True)), path.name
+
+
+def source(cell_id: str) -> str:
+    (path,) = FOLDER.glob(f"{cell_id[:2]}_*.ipynb")
+    (cell,) = [c for c in nbformat.read(path, as_version=4).cells if c.id == cell_id]
+    return cell.source
+
+
+def test_texts_on_the_warm_up_say_what_the_settings_do():
+    welcome, twelve = TrainConfig(epochs=20), TrainConfig(epochs=12)
+    assert 2 < welcome.warmup_epochs < 3 and welcome.ramp_epochs == pytest.approx(4)
+    assert "takes 2/15 of the run, here less than three epochs. Over the next four" in source("00-16")
+    assert [round(n) for n in (twelve.warmup_epochs, twelve.ramp_epochs)] == [2, 2]
+    assert "first 2/15 of the epochs" in source("02-14") and "the next 3/15: of twelve" in source("02-14")
+
+
+def test_lesson_05_sets_gates_as_far_as_the_bound_lets_it():
+    (most,) = set(re.findall(r"-?(\d\.\d+)(?=[,)])", source("05-16").split("torch.where")[1].split("\n")[0]))
+    assert 0.99 * BOUND < float(most) < BOUND
+    assert f"{BOUND:.3f}" in source("05-16")
