@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from depl0kit import plots
-from depl0kit.lab import Explorer, GateExplorer, LiveFigure, float_slider, log_slider
+from depl0kit.lab import Explorer, GateExplorer, Layout, LiveFigure, float_slider, log_slider
+from depl0kit.lab.live import picture, set_slider
 from depl0kit.plots.base import LIVE, settings
 
 
@@ -106,7 +107,7 @@ def pictures_of_a_walk(keep: bool) -> tuple[list[bytes], list[float]]:
 
     live, pictures = LiveFigure(draw, size=(300, 200)), []
     for height, note, ratio in [(2, "a", 1), (2, "b", 1), (2, "c", 1), (2, "c", 2), (7, "c", 2), (7, "d", 1)]:
-        live.picture.ratio = ratio
+        live.picture.screen = [300, ratio]
         live.update(height=height / 10, note=note)
         pictures.append(live.png)
     return pictures, drawn
@@ -117,17 +118,71 @@ def test_what_stays_is_drawn_once_and_shown_always():
     every, drawn_every_time = pictures_of_a_walk(keep=False)
     assert pictures == every
     first = [0.2, 0.2, 0.2]  # new; beneath, as it stays; on another screen
-    second = [0.7, 0.7, 0.7]  # new; on another screen; beneath
+    second = [0.7, 0.7]  # new; on another screen, beneath
     assert drawn == first + second
     assert len(drawn_every_time) == 8
 
 
-@pytest.mark.parametrize("ratio", [0.75, 1.5, 2.0])
-def test_picture_has_the_pixels_of_the_screen(ratio):
+@pytest.mark.parametrize(("across", "ratio"), [(300, 0.75), (300, 1.5), (240, 2.0), (300.5, 1.25)])
+def test_picture_has_the_pixels_of_the_screen(across, ratio):
     live = line_figure()
     live.update()
-    live.picture.ratio = ratio
-    assert image(live.png).shape == (200 * ratio, 300 * ratio, 4)
+    live.picture.screen = [across, ratio]
+    height, width, _ = image(live.png).shape
+    assert (height, live.picture.height) == (200 * ratio, 200)
+    assert abs(width - across * ratio) <= 1
+
+
+def test_text_has_its_size_whatever_the_width_and_grows_with_the_screen(text):
+    live = LiveFigure(lambda ax: [ax.text(0.5, 0.5, "H", ha="center"), *hidden(ax)], size=(300, 200))
+    live.update()
+    sizes = {}
+    for across, ratio in [(300, 1), (240, 1), (600, 1), (300, 1.25), (240, 2)]:
+        live.picture.screen = [across, ratio]
+        dark = np.nonzero(image(live.png)[..., :3].max(-1) < 128)[0]
+        sizes[across, ratio] = np.ptp(dark) + 1
+    assert 9 <= sizes[300, 1] <= 11  # a capital of a 14 pixel font
+    assert all(abs(size - sizes[300, 1] * ratio) <= 1 for (_, ratio), size in sizes.items())
+    text(1.5)
+    large = LiveFigure(lambda ax: [ax.text(0.5, 0.5, "H", ha="center"), *hidden(ax)], size=(300, 200))
+    large.update()
+    dark = np.nonzero(image(large.png)[..., :3].max(-1) < 128)[0]
+    assert abs(np.ptp(dark) + 1 - 1.5 * sizes[300, 1]) <= 1
+
+
+def hidden(ax) -> list:
+    """Nothing but what is drawn into the axes is seen."""
+    ax.set_axis_off()
+    return []
+
+
+@pytest.fixture
+def text(monkeypatch):
+    """`text(size)` as `projector()` sets it, for one test."""
+    return lambda size: monkeypatch.setitem(picture._TEXT, "size", size)
+
+
+def test_panels_move_below_each_other_in_a_narrow_cell_and_back():
+    def draw(left, right, height):
+        return [*draw_line(left, height), *draw_line(right, 1 - height)]
+
+    live = LiveFigure(draw, (600, 200), "ab", narrower=[Layout("a;b", 200, 380)])
+    live.update(height=0.3)
+    wide, axes = live.png, live.axes
+    live.picture.screen = [300, 1]
+    assert image(live.png).shape[:2] == (380, 300) and live.picture.height == 380
+    assert live.axes[0].get_position().y0 > live.axes[1].get_position().y1
+    live.update(height=0.4)  # goes into the panels that are there now
+    live.update(height=0.3)
+    live.picture.screen = [600, 1]
+    assert live.png == wide and live.axes is not axes and live.picture.least == 0
+
+
+def test_in_the_narrowest_cell_the_picture_is_scrolled_not_squeezed():
+    live = LiveFigure(draw_line, (400, 200), narrower=[Layout("a", 250, 200)])
+    live.update()
+    live.picture.screen = [100, 2]
+    assert image(live.png).shape[:2] == (400, 500) and live.picture.least == 250
 
 
 def test_failed_drawing_leaves_the_figure_as_it_was():
@@ -267,25 +322,30 @@ def test_gate_explorer_refuses_a_start_outside_its_sliders():
 
 
 def test_log_slider_in_natural_units():
-    slider = log_slider("λ", 4, 0.5, 100, off=True)
-    numbers = [value for _, value in slider.options]
-    assert slider.value == 4 and numbers[:2] == [0, 0.5] and numbers[-1] == 100
-    steps = np.diff(np.log10(numbers[1:]))
+    slider = log_slider("λ", 4, 0.5, 100, first="off")
+    assert slider.value == 4 and slider.numbers[0] == 0.5 and slider.numbers[-1] == 100
+    steps = np.diff(np.log10(slider.numbers))
     assert steps.min() > 0.05 and steps.max() < 0.15
-    assert max(len(name) for name, _ in slider.options) <= 4
-    slider.index = 0
-    assert slider.value == 0 and slider.label == "off"
+    assert (slider.first, slider.last) == ("off", "")
 
 
-@pytest.mark.parametrize("value", [64.0, 0.77, 0])
+@pytest.mark.parametrize("value", [64.0, 0.77, 0, None])
 def test_log_slider_starts_exactly_at_its_value(value):
-    assert log_slider("λ", value, 0.5, 100, off=True).value == value
+    assert log_slider("λ", value, 0.5, 100, first="off", last="no limit").value == value
 
 
-@pytest.mark.parametrize("arguments", [(0, 0.5, 100), (200, 0.5, 100), (1, 0, 100), (float("nan"), 0.5, 100)])
+@pytest.mark.parametrize(
+    "arguments", [(0, 0.5, 100), (200, 0.5, 100), (1, 0, 100), (float("nan"), 0.5, 100), (None, 0.5, 100)]
+)
 def test_log_slider_refuses(arguments):
     with pytest.raises(ValueError, match="λ"):
         log_slider("λ", *arguments)
+
+
+def test_a_slider_can_be_put_outside_its_range():
+    for slider in (log_slider("λ", 4, 0.5, 100), float_slider("β", 1, 0, 2, 0.1)):
+        set_slider(slider, 300.0)
+        assert slider.value == 300
 
 
 def test_float_slider_is_short_and_labelled():

@@ -86,7 +86,7 @@ def gate_samples(
     z = hc.sample(_scalar(log_alpha), noise).numpy()
     height = 0.03 + 0.94 * (np.arange(len(z)) * 0.6180339887 % 1)  # golden ratio: evenly spread
     between = (z > 0) & (z < 1)
-    ax = _prepare_gate(ax, f"{len(z)} draws; test-time gates", "", (-0.42, 1.08))
+    ax = _prepare_gate(ax, f"{len(z)} draws; test time", "", (-0.42, 1.08))
     ax.set_yticks([0.5, *_TEST_LANES], ["draws", *TEST_RULES])
     ax.tick_params(axis="y", length=0)
     ax.spines.left.set_visible(False)
