@@ -1,6 +1,7 @@
 """What the lessons show besides explorers: figures of data and of gradients, and the setup table."""
 
 import importlib
+import warnings
 
 import matplotlib
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+import depl0kit
 from depl0kit import HardConcrete, load_data
 from depl0kit.device import best_device
 from depl0kit.fashion_mnist import FILES
@@ -23,8 +25,13 @@ def ax():
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return load_data("digits").train
+def digits_data():
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def digits(digits_data):
+    return digits_data.train
 
 
 def added(ax, figure, *data) -> list:
@@ -114,3 +121,24 @@ def test_lesson_04_says_what_such_trainings_show():
         assert (steps["mean_field", 1, lam] > 0.5).sum() < 10 < 50 < (steps["forward", 1, lam] > 0.5).sum()
     assert undecided["mean_field", 1 / 3, 16] > 0.4 > 0.2 > undecided["forward", 1 / 3, 16]
     assert max(undecided["mean_field", 1, 16], undecided["forward", 1, 16]) < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lam", "epochs", "accuracy", "closed"),
+    [
+        (64, 20, (0.95, 1), (100, 120)),  # 00: about 120 of 144 channels can go
+        (128, 20, (0, 0.95), (120, 144)),
+        (64, 12, (0, 0.92), (115, 144)),  # 02: too much for so short a run
+    ],
+)
+def test_lessons_00_and_02_say_what_a_high_price_closes(digits_data, lam, epochs, accuracy, closed):
+    torch.manual_seed(0)
+    model = depl0kit.make_model("small", 1, 10, (8, 8))
+    net = depl0kit.GatedModel(model, "mean_field", example=digits_data.example)
+    config = depl0kit.TrainConfig(lam=lam, epochs=epochs)
+    with warnings.catch_warnings(action="ignore"):  # of an accuracy that collapses
+        depl0kit.train(net, digits_data, config, progress=False)
+    found = depl0kit.evaluate(net, digits_data.test)[1]
+    assert accuracy[0] <= found <= accuracy[1]
+    assert closed[0] <= 144 - sum(net.open_channels()) <= closed[1]
