@@ -298,7 +298,7 @@ def test_names_follow_the_size_of_the_axes_and_then_stay(results):
 def test_the_steps_of_a_path_have_names_apart_and_without_exponents():
     ax, artists = drawn(lambda ax: plots.lambda_path(path_table(), ax), (9, 4))
     assert artists[-1].texts == ("λ 0.97", "λ 1.9", "λ 3.6", "λ 7.1", "λ 14", "λ 27", "λ 52", "λ 100")
-    assert_apart(ax, artists, 2.5)
+    assert_apart(ax, artists, 4)
 
 
 def drawn(draw, size=(8.8, 4.8), projector=False):

@@ -92,7 +92,7 @@ def lambda_path(path: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
         strokes(ax, [points], BLUE, 1.5),
         marks(ax, *raw.T, ["o"], 24, ["white"], GREY),
         marks(ax, *points.T, ["o"], 30, [BLUE], EDGE),
-        Leaders(ax, names, drawn, [(0.5, 0.0)] * len(path), GREY),  # over their points, where there is room
+        Leaders(ax, names, drawn, [(0.5, 0.0)] * len(path), GREY, margin=5),  # best over their points
         names,
     ]
 

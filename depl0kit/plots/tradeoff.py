@@ -235,7 +235,7 @@ def _round_errors(
     if limits is not None:
         low, high = limits
         if not 0 < low < high:
-            raise ValueError(f"ylim must be two errors, 0 < low < high, got {limits}.")
+            raise ValueError(f"ylim must be two errors, 0 < low < high, got ({low:g}, {high:g}).")
     if high < 1.1 * low:  # hardly any spread: the axis shall not magnify it
         low, high = low / 1.05, high * 1.05
     if high < 3 * low:
@@ -383,6 +383,7 @@ class Leaders(LineCollection):
         segments: all that must not be covered, [n, 2, 2] in data coordinates.
         keys: markers before the names, moved with them.
         aims: the point of each name that is best put at its end, in shares of its width and height.
+        margin: what must be free around a name, in points, half of a marker included.
     """
 
     def __init__(
@@ -393,6 +394,7 @@ class Leaders(LineCollection):
         aims: Sequence[tuple[float, float]],
         colours: str | Sequence[str],
         keys: PathCollection | None = None,
+        margin: float = MARGIN,
     ) -> None:
         super().__init__([], colors=colours, linewidths=_sized(0.8), zorder=4.5)  # before the names
         self._moved = [names] if keys is None else [names, keys]
@@ -402,7 +404,7 @@ class Leaders(LineCollection):
         self._sizes = np.array([(before + box[:, 0].max(), height) for box in boxes])  # points
         self._start = np.array([before, height / 2])  # of a name, from the lower left corner of its box
         self._shape: tuple[float, ...] | None = None  # of the axes for which names were placed
-        self._margin, self._beside = _sized(MARGIN), _sized(BESIDE)  # in the style that holds now
+        self._margin, self._beside = _sized(margin), _sized(BESIDE)  # in the style that holds now
         ax.add_collection(self, autolim=False)
 
     def draw(self, renderer: "RendererBase") -> None:
