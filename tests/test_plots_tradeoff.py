@@ -1,6 +1,7 @@
 """Figures of a sweep show the numbers they are given, return all that they draw, and keep labels apart."""
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -293,6 +294,15 @@ def test_names_follow_the_size_of_the_axes_and_then_stay(results):
     figure.dpi = 150  # of a sharper screen: the same picture
     canvas.draw()
     np.testing.assert_allclose(artists[-1].get_offsets(), before, rtol=1e-6)
+
+
+def test_names_of_ticks_do_not_touch_in_narrow_axes(results):
+    wide = results.assign(kept_macs=results.kept_macs**1.3)  # from 2 to 100 %
+    ax, _ = drawn(lambda ax: plots.accuracy_vs_cost(wide, ax), (4.2, 3.2))
+    found = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert len(found) == 7 and all(a.x1 + 2 < b.x0 for a, b in pairwise(found))
+    found = [label.get_window_extent() for label in ax.get_yticklabels()]
+    assert len(found) == 5 and all(a.y1 < b.y0 for a, b in pairwise(found))
 
 
 def test_the_steps_of_a_path_have_names_apart_and_without_exponents():

@@ -209,12 +209,13 @@ def _background(
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_minor_locator(mpl.ticker.NullLocator())
         ax.set(xlim=limits[0], ylim=limits[1])
-    ticks(ax.xaxis, costs, [(percent if share else short)(cost) for cost in costs])
+    small = {"fontsize": "small"}  # in narrow axes, larger names of ticks would touch each other
+    ticks(ax.xaxis, costs, [(percent if share else short)(cost) for cost in costs], **small)
     names = {y: percent(y) for y in heights}
     if runs[accuracy].max() > FLAWLESS and errors.min() >= bottom:
         zero = errors.min()  # where it is drawn; ticks near to it would touch its own
         names = {zero: "0 %"} | {y: name for y, name in names.items() if y > 2 * zero}
-    ticks(ax.yaxis, list(names), list(names.values()))
+    ticks(ax.yaxis, list(names), list(names.values()), **small)
     return ax
 
 
