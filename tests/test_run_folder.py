@@ -1,14 +1,15 @@
-"""Runs in folders: resumed after any kill, bit for bit; never lost, never mixed up."""
+"""Runs in folders: resumed bit for bit (proofs/test_kills.py kills them); never lost, never mixed up."""
 
 import io
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,18 @@ def train(few, out, config=CONFIG, network=None) -> dk.Run:
     return dk.train(network or net(), few, config, progress=False, out=out)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(few, tmp_path_factory) -> Callable[..., tuple[dk.Run, Path]]:
+    """A run that nothing stopped, by its posterior, and its folder; each is trained once."""
+
+    @cache
+    def trained(posterior: str = "mean_field") -> tuple[dk.Run, Path]:
+        out = tmp_path_factory.mktemp(posterior)
+        return train(few, out, network=net(posterior)), out
+
+    return trained
+
+
 def state(run: dk.Run) -> dict[str, torch.Tensor]:
     return {name: t.clone() for name, t in run.net.state_dict().items()}
 
@@ -75,8 +88,8 @@ def train_until(few, out, steps: int, posterior="mean_field", monkeypatch=None) 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
 @pytest.mark.parametrize("steps", [1, 9, 18])  # in the first, the third and the fine-tuning epoch
-def test_a_resumed_run_ends_with_the_same_bits(few, tmp_path, monkeypatch, posterior, steps):
-    whole = train(few, tmp_path / "whole", network=net(posterior))
+def test_a_resumed_run_ends_with_the_same_bits(few, undisturbed, tmp_path, monkeypatch, posterior, steps):
+    whole, out = undisturbed(posterior)
     train_until(few, tmp_path / "cut", steps, posterior, monkeypatch)
     torch.rand(3), random.random()  # another session, which begins with other weights
     resumed = train(few, tmp_path / "cut", network=net(posterior, seed=7))
@@ -84,59 +97,20 @@ def test_a_resumed_run_ends_with_the_same_bits(few, tmp_path, monkeypatch, poste
     assert timeless(resumed.history).equals(timeless(whole.history))
     assert resumed.gates.equals(whole.gates)
     assert [m.epoch for m in resumed.moments] == [m.epoch for m in whole.moments]
-    files = [dk.RunFolder(tmp_path / name) for name in ("whole", "cut")]
+    files = [dk.RunFolder(folder) for folder in (out, tmp_path / "cut")]
     a, b = (f.latest_checkpoint() for f in files)
     assert same(a.tensors, b.tensors) and a.numbers == b.numbers and a.epoch == 5
     assert timeless(files[0].history()).equals(timeless(files[1].history()))
     assert all(np.array_equal(x, y) for x, y in zip(files[0].gates(), files[1].gates(), strict=True))
 
 
-def test_a_folder_changes_nothing_in_the_numbers(few, tmp_path):
-    with_folder, without = train(few, tmp_path / "run"), train(few, None)
+def test_a_folder_changes_nothing_in_the_numbers(few, undisturbed):
+    with_folder, without = undisturbed()[0], train(few, None)
     assert same(state(with_folder), state(without))
     assert timeless(with_folder.history).equals(timeless(without.history))
 
 
-KILLED = """
-import sys, torch, depl0kit as dk
-torch.set_num_threads(1)
-data = dk.load_data("digits")
-torch.manual_seed(0)
-net = dk.GatedModel(dk.make_model("small", 1, 10, (8, 8)), sys.argv[2], example=data.example)
-print("ready", flush=True)
-dk.train(net, data, dk.TrainConfig(epochs=40, lam=8.0), progress=False, out=sys.argv[1])
-print("done", flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_killed_again_and_again_a_run_ends_as_if_nothing_had_been(tmp_path):
-    def session(folder: Path, seconds: float | None) -> bool:
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(folder), "forward"], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout.readline() == "ready\n"
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        with process:
-            return process.stdout.read() == "done\n"
-
-    assert session(tmp_path / "whole", None)
-    chance, kills = random.Random(0), 0
-    while not session(tmp_path / "cut", chance.uniform(0.05, 1.2) if kills < 7 else None):
-        kills += 1
-        assert kills <= 7
-    assert kills >= 5
-    whole, cut = (dk.load_run(tmp_path / name) for name in ("whole", "cut"))
-    assert same(state(cut), state(whole)) and cut.status == "finished"
-    assert timeless(cut.history).equals(timeless(whole.history)) and cut.gates.equals(whole.gates)
-    assert cut.history.epoch.tolist() == [*range(1, 41)]  # none twice, none missing
-
-
-def test_an_interrupted_run_keeps_its_finished_epochs_and_goes_on(few, tmp_path):
-    whole = train(few, tmp_path / "whole")
+def test_an_interrupted_run_keeps_its_finished_epochs_and_resumes(few, undisturbed, tmp_path):
     trainer = dk.Trainer(net(), few, CONFIG)
     loop = recording.recorded(trainer, tmp_path / "cut")
     for _ in range(11):  # into the third epoch
@@ -148,7 +122,7 @@ def test_an_interrupted_run_keeps_its_finished_epochs_and_goes_on(few, tmp_path)
     assert folder.gates()[0].max() == 2  # nothing of the third
     loaded = dk.load_run(tmp_path / "cut", net())
     assert same(state(loaded), state(trainer.run)) and loaded.status == "interrupted"
-    assert same(state(train(few, tmp_path / "cut")), state(whole))
+    assert same(state(train(few, tmp_path / "cut")), state(undisturbed()[0]))
 
 
 def test_a_finished_run_is_returned_at_once(few, tmp_path):
@@ -261,11 +235,13 @@ def empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_used(few, with_two_checkpoints, damage, tmp_path):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
+    few, undisturbed, with_two_checkpoints, damage
+):
     damage(with_two_checkpoints / "checkpoints" / "epoch-00003.safetensors")
     with pytest.warns(UserWarning, match=r"epoch-00003.*damaged.*before it"):
         resumed = train(few, with_two_checkpoints)
-    assert same(state(resumed), state(train(few, None)))
+    assert same(state(resumed), state(undisturbed()[0]))
     assert dk.RunFolder(with_two_checkpoints).history().epoch.tolist() == [1, 2, 3, 4, 5]
 
 
@@ -403,11 +379,11 @@ def test_requests_are_obeyed_by_the_next_step(few, tmp_path):
     assert (status["lam"], status["temperature"], status["gate_lr"]) == (33, 0.5, 0.02)
 
 
-def test_a_stop_keeps_the_finished_epochs_and_is_forgotten_by_the_next_session(few, tmp_path):
+def test_a_stop_keeps_the_finished_epochs_and_is_forgotten_by_the_next_session(few, undisturbed, tmp_path):
     run = steer(few, tmp_path, {10: {"state": "stop"}})
     assert run.status == "stopped" and len(run.history) == 2
     assert dk.RunFolder(tmp_path).status()["state"] == "stopped"
-    assert same(state(train(few, tmp_path)), state(train(few, None)))
+    assert same(state(train(few, tmp_path)), state(undisturbed()[0]))
 
 
 def test_a_request_outlives_a_kill(few, tmp_path):
