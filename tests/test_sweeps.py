@@ -170,6 +170,13 @@ def test_the_table_has_a_row_per_run_and_failures_are_rows(without_training, tmp
     assert summary(table).seeds.tolist() == [2, 2, 2, 2]
 
 
+def test_without_trials_there_is_no_bar_for_them(without_training, capsys):
+    with ThreadPoolExecutor(2) as executor:
+        dk.sweep(GRID, executor=executor)
+    bars = capsys.readouterr().err
+    assert "sweep: 100%" in bars and "choosing gate lr" not in bars and "0/0" not in bars
+
+
 def test_done_runs_are_not_run_again_and_failed_ones_are(without_training, tmp_path):
     first = sweep(GRID, tmp_path)
     without_training.clear()

@@ -108,9 +108,8 @@ class _Sweep:
         done = self.folder.done(jobs)
         self.rows |= done
         left = [job for job in jobs if job.name not in done]
-        with tqdm(
-            total=len(jobs), initial=len(done), desc=title, unit="run", disable=not self.progress
-        ) as bar:
+        shown = self.progress and len(jobs) > 0  # not a bar of 0/0
+        with tqdm(total=len(jobs), initial=len(done), desc=title, unit="run", disable=not shown) as bar:
             self._note_best(bar)
             while left:  # again only after a worker process died
                 left = self._run_some(left, bar)
