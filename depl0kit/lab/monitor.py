@@ -20,7 +20,7 @@ from .run_view import RunView
 LOOK_SECONDS = 0.23  # from look to look at the folder: four pictures a second; more would slow the training
 REST_SECONDS = 0.1  # between looks at least, however long a picture takes
 ASKED_SECONDS = 10  # for which a control stands where it was put, while the run does not say that it obeys
-SETTINGS = ("lam", "temperature", "gate_lr", "speed", "until_stop")
+SETTINGS = {"lam", "temperature", "gate_lr", "speed", "until_stop"}
 LIVE = ("running", "paused")
 FAILED = ("failed", "diverged")
 
@@ -51,7 +51,6 @@ class Monitor(Explorer):
         self._take_name(name or str(Path(folder).resolve()))
         self._watch_folder(RunFolder(folder))
         self._outline: tuple | None = None  # for which the panels were arranged
-        self._asked: dict[str, tuple[Any, float]] = {}  # by a control: its value, and when
         self._adopting: int | None = None  # the thread that moves sliders to where the run is
         figure = LiveFigure(
             self._draw, (1100, 480), "ab;ac", "P(open) of every channel during training",
@@ -79,11 +78,11 @@ class Monitor(Explorer):
         """Look into the folder, and draw what is new; a moved slider is a request."""
         if self._adopting == threading.get_ident():
             return  # this slider follows the run
+        if change is not None:
+            name = next(name for name, c in self.controls.items() if c is change["owner"])
+            self._asked[name] = change["new"], time.monotonic()  # before the lock: a look may be under way
+            self._ask(**{name: change["new"]})
         with self._lock:
-            if change is not None:
-                name = next(name for name, c in self.controls.items() if c is change["owner"])
-                self._asked[name] = change["new"], time.monotonic()
-                self._ask(**{name: change["new"]})
             super().redraw()
 
     def end(self) -> None:
@@ -130,6 +129,8 @@ class Monitor(Explorer):
     def _watch_folder(self, folder: RunFolder) -> None:
         with self._lock:
             self.folder, self.view, self._stale = folder, RunView(folder), True
+            self._asked: dict[str, tuple[Any, float]] = {}  # by a control: its value, and when
+            self._in_force: Mapping[str, Any] = {}  # the status of the look before
 
     # ---- what it shows
 
@@ -247,13 +248,13 @@ class Monitor(Explorer):
     def _follow_run(self) -> None:
         """Put the controls where the run is, but for those that have just been moved."""
         status = self.view.status
-        for name in SETTINGS:
-            if name not in status:
-                continue
+        for name in status.keys() & SETTINGS:
             value, since = self._asked.get(name, (None, -ASKED_SECONDS))
+            is_news = self._in_force.get(name, ...) != status[name]
             waits = time.monotonic() - since < ASKED_SECONDS and value != status[name]
-            if not waits and self.controls[name].value != status[name]:
+            if is_news and not waits and self.controls[name].value != status[name]:
                 self._adopt(name, status[name])
+        self._in_force = status
         self._enable(status["state"] in (*LIVE, "new"))
 
     def _adopt(self, name: str, value: Any) -> None:

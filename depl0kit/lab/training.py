@@ -105,7 +105,6 @@ class TrainingExplorer(Monitor):
             self._temporary = TemporaryDirectory(prefix="depl0kit-", ignore_cleanup_errors=True)
         with self._lock:
             self.trainer, self._training, self._failure = trainer, None, ""
-            self._asked = {}
             self._watch_folder(RunFolder(self._folder or self._temporary.name))
         if old is not None:
             old.cleanup()

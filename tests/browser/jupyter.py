@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from playwright.sync_api import Browser, Locator, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, sync_playwright
 
 CHROMIUM_ARGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -215,15 +215,25 @@ class ExplorerView:
 
     def labels(self) -> list[str]:
         """Labels of all sliders, in order."""
-        return self.root.locator(".widget-hslider .widget-label").all_inner_texts()
+        return self.root.locator(".widget-hslider .widget-label, .depl0kit-slider label").all_inner_texts()
 
     def slider(self, label: str) -> Locator:
-        """The handle of the slider with this label."""
-        return self._row(label).locator(".noUi-handle")
+        """What moves the slider with this label: a handle, or the whole range."""
+        return self._row(label).locator(".noUi-handle, input[type=range]")
 
-    def readout(self, label: str) -> Locator:
+    def box(self, label: str) -> Locator:
+        """The box beside a slider that takes typed numbers."""
+        return self._row(label).locator("input[type=text]")
+
+    def shown(self, label: str) -> str:
         """The number that a slider shows."""
-        return self._row(label).locator(".widget-readout")
+        number = self._row(label).locator(".widget-readout, input[type=text]")
+        return number.evaluate("node => node.value ?? node.innerText").strip()
+
+    def type(self, label: str, text: str) -> None:
+        """Write a number into the box beside a slider, and press Enter."""
+        self.box(label).fill(text)
+        self.box(label).press("Enter")
 
     def press(self, label: str, key: str, times: int = 1) -> None:
         """Focus a slider and press a key: ArrowRight, Home, ..."""
@@ -236,7 +246,11 @@ class ExplorerView:
         handle = self.slider(label)
         handle.scroll_into_view_if_needed()
         box = handle.bounding_box()
+        # of a range, the browser draws a handle of 16 pixels at the share of its value
+        share = handle.evaluate("node => node.tagName === 'INPUT' ? node.value / node.max : null")
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        if share is not None:
+            x = box["x"] + 8 + share * (box["width"] - 16)
         self.page.mouse.move(x, y)
         self.page.mouse.down()
         self.page.mouse.move(x + by, y, steps=12)
@@ -286,17 +300,18 @@ class ExplorerView:
         timeout: float = 20,
     ) -> None:
         """A slider changes the picture by key, brings it back, and changes it by mouse."""
-        start, shown = self.settle(), self.readout(label).inner_text()
+        start, shown = self.settle(), self.shown(label)
         self.press(label, key)
         self.changed(start, f"{key} on {label}", timeout)
         self.press(label, back)
-        expect(self.readout(label)).to_have_text(shown)
+        until(lambda: self.shown(label) == shown, f"{label} shows {shown} again")
         self.becomes(start, f"{back} on {label}")
         self.drag(label, by)
         self.changed(start, f"dragging {label}", timeout)
 
     def _row(self, label: str) -> Locator:
-        return self.root.locator(".widget-hslider").filter(has=self.page.get_by_text(label, exact=True))
+        rows = self.root.locator(".widget-hslider, .depl0kit-slider")
+        return rows.filter(has=self.page.get_by_text(label, exact=True))
 
 
 def _environment(home: Path) -> dict[str, str]:

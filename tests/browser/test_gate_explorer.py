@@ -2,6 +2,7 @@
 
 import jupyter
 import pytest
+from jupyter import until
 from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
@@ -46,7 +47,7 @@ def test_reset_restores_picture_line_and_sliders(explorer):
     expect(explorer.line).not_to_have_text(line)
     explorer.button("Reset").click()
     explorer.becomes(start, "Reset")
-    expect(explorer.readout("Location log α")).to_have_text("0.0")
+    until(lambda: explorer.shown("Location log α") == "0.0", "the slider is back")
     assert explorer.line.inner_text() == line
 
 

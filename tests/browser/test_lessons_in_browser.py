@@ -36,12 +36,12 @@ PICTURE = re.compile(r"\b(\w+Explorer|Monitor)\(|plt\.subplots\(")
 SLIDERS = {
     "GateExplorer": ["Location log α", "Temperature β", "Stretch γ", "Stretch ζ"],
     "DependencyExplorer": ["Coupling", "Push"],
-    "TrainingExplorer": ["Price λ", "Temperature β", "Gate lr"],
+    "TrainingExplorer": ["Price λ", "Temperature β", "Gate lr", "Epochs a second"],
     "ChannelExplorer": ["Open channels"],
     "CollinearExplorer": ["Correlation"],
     "SeriesExplorer": ["Gain g"],
     "TradeoffExplorer": ["Run"],
-    "Monitor": ["Price λ", "Temperature β", "Gate lr"],
+    "Monitor": ["Price λ", "Temperature β", "Gate lr", "Epochs a second"],
 }
 MOVES = {  # how a slider is moved, where not a little to the right
     "ChannelExplorer": {"key": "ArrowLeft", "back": "ArrowRight", "by": -40},  # it starts at the right
@@ -187,7 +187,7 @@ def test_channels_are_dragged_in_the_picture(lessons, lesson, index, kind):
     expect(view.line).not_to_have_text(line)
     group = view.root.locator("select")
     assert group.evaluate("s => s.options[s.selectedIndex].text") == "blocks.8.conv1"
-    assert 1 <= int(view.readout("Open channels").inner_text()) < 40  # of 64
+    assert 1 <= int(view.shown("Open channels")) < 40  # of 64
     view.page.mouse.move(x, top, steps=5)  # released: it does not follow any more
     view.settle()
     assert view.pixels() == dragged
@@ -219,6 +219,7 @@ def test_lesson_trains_to_the_end(lessons, lesson, index, kind):
     view = lessons(lesson).explorer(index)
     start = view.settle()
     train(view)
+    view.press("Epochs a second", "End")
     until(lambda: state(view) == "finished", "finished", 120)
     assert epoch(view) == float(re.search(r"of (\d+)", view.line.inner_text())[1])
     assert re.search(r"accuracy 0\.9\d+.*MACs kept \d\d?%", view.line.inner_text())

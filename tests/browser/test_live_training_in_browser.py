@@ -4,7 +4,6 @@ import jupyter
 import pytest
 from jupyter import until
 from live import epoch, goes_on, state, train
-from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 SETUP = """import threading
@@ -45,7 +44,7 @@ def training(live):
 def test_slider_acts_on_the_running_loop(training):
     train(training)
     training.press("Price λ", "ArrowRight", times=3)
-    price = training.readout("Price λ").inner_text()
+    price = training.shown("Price λ")
     assert float(price) > 16
     until(lambda: f"λ {price} " in training.line.inner_text(), "the new price is in force")
     goes_on(training)
@@ -82,7 +81,7 @@ def test_reset_while_running_brings_back_the_first_picture(training):
     training.button("Reset").click()
     training.becomes(start, "Reset")
     until(lambda: state(training) == "ready", "ready after Reset")  # the line follows the picture
-    expect(training.readout("Price λ")).to_have_text("16")
+    until(lambda: training.shown("Price λ") == "16", "the slider is back")
 
 
 def test_another_cell_runs_meanwhile(live, training):
@@ -146,7 +145,7 @@ def test_monitor_steers_another_process(open_notebook, tmp_path):
         view.button("Pause").click()
         until(lambda: state(view) == "paused", "paused")
         view.settle(quiet=1)
-        view.button("Go on").click()
+        view.button("Resume").click()
         goes_on(view)
         view.button("Stop").click()
         until(lambda: state(view) == "stopped", "stopped")

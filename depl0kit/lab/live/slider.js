@@ -2,8 +2,11 @@
 
 const inWords = (number) => String(Number(number.toPrecision(3)));
 
+const STEPS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
+
 function render({ model, el }) {
   el.classList.add("depl0kit-slider");
+  el.dataset.lmSuppressShortcuts = "true"; // or JupyterLab takes the arrow keys to fold headings
   const label = document.createElement("label");
   const range = Object.assign(document.createElement("input"), { type: "range", min: 0, step: 1 });
   const box = Object.assign(document.createElement("input"), { type: "text", inputMode: "decimal" });
@@ -48,9 +51,17 @@ function render({ model, el }) {
     model.save_changes();
     show();
   };
-  range.addEventListener("input", () => {
-    set(stops[range.valueAsNumber]);
+  const move = (place) => {
+    set(stops[Math.min(Math.max(place, 0), stops.length - 1)]);
     box.value = text(model.get("value"));
+  };
+  range.addEventListener("input", () => move(range.valueAsNumber));
+  range.addEventListener("keydown", (event) => {
+    const step = STEPS[event.key];
+    if (!step) return;
+    event.preventDefault(); // JupyterLab keeps the browser from doing this
+    event.stopPropagation();
+    move(range.valueAsNumber + step);
   });
 
   const allowed = () => {
