@@ -18,6 +18,7 @@ import depl0kit as dk
 KINDS = [*RUNS, "folder of images", "sweep"]
 KILLS = 25  # at least, of each kind: 200 in all
 MOST = 40  # in one run
+MEAN = 1.0  # seconds at most from kill to kill; less in short runs
 # Its processes begin as copies of one that has imported everything but has computed nothing.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["depl0kit", "sklearn.datasets", "torch._dynamo"])
@@ -89,7 +90,7 @@ def kill(kind: str, at_least: int, tmp_path: Path, images: Path) -> str:
     seconds = session(kind, tmp_path / "whole", images)
     while kills < at_least:
         cut = tmp_path / f"cut {runs}"
-        kills += kill_until_finished(kind, cut, images, chance, seconds / 6)
+        kills += kill_until_finished(kind, cut, images, chance, min(MEAN, seconds / 6))
         assert_same(kind, cut, tmp_path / "whole")
         runs += 1
     return f"kills, {kind}: {kills} in runs of {seconds:.1f} s that ended with the same bits: {runs}"

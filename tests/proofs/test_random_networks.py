@@ -130,7 +130,7 @@ def networks(draw) -> nn.Module:
 def check(model: nn.Module, scope: str, seed: int, closed: float) -> Counter:
     """Returns what was seen: networks, with gates or without, and groups, removed or refused."""
     torch.manual_seed(seed)
-    model, x = probe_copy(model), torch.randn(2, 2, 12, 12)
+    model, x = probe_copy(model), torch.randn(2, 2, 18, 18)  # after four halvings 2 x 2
     try:
         net = dk.GatedModel(model, example=x, scope=scope)
     except ValueError as error:
