@@ -54,7 +54,7 @@ def test_recipes_parse(name, posterior):
     assert recipe.posterior == posterior
     assert recipe.data in SIZES and recipe.model == name.split("-")[0]
     assert (recipe.train.budget is not None) == ("budget" in name)
-    warm = recipe.train.warmup + recipe.train.ramp
+    warm = recipe.train.warmup_epochs + recipe.train.ramp_epochs
     assert warm < recipe.train.epochs / 2, "most of the training at the full price"
 
 

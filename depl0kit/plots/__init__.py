@@ -14,6 +14,7 @@ from .base import (
     STYLE,
     VERMILLION,
     YELLOW,
+    panels,
     style,
 )
 from .channels import channel_prices, group_widths, layer_macs, measures
@@ -88,6 +89,7 @@ __all__ = [
     "open_gates",
     "pair_states",
     "paired_intervals",
+    "panels",
     "prob_open_heatmap",
     "prob_open_image",
     "round_limits",

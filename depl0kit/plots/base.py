@@ -32,6 +32,8 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import IdentityTransform
 
+from .. import checks
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -62,11 +64,40 @@ LIVE = {name: mpl.rcParamsDefault[name] for name in PROJECTOR if not name.starts
 LIVE["text.hinting"] = "none"
 
 
+PAGE = 8.4  # inches: the width of a notebook's cell, in which a figure keeps its size
+
+
+def panels(count: int, size: tuple[float, float] = (4.2, 3.4), **options: Any) -> "list[Axes]":
+    """New axes for a row of figures; where text is large (`PROJECTOR`) they are larger, and below each other.
+
+    Args:
+        count: how many, at least 1.
+        size: width and height of each, in inches at normal text size; as many stand side by side as fit.
+        options: of `plt.subplots`, such as `sharey=True`.
+
+    Example:
+        >>> left, right = panels(2)
+        >>> left.figure.get_size_inches().tolist()
+        [8.4, 3.4]
+    """
+    import matplotlib.pyplot as plt  # only here, as in `prepare`
+
+    checks.whole("count", count, 1)
+    large = mpl.rcParams["font.size"] / STYLE["font.size"]
+    width, height = (large * side for side in size)
+    columns = min(count, max(1, int(PAGE / width + 1e-9)))
+    rows = -(-count // columns)
+    options |= {"figsize": (columns * width, rows * height), "layout": "constrained", "squeeze": False}
+    axes = plt.subplots(rows, columns, **options)[1].ravel()
+    for ax in axes[count:]:
+        ax.remove()
+    return list(axes[:count])
+
+
 def style(projector: bool = False) -> AbstractContextManager[None]:
     """Draw figures in the package's style inside `with`; `projector`: readable from the back row.
 
-    For all figures of a notebook: `plt.rcParams.update(dk.plots.PROJECTOR)`. The explorers
-    keep their layout: enlarge the page instead, and they are drawn anew at the larger size.
+    For all figures and explorers of a notebook: `dk.lab.projector()`.
     """
     return settings(PROJECTOR if projector else STYLE)
 

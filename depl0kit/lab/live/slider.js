@@ -81,7 +81,7 @@ function render({ model, el }) {
     return number >= numbers[0] && number <= numbers.at(-1) ? number : undefined; // also for NaN
   };
   box.addEventListener("input", () => box.setCustomValidity(""));
-  box.addEventListener("change", () => {
+  const take = () => {
     const value = read();
     if (value === undefined) {
       box.setCustomValidity(allowed());
@@ -92,7 +92,9 @@ function render({ model, el }) {
     layOut(); // a number that was typed before is no stop any more
     show();
     box.value = text(value);
-  });
+  };
+  box.addEventListener("change", take);
+  box.addEventListener("keydown", (event) => event.key === "Enter" && take());
   box.addEventListener("blur", () => {
     box.setCustomValidity("");
     box.value = text(model.get("value"));
