@@ -32,7 +32,7 @@ class Watched(dk.lab.TrainingExplorer):
     def __init__(self) -> None:
         self.costs: list[float] = []
         data = dk.load_data("digits")
-        super().__init__(lambda: _make_net(data), data, CONFIG, name="watched")
+        super().__init__(lambda: _make_net(data), data, CONFIG, name="watched", seconds=None)
 
     def redraw(self, change: dict | None = None) -> None:
         if self.looks:

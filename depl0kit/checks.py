@@ -5,6 +5,13 @@ import math
 from collections.abc import Iterable
 
 
+def plain(value: object) -> object:
+    """`value` as messages show it: NumPy's and torch's numbers as plain ones, also within lists."""
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return type(value)(map(plain, value))
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """Return `value` if it is one of `allowed`; otherwise raise ValueError and suggest the nearest."""
     allowed = list(allowed)
@@ -12,7 +19,7 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
         return value
     near = difflib.get_close_matches(str(value).lower(), allowed, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(map(repr, allowed))}.{hint}")
+    raise ValueError(f"unknown {name} {plain(value)!r}: choose one of {', '.join(map(repr, allowed))}.{hint}")
 
 
 def number(
@@ -30,7 +37,7 @@ def number(
         x = math.nan
     # NaN compares false with everything, and is refused by isfinite
     if not (math.isfinite(x) and (x > low if open_low else x >= low) and x <= high):
-        raise ValueError(f"{name} must be a number in {left}{low:g}, {high:g}{right}, got {value!r}.")
+        raise ValueError(f"{name} must be a number in {left}{low:g}, {high:g}{right}, got {plain(value)!r}.")
     return x
 
 
@@ -41,7 +48,7 @@ def share(name: str, value: float) -> float:
         ValueError: it is not a number, or 0, 1 or outside.
     """
     if not 0 < (x := number(name, value, 0, 1)) < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, both excluded, got {value!r}.")
+        raise ValueError(f"{name} must lie between 0 and 1, both excluded, got {plain(value)!r}.")
     return x
 
 
@@ -53,5 +60,5 @@ def whole(name: str, value: int, low: int) -> int:
     """
     whole_number = hasattr(value, "__index__") and not isinstance(value, bool)
     if not whole_number or value.__index__() < low:
-        raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}.")
+        raise ValueError(f"{name} must be a whole number of at least {low}, got {plain(value)!r}.")
     return value.__index__()

@@ -130,7 +130,9 @@ def fit_generator(
     """
     sizes = tuple(sizes) if sizes is not None else (1,) * target.n
     if sum(sizes) != target.n:
-        raise ValueError(f"sizes must add up to the {target.n} gates of the target, got {list(sizes)}.")
+        raise ValueError(
+            f"sizes must add up to the {target.n} gates of the target, got {checks.plain(list(sizes))}."
+        )
     generator, solutions = _generator(seed), []
     for start in range(checks.whole("starts", starts, 1)):
         posterior = _weak_generator(sizes, direction, (start + 1) / (starts + 1), generator)
@@ -220,7 +222,9 @@ def _weak_generator(
 def _start(start: Sequence[float] | Tensor, n: int) -> Tensor:
     mu = torch.as_tensor(start, dtype=torch.float64)
     if mu.shape != (n,) or not ((mu >= 0) & (mu <= 1)).all():
-        raise ValueError(f"start must be P(open) of each of the {n} gates, in [0, 1], got {start!r}.")
+        raise ValueError(
+            f"start must be P(open) of each of the {n} gates, in [0, 1], got {checks.plain(start)!r}."
+        )
     return mu[None].clone()
 
 

@@ -57,7 +57,7 @@ class HardConcrete:
             gamma = zeta = math.nan
         if not (-math.inf < gamma <= 0 and 1 <= zeta < math.inf):
             raise ValueError(
-                f"stretch must include [0, 1]: (gamma <= 0, zeta >= 1), got {self.stretch!r}; "
+                f"stretch must include [0, 1]: (gamma <= 0, zeta >= 1), got {checks.plain(self.stretch)!r}; "
                 "the papers use (-0.1, 1.1)."
             )
         checks.one_of("test_rule", self.test_rule, TEST_RULES)

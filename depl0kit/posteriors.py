@@ -53,7 +53,9 @@ class GatePosterior(nn.Module):
     def __init__(self, sizes: Sequence[int], hard_concrete: HardConcrete | None = None) -> None:
         super().__init__()
         if not isinstance(sizes, Iterable):
-            raise ValueError(f"sizes must be a list, the channels of each group, got {sizes!r}.")
+            raise ValueError(
+                f"sizes must be a list, the channels of each group, got {checks.plain(sizes)!r}."
+            )
         self.sizes = tuple(checks.whole("every entry of sizes", n, 1) for n in sizes)
         if not self.sizes:
             raise ValueError("sizes must name at least one group of channels, got an empty list.")

@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -27,6 +28,23 @@ def gated(model: nn.Module, *shape: int, **settings) -> dk.GatedModel:
 
 def small(**settings) -> dk.GatedModel:
     return gated(dk.make_model("small", 1), 2, 1, 8, 8, **settings)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: checks.number("lam", np.float64(-2.5), 0), "got -2.5."),
+        (lambda: checks.number("lam", torch.tensor(-2.5), 0), "got -2.5."),
+        (lambda: checks.share("budget", np.float32(2)), "got 2.0."),
+        (lambda: checks.whole("epochs", np.int64(0), 1), "got 0."),
+        (lambda: checks.one_of("cost", np.str_("mac"), ("macs", "params")), "unknown cost 'mac':"),
+        (lambda: dk.HardConcrete(stretch=(np.float64(0.5), np.float64(1.5))), "got (0.5, 1.5);"),
+        (lambda: dk.MeanField(np.int64(5)), "got 5."),
+        (lambda: dk.Grid(seeds=tuple(np.array([1, 1]))), "holds a value twice: (1, 1)."),
+    ],
+)
+def test_numbers_of_numpy_and_torch_are_shown_as_plain_ones(call, says):
+    assert says in message(call)
 
 
 @pytest.mark.parametrize("posterior", [dk.MeanField, dk.Dependency])

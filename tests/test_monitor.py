@@ -122,6 +122,52 @@ def test_moved_sliders_and_buttons_reach_the_folder(monitor, few, tmp_path):
     assert folder.status()["state"] == "stopped"
 
 
+def test_controls_follow_what_others_ask_for(monitor, few, tmp_path):
+    """Also while one of them has just been moved here."""
+    steps = recorded(trainer(few, 50), tmp_path / "run")
+    next(steps)
+    until(lambda: monitor.controls["lam"].value == 7, "the sliders stand where the run is")
+    monitor.controls["gate_lr"].value = 0.2
+    dk.RunFolder(tmp_path / "run").ask(lam=300.0, temperature=0.5, until_stop=True)
+    time.sleep(0.06)
+    next(steps)
+    until(lambda: monitor.controls["lam"].value == 300, "a price outside the slider's range")
+    shown = {name: monitor.controls[name].value for name in ("temperature", "gate_lr", "until_stop")}
+    assert shown == {"temperature": 0.5, "gate_lr": 0.2, "until_stop": True}
+    until(lambda: "until Stop" in line(monitor), "the line says so, too")
+    steps.close()
+
+
+def test_a_slider_does_not_jump_back_while_the_run_is_slow_to_obey(monitor, few, tmp_path):
+    steps = recorded(trainer(few, 50), tmp_path / "run")
+    next(steps)
+    until(lambda: monitor.controls["lam"].value == 7, "the sliders stand where the run is")
+    for lam in (20.0, 30.0, 40.0):  # a drag; nothing is obeyed before the next step
+        monitor.controls["lam"].value = lam
+        time.sleep(0.3)
+        assert monitor.controls["lam"].value == lam
+    next(steps)
+    until(lambda: monitor.folder.status()["lam"] == 40, "it obeys")
+    assert monitor.controls["lam"].value == 40
+    steps.close()
+
+
+def test_after_the_end_nothing_can_be_moved_and_the_line_says_why(monitor, few, tmp_path):
+    for _ in recorded(trainer(few, 1), tmp_path / "run"):
+        pass
+    until(lambda: "finished" in line(monitor), "the end is shown")
+    parts = [*monitor.controls.values(), *monitor._buttons]
+    until(lambda: all(part.disabled for part in parts), "nothing can be moved")
+    assert "Nothing obeys the sliders any more" in line(monitor)
+    steps = recorded(trainer(few, 1), tmp_path / "run")  # finished: it ends at once, and stays so
+    assert list(steps) == []
+    longer = recorded(trainer(few, 9), tmp_path / "other")
+    next(longer)
+    monitor._watch_folder(dk.RunFolder(tmp_path / "other"))
+    until(lambda: not any(part.disabled for part in parts), "a run that runs can be steered")
+    longer.close()
+
+
 def test_close_ends_its_thread_and_a_second_of_the_name_replaces_the_first(tmp_path):
     def threads() -> list[str]:
         return [t.name for t in threading.enumerate() if t.name.startswith("depl0kit-watch-mine")]

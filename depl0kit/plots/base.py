@@ -58,16 +58,16 @@ PROJECTOR = STYLE | {
 }
 
 
-# Live figures grow with the page, so that their layout need not change with the size of text. To fit letters
-# to whole pixels would take a quarter of the time of a picture.
+# Live figures scale their text with the pixels of the screen, so that these settings need not change with its
+# size. To fit letters to whole pixels would take a quarter of the time of a picture.
 LIVE = {name: mpl.rcParamsDefault[name] for name in PROJECTOR if not name.startswith("figure")}
 LIVE["text.hinting"] = "none"
 
 
-PAGE = 8.4  # inches: the width of a notebook's cell, in which a figure keeps its size
+PAGE = 8.2  # inches: the width of a notebook's cell, in which a figure keeps its size
 
 
-def panels(count: int, size: tuple[float, float] = (4.2, 3.4), **options: Any) -> "list[Axes]":
+def panels(count: int, size: tuple[float, float] = (4.1, 3.4), **options: Any) -> "list[Axes]":
     """New axes for a row of figures; where text is large (`PROJECTOR`) they are larger, and below each other.
 
     Args:
@@ -78,7 +78,7 @@ def panels(count: int, size: tuple[float, float] = (4.2, 3.4), **options: Any) -
     Example:
         >>> left, right = panels(2)
         >>> left.figure.get_size_inches().tolist()
-        [8.4, 3.4]
+        [8.2, 3.4]
     """
     import matplotlib.pyplot as plt  # only here, as in `prepare`
 

@@ -101,7 +101,7 @@ class Grid:
             if isinstance(values, list):  # as TOML and people write them
                 object.__setattr__(self, f.name, values := tuple(values))
             if isinstance(values, tuple) and len(set(values)) < len(values):
-                raise ValueError(f"{f.name} holds a value twice: {values!r}.")
+                raise ValueError(f"{f.name} holds a value twice: {checks.plain(values)!r}.")
         for name in ("methods", "seeds", "data", "models"):
             if not getattr(self, name):
                 raise ValueError(f"the grid is empty: {name} has no entry.")

@@ -172,6 +172,15 @@ def test_the_way_back_differs_and_reset_forgets(lessons, lesson, index, kind):
     expect(view.line).to_have_text(line)
 
 
+@each(WATCHES)
+def test_run_all_leaves_the_run_that_the_monitor_shows_alone(lessons, lesson, index, kind):
+    """The lesson kills a run, but not this one."""
+    view = lessons(lesson).explorer(index)
+    until(lambda: state(view) in ("running", "finished"), "it runs, or has ended well")
+    until(lambda: state(view) == "finished", "its end", 60)
+    assert epoch(view) == 60
+
+
 @each({"ChannelExplorer"})
 def test_channels_are_dragged_in_the_picture(lessons, lesson, index, kind):
     view = lessons(lesson).explorer(index)
