@@ -33,8 +33,8 @@ IMPORT_NAMES = {
     "pillow": "PIL",
     "pytest-xdist": "xdist",
 }
-# by ipywidgets, nbconvert and matplotlib, whose interface they are
-BROUGHT = {"IPython", "traitlets", "jinja2", "PIL"}
+# by ipywidgets, JupyterLab, ipykernel, nbconvert and matplotlib, whose interface they are
+BROUGHT = {"IPython", "traitlets", "jupyter_server", "zmq", "jinja2", "bs4", "PIL"}
 
 
 def requirements(*groups: list[str]) -> dict[str, Requirement]:

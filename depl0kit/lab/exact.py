@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from functools import cache
 
-import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.artist import Artist
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from .. import checks, plots
 from ..exact import ExactPosterior, collinear_regression, gates_in_series
 from ..exact_fits import Fit, fit_autoregressive, fit_mean_field
-from .live import Explorer, Layout, LiveFigure, float_slider
+from .live import Explorer, Layout, LiveFigure, NumberSlider, float_slider
 
 CORRELATIONS = (*(i / 20 for i in range(20)), 0.99)
 GAINS = np.linspace(0, 30, 61)
@@ -33,10 +32,9 @@ class CollinearExplorer(Explorer):
     """
 
     def __init__(self, correlation: float = 0.9) -> None:
-        values = sorted({*CORRELATIONS, checks.number("correlation", correlation, 0, CORRELATIONS[-1])})
-        slider = widgets.SelectionSlider(
-            options=[(f"{r:.2f}", r) for r in values],
-            value=correlation,
+        slider = NumberSlider(
+            value=checks.number("correlation", correlation, 0, CORRELATIONS[-1]),
+            numbers=CORRELATIONS,
             description="Correlation",
             tooltip="Right: the two features of a pair say the same",
         )
