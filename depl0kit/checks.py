@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 
 def plain(value: object) -> object:
-    """`value` as messages show it: NumPy's and torch's numbers as plain ones, also within lists."""
-    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+    """`value` as messages show it: a number of NumPy or torch as a plain one, also within lists."""
+    if type(value) in (list, tuple):
         return type(value)(map(plain, value))
-    return value.tolist() if hasattr(value, "tolist") else value
+    return value.item() if getattr(value, "shape", None) == () and not isinstance(value, type) else value
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """The whole trade-off from one training, in which lambda grows."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,9 +18,8 @@ from .finetuning import fine_tune
 from .gated import GatedModel
 from .training import Trainer, evaluate, is_undecided
 
-DEFAULT = TrainConfig(
-    epochs=40, warmup=2
-)  # in fewer, lambda outruns the gates, and the last point is a large network
+# in fewer epochs, lambda outruns the gates, and the last point is a large network
+DEFAULT = TrainConfig(epochs=40, warmup=2)
 
 # Up to the last snapshot the weights must still repair what each closed channel breaks, and the gates move.
 # On digits (40 epochs, two seeds) the last network has .08 and .10 of the MACs at a constant lr, and .11 and
@@ -88,6 +88,8 @@ def lambda_path(
             rows.append({"snapshot": number} | _row(net, snapshot, trainer.data, config, fine_tune_epochs))
             bar.set_postfix_str(f"val accuracy {rows[-1]['val_accuracy']:.3f}")
             bar.update()
+    if trainer.run.notice:
+        warnings.warn(trainer.run.notice, stacklevel=2)
     return pd.DataFrame(rows)
 
 

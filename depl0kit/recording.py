@@ -8,14 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import distributed
-from .run_folder import RunFolder
+from .run_folder import SETTINGS, RunFolder
 from .runs import moments_of
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class _Record:
 
     def begin(self) -> None:
         trainer, folder = self.trainer, self.folder
+        self._keep_warmup()
         if self.writes:
             folder.begin(_about(trainer), _environment(trainer.device))
         distributed.from_first(None)  # the others wait until the folder is ready
@@ -88,13 +89,21 @@ class _Record:
         distributed.from_first(None)  # all have read it before it is replaced
         if self.writes:
             self._cut()
-            folder.forget_state_request()
+            folder.forget_session()
             if checkpoint is None:
                 self._save()  # so that a resumed run begins with the same weights, however they came about
         self._counted = time.monotonic(), trainer.epoch
         self._begun = True
         self._take(distributed.from_first(folder.requests() if self.writes else None))
         self._status()
+
+    def _keep_warmup(self) -> None:
+        """A run that is resumed keeps its warm-up and ramp, also if it began with another default."""
+        if (self.folder.path / "config.json").exists():
+            config, saved = self.trainer.config, self.folder.about()["train"]
+            own = {name: getattr(saved, name) for name in ("warmup", "ramp") if getattr(config, name) is None}
+            if own and saved.epochs == config.epochs:
+                self.trainer.config = self.trainer.run.config = replace(config, **own)
 
     def step(self) -> None:
         """Write what is new, and do what is asked for."""
@@ -124,9 +133,8 @@ class _Record:
 
     def _obey(self) -> None:
         """Do what is asked for; returns when the next step is due, or training shall stop."""
-        self._next_step = max(
-            self._next_step, time.monotonic() - PAUSE_SECONDS
-        )  # lost time is not made up for
+        # lost time is not made up for
+        self._next_step = max(self._next_step, time.monotonic() - PAUSE_SECONDS)
         if self._speed is not None:
             self._next_step += 1 / (self._speed * self.trainer.steps_per_epoch)
         while True:
@@ -149,11 +157,11 @@ class _Record:
             self._status()
 
     def _take(self, requests: dict[str, Any]) -> None:
-        for name in SETTINGS & requests.keys():
+        for name in requests.keys() & SETTINGS:
             setattr(self.trainer, name, requests[name])
         if "speed" in requests and requests["speed"] != self._speed:
             self._speed, self._next_step = requests["speed"], time.monotonic()
-            self._rate = 0.0  # that of the speed before says nothing
+            self._rate, self._counted = 0.0, (time.monotonic(), self.trainer.epoch)  # of the speed before
         self._asked = requests.get("state", self._asked)
         if requests:
             self._status()  # its watchers wait to see it
@@ -178,11 +186,13 @@ class _Record:
         if not self.writes:
             return
         trainer, now = self.trainer, time.monotonic()
-        (then, before), self._counted = self._counted, (now, trainer.epoch)
+        then, before = self._counted
+        if trainer.epoch != before:  # else it waits, and there is nothing to count
+            self._counted = now, trainer.epoch
         if now > then and trainer.epoch > before:
             rate = (trainer.epoch - before) / (now - then)
             self._rate = 0.8 * self._rate + 0.2 * rate if self._rate else rate
-        epochs, endless = trainer.config.all_epochs, trainer.until_stop
+        epochs, endless = trainer.config.all_epochs, trainer.until_stop and not trainer.fine_tuning
         self.folder.set_status(
             state=trainer.run.status,
             epoch=trainer.epoch,
@@ -192,7 +202,7 @@ class _Record:
             lam=trainer.lam,
             temperature=trainer.temperature,
             gate_lr=trainer.gate_lr,
-            until_stop=trainer.until_stop,
+            until_stop=endless,
             speed=self._speed,
             notice=trainer.run.notice,
             device=str(trainer.device),
@@ -201,9 +211,6 @@ class _Record:
             error=error,
         )
         self._status_due = now + STATUS_SECONDS
-
-
-SETTINGS = {"lam", "temperature", "gate_lr", "until_stop"}  # of the trainer
 
 
 def _about(trainer: "Trainer") -> dict[str, Any]:

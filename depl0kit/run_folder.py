@@ -44,6 +44,7 @@ from .files import (
 FORMAT = 1
 KEPT = 2  # checkpoints: if the last one is damaged, there is the one before
 STATES = ("run", "pause", "stop")  # that can be asked for
+SETTINGS = ("lam", "temperature", "gate_lr", "until_stop")  # of a `Trainer`, that can change while it runs
 LOOK_SECONDS = 0.05  # from look to look at control.json
 QUIET_SECONDS = 10  # a running training that writes nothing for longer gives no sign of life
 STARTING_SECONDS = 120  # its first step, where it may be compiled, is granted so much more
@@ -56,7 +57,7 @@ class Checkpoint:
     Attributes:
         epoch: finished epochs.
         tensors: "part.name" -> tensor on the CPU; parts are net, weights and gates (the optimisers').
-        numbers: lam, temperature, gate_lr and until_stop at that time.
+        numbers: lam, temperature, gate_lr and fine_tuning (see `Trainer`) at that time.
     """
 
     epoch: int
@@ -237,8 +238,9 @@ class RunFolder:
         write_json(self.path / "status.json", status | {"updated": time.time()}, durable=False)
 
     def ask(self, **requests: Any) -> None:
-        """Ask the run for something else. It obeys within a tenth of a second or a step, and, when it is
-        resumed, remembers all but `state`.
+        """Ask the run for something else. It obeys within a tenth of a second or a step.
+
+        When it is resumed it remembers lam, temperature and gate_lr, after a kill also until_stop.
 
         Args:
             requests: lam >= 0, temperature > 0 and gate_lr >= 0; until_stop, True or False (see `Trainer`);
@@ -255,11 +257,17 @@ class RunFolder:
         earlier = read_json(control) if control.exists() else {}
         write_json(control, earlier | requests, durable=False)
 
-    def forget_state_request(self) -> None:
-        """A stop that was asked for ended the session before, and is no wish of this one."""
+    def forget_session(self) -> None:
+        """Drop what was asked of the session before and is no wish of this one: a stop, and with it
+        until_stop; a speed, which is for those who watch."""
         control = self.path / "control.json"
-        if control.exists() and read_json(control).pop("state", None):
-            write_json(control, {k: v for k, v in read_json(control).items() if k != "state"}, durable=False)
+        if not control.exists():
+            return
+        asked = read_json(control)
+        gone = {"state", "speed", *(["until_stop"] if asked.get("state") == "stop" else [])}
+        if gone & asked.keys():
+            kept = {name: value for name, value in asked.items() if name not in gone}
+            write_json(control, kept, durable=False)
 
     def requests(self) -> dict[str, Any]:
         """What is asked for, if that is new since the last call; looked up 20 times a second at most."""

@@ -73,9 +73,11 @@ class Trainer:
     It trains `net` in place, on the device where the network is. `lam`, `temperature` and `gate_lr`
     may be read and set at any time, also from another thread; the next step uses them. So may `until_stop`:
     while it is True the run does not end, and from the end of the ramp on, price and learning rates stay as
-    they are there. Set to False, the run ends with the epoch in which it passes `config.epochs` (without
-    fine-tuning, if that is later than planned). All that is random in an epoch follows from the seed and the
-    epoch's number, so that a run can resume from any.
+    they are there. Set to False, it ends with the epoch under way, if it is past `config.epochs`; of the
+    fine-tuning follows what is planned for later. Fine-tuning itself takes no notice of it.
+
+    All that is random in an epoch follows from the seed and the epoch's number, so that a run can resume
+    from any.
 
     Args:
         net, data, config: what to train, on what, and how (`TrainConfig()` if None).
@@ -83,6 +85,7 @@ class Trainer:
     Attributes:
         run: history, gates and network so far.
         epoch: finished epochs, with the fraction of the one under way.
+        fine_tuning: whether the gates stand, as in the last `config.fine_tune_epochs`.
         saved: the `Checkpoint` of the last finished epoch.
 
     Raises:
@@ -110,7 +113,7 @@ class Trainer:
         )
         self._gates = torch.optim.Adam(net.posterior.parameters(), fused=True)
         self._noise = torch.Generator(device)
-        self.lam, self.until_stop = config.lam, False
+        self.lam, self.until_stop, self.fine_tuning = config.lam, False, False
         if config.temperature is not None:
             self.temperature = config.temperature
         default_lr = net.posterior.default_lr(config.budget)
@@ -151,23 +154,26 @@ class Trainer:
         return self._steps
 
     def _train(self) -> Iterator[None]:
-        config, rows = self.config, self.run.rows
-        for last, fine_tuning in ((config.epochs, False), (config.all_epochs, True)):
-            batch = None
-            while len(rows) < last or (self.until_stop and not fine_tuning):
-                batch = self._prepare(fine_tuning) if batch is None else batch
-                yield from self._one_epoch(len(rows) + 1, batch, fine_tuning)
+        config, rows, batch = self.config, self.run.rows, None
+        while len(rows) < config.epochs or (self.until_stop and not self.fine_tuning):
+            batch = batch if batch is not None else self._prepare()
+            yield from self._one_epoch(len(rows) + 1, batch)
+        if len(rows) < config.all_epochs:
+            self.fine_tuning = True
+            batch = self._prepare()
+            while len(rows) < config.all_epochs:
+                yield from self._one_epoch(len(rows) + 1, batch)
         self.run.status = "finished"
 
-    def _prepare(self, fine_tuning: bool) -> nn.Module:
+    def _prepare(self) -> nn.Module:
         """What computes a batch, compiled and shared out as configured."""
         batch: nn.Module = _Batch(self.net, self.config.cost)
         if self.config.compile:
             objective.cost_share(self.net, self.config.cost)  # makes its tables: no part of a step
             batch = torch.compile(batch)
-        return distributed.wrapped(batch, self.device, some_unused=fine_tuning)
+        return distributed.wrapped(batch, self.device, some_unused=self.fine_tuning)
 
-    def _one_epoch(self, epoch: int, batch: nn.Module, fine_tuning: bool) -> Iterator[None]:
+    def _one_epoch(self, epoch: int, batch: nn.Module) -> Iterator[None]:
         start, total_loss = time.perf_counter(), 0.0
         self.net.train()
         torch.manual_seed(self._seed(epoch, 1 + self._ranks.rank))  # of dropout
@@ -175,7 +181,7 @@ class Trainer:
         for step, (x, y) in enumerate(self._batches(epoch)):
             self.epoch = epoch - 1 + step / self.steps_per_epoch
             self._set_rates(step + (epoch - 1) * self.steps_per_epoch)
-            noise = None if fine_tuning else self._draw_noise(len(x))
+            noise = None if self.fine_tuning else self._draw_noise(len(x))
             total_loss = total_loss + self._step(batch, x, y, noise)  # on the device: no waiting for it here
             self._remember_gates(epoch, step + 1)
             yield
@@ -201,7 +207,9 @@ class Trainer:
     def _set_rates(self, step: int) -> None:
         """Learning rates of a step, counted from the start of the run."""
         config = self.config
-        held = config.warmup_epochs + config.ramp_epochs if self.until_stop else math.inf
+        past = step >= config.all_epochs * self.steps_per_epoch  # of a run that lasted until it was stopped
+        endless = past or (self.until_stop and not self.fine_tuning)
+        held = config.warmup_epochs + config.ramp_epochs if endless else math.inf
         epoch, start = (min((step + part) / self.steps_per_epoch, held) for part in (0.5, 0))
         if config.schedule == "one_cycle":
             share = schedules.one_cycle(epoch / config.all_epochs)
@@ -319,7 +327,7 @@ class Trainer:
         for name, optimiser in self._optimisers():
             tensors |= {f"{name}.{key}": t for key, t in _optimiser_tensors(optimiser).items()}
         copies = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
-        numbers = {name: getattr(self, name) for name in ("lam", "temperature", "gate_lr", "until_stop")}
+        numbers = {name: getattr(self, name) for name in ("lam", "temperature", "gate_lr", "fine_tuning")}
         return Checkpoint(len(self.run.rows), copies, numbers)
 
     def _optimisers(self) -> tuple[tuple[str, torch.optim.Optimizer], ...]:

@@ -138,6 +138,24 @@ def test_controls_follow_what_others_ask_for(monitor, few, tmp_path):
     steps.close()
 
 
+def test_a_slider_that_was_moved_here_follows_others_again(monitor, few, tmp_path):
+    steps, folder = recorded(trainer(few, 50), tmp_path / "run"), dk.RunFolder(tmp_path / "run")
+    next(steps)
+    until(lambda: monitor.controls["lam"].value == 7, "the sliders stand where the run is")
+    for lam in (30.0, 60.0):
+        if lam == 30:
+            monitor.controls["lam"].value = lam
+        else:
+            folder.ask(lam=lam)
+        time.sleep(0.06)
+        next(steps)
+        until(
+            lambda lam=lam: folder.status()["lam"] == lam == monitor.controls["lam"].value, "both are there"
+        )
+        time.sleep(0.5)  # some looks
+    steps.close()
+
+
 def test_a_slider_does_not_jump_back_while_the_run_is_slow_to_obey(monitor, few, tmp_path):
     steps = recorded(trainer(few, 50), tmp_path / "run")
     next(steps)

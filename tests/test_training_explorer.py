@@ -164,6 +164,25 @@ def test_a_cell_run_again_leaves_one_worker(explorer):
     assert second.run.status == "stopped" and len(workers()) == 1 and watchers() == 1
 
 
+def test_controls_stay_alive_when_the_thread_ends_after_the_run(explorer, monkeypatch):
+    """A look between the last status and the end of the thread must not take it for a foreign run's end."""
+    e = explorer(epochs=1)
+    train = e._train
+    monkeypatch.setattr(e, "_train", lambda: (train(), time.sleep(0.8)))
+    e.train()
+    until(lambda: state(e) == "finished" and not workers(), "the end")
+    assert not any(part.disabled for part in (*e.controls.values(), *e._buttons))
+
+
+def test_a_refused_start_does_not_stay_in_the_way(explorer):
+    with pytest.raises(ValueError, match="lam"):
+        explorer(lam=-1.0)
+    with pytest.raises(ValueError, match="seconds"):
+        TrainingExplorer(None, None, name="test", seconds=0)
+    e = explorer(lam=300.0, epochs=1)  # beyond the slider: a run may begin anywhere
+    assert e.controls["lam"].value == 300 and state(e) == "ready"
+
+
 def test_a_failed_training_says_why_in_one_line(explorer):
     e = explorer(lr=1e30)
     e.train()
