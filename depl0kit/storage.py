@@ -19,6 +19,7 @@ from .models import MODELS, make_model
 from .tracing import channelwise_width
 
 KEY = "depl0kit"  # of the notes that holds the JSON
+PHOTO = (224, 224)  # a size that all networks of torchvision read
 
 
 def save_compact(model: nn.Module, path: str | Path) -> Path:
@@ -74,7 +75,9 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         _reshape(model, header, tensors)
         model.load_state_dict(tensors, assign=fresh)  # it may be without memory of its own
         _check_widths(model)
-    except (AttributeError, RuntimeError) as error:
+        if fresh:
+            _check_forward(model, header["made_by"])
+    except (AttributeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path} is of another architecture than {type(model).__name__}: {reason}"
@@ -115,6 +118,15 @@ def _check_widths(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if not _has_its_widths(module):
             raise RuntimeError(f"the widths of {name} are not those of its weights")
+
+
+@torch.no_grad()
+def _check_forward(model: nn.Module, made_by: dict) -> None:
+    """Raise what a forward raises where layers do not fit together, without computing anything."""
+    size = made_by["image_size"] if made_by["name"] in MODELS else PHOTO  # to torchvision it says nothing
+    images = torch.zeros(1, made_by["in_channels"], *size, device="meta")
+    state = {key: tensor.to("meta") for key, tensor in model.state_dict().items()}
+    torch.func.functional_call(model.eval(), state, (images.to(next(model.parameters()).dtype),))
 
 
 def _has_its_widths(module: nn.Module) -> bool:
