@@ -94,6 +94,11 @@ def trace(model: nn.Module, example: Tensor) -> tuple[list[Layer], int]:
             f"the forward of {type(model).__name__} must return one tensor, the logits,{_in_training(model)} "
             f"got {type(output).__name__}: {_way_out(model)}."
         )
+    if not output.is_floating_point():
+        raise ValueError(
+            f"the forward of {type(model).__name__} must return logits, in floating point, got "
+            f"{str(output.dtype).removeprefix('torch.')}: leave out the argmax."
+        )
     kept = [layer for name, layer in layers.items() if name not in shared]
     return kept, flops.get_total_flops() // (2 * len(example))
 
