@@ -99,9 +99,9 @@ def check_fit(net: nn.Module, data: "Data") -> None:
 
 
 def _check_labels(labels: Tensor, classes: int, part: str) -> None:
-    if labels.is_floating_point() or labels.dim() != 1:
+    if labels.dtype not in (torch.int64, torch.uint8) or labels.dim() != 1:
         raise ValueError(
-            f"labels of data.{part} must be one whole number an image, got {_short(labels.dtype)} of shape "
+            f"labels of data.{part} must be one int64 an image, got {_short(labels.dtype)} of shape "
             f"{tuple(labels.shape)}: take .argmax(1) of one-hot ones, and .long()."
         )
     low, high = (int(x) for x in labels.aminmax()) if len(labels) else (0, 0)
@@ -118,9 +118,7 @@ def _why_unread(net: nn.Module, name: str, images: Tensor, error: Exception) -> 
     other = next((_short(p.dtype) for p in net.parameters() if p.dtype != images.dtype), None)
     if other is None:
         return text
-    return (
-        f"{text}; its weights are {other}: call net.float(), and train with precision='bfloat16' for speed."
-    )
+    return f"{text}; its weights are {other}: call net.float()."
 
 
 def _check_logits(logits: object, name: str, classes: int) -> None:

@@ -342,8 +342,9 @@ def test_more_outputs_than_classes_are_fine(digits):
             "labels of data.train must lie in 0..7, as the data have 8 classes, got 9",
         ),
         ({"shift": -1}, "labels of data.train must lie in 0..9, as the data have 10 classes, got -1"),
-        ({"one_hot": True}, "one whole number an image, got int64 of shape (128, 10): take .argmax(1)"),
-        ({"real": True}, "one whole number an image, got float32 of shape (128,)"),
+        ({"one_hot": True}, "one int64 an image, got int64 of shape (128, 10): take .argmax(1)"),
+        ({"type": torch.float32}, "one int64 an image, got float32 of shape (128,)"),
+        ({"type": torch.int32}, "got int32 of shape (128,): take .argmax(1) of one-hot ones, and .long()"),
     ],
 )
 def test_labels_that_are_no_classes(change, says, digits):
@@ -352,8 +353,8 @@ def test_labels_that_are_no_classes(change, says, digits):
         labels = labels + change["shift"]
     elif "one_hot" in change:
         labels = F.one_hot(labels, 10)
-    elif "real" in change:
-        labels = labels.float()
+    elif "type" in change:
+        labels = labels.to(change["type"])
     data = replace(
         digits, train=replace(digits.train, labels=labels), classes=change.get("classes", digits.classes)
     )
