@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -62,7 +63,7 @@ def read_json(path: Path) -> dict:
     """
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged: expected JSON, found: {error}") from error
     if not isinstance(content, dict):
         raise DamagedFileError(f"{path} is damaged: expected a JSON object, found {type(content).__name__}")
@@ -130,5 +131,6 @@ def _crc32(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
     described = {key: (str(tensors[key].dtype), tuple(tensors[key].shape)) for key in sorted(tensors)}
     checksum = zlib.crc32(json.dumps([described, notes], sort_keys=True).encode())
     for key in described:
-        checksum = zlib.crc32(tensors[key].numpy(), checksum)
+        data = tensors[key].contiguous().reshape(-1).view(torch.uint8)  # NumPy has no bfloat16
+        checksum = zlib.crc32(data.numpy(), checksum)
     return f"{checksum:08x}"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from . import checks
+from .modes import eval_mode
 
 
 @torch.inference_mode()
@@ -34,20 +35,18 @@ def latency(
         ValueError: a batch size or `repeats` that is not a positive whole number.
     """
     checks.whole("repeats", repeats, 1)
-    modes = {name: net.training for name, net in networks.items()}
     device = next(next(iter(networks.values())).parameters()).device
     rows = []
     for batch in batch_sizes:
         x = _repeated(example, checks.whole("batch size", batch, 1)).to(device)
         times: dict[str, list[float]] = {name: [] for name in networks}
-        for turn in range(repeats + 3):
-            for name, net in networks.items():
-                took = _seconds(net.eval(), x)
-                if turn >= 3:
-                    times[name].append(1e3 * took)
+        with eval_mode(*networks.values()):
+            for turn in range(repeats + 3):
+                for name, net in networks.items():
+                    took = _seconds(net, x)
+                    if turn >= 3:
+                        times[name].append(1e3 * took)
         rows += [{"network": name, "batch": batch, **_quartiles(ms)} for name, ms in times.items()]
-    for name, net in networks.items():
-        net.train(modes[name])
     return pd.DataFrame(rows)
 
 

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import checks, distributed, objective, schedules
+from .admission import check_fit
 from .collapse import collapse_notice
 from .config import TrainConfig
 from .data import Data, Split
 from .device import keep_freed_memory
 from .gated import GatedModel
+from .modes import eval_mode
 from .recording import recorded
 from .run_folder import Checkpoint
 from .runs import GateMoment, Run
@@ -89,7 +91,8 @@ class Trainer:
         saved: the `Checkpoint` of the last finished epoch.
 
     Raises:
-        ValueError: the batch size cannot be shared out among the processes of torchrun.
+        ValueError: the network and the data do not suit each other (see `check_fit`), or the batch size
+            cannot be shared out among the processes of torchrun.
     """
 
     def __init__(self, net: GatedModel, data: Data, config: TrainConfig | None = None) -> None:
@@ -103,6 +106,7 @@ class Trainer:
             )
         keep_freed_memory()  # steps on a CPU are then 3 to 10 % faster
         self.net, self.data = net, data.to(device)
+        check_fit(net, self.data)
         net.model.to(memory_format=torch.channels_last)  # convolutions are 5 to 30 % faster, also on a CPU
         self.run = Run(net, config)
         self.epoch = 0.0
@@ -409,15 +413,12 @@ def evaluate(net: torch.nn.Module, split: Split, batch_size: int = 1000) -> tupl
 
     Where several processes train, each takes a part, and all get the result of the whole.
     """
-    was_training, mine = net.training, distributed.ranks()
-    net.eval()
+    mine = distributed.ranks()
     sums = torch.zeros(2, device=next(net.parameters()).device)
-    try:
+    with eval_mode(net):
         for x, y in split.batches(batch_size, part=(mine.rank, mine.world)):
             logits = net(x)
             loss, correct = F.cross_entropy(logits, y, reduction="sum"), (logits.argmax(1) == y).sum()
             sums += torch.stack([loss.float(), correct.float()])
-    finally:
-        net.train(was_training)
     loss, correct = distributed.total(sums).tolist()
     return loss / len(split), correct / len(split)

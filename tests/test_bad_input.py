@@ -256,8 +256,12 @@ class Silent(nn.Module):
         (Recurrent, (1, 5, 4), ["nothing to gate in Recurrent"]),
         (Bare, (1, 4), ["nothing to gate in Bare"]),
         (Silent, (1, 4), ["the forward of Silent failed", "AssertionError"]),
-        (Attention, (1, 5, 8), ["Attention is a transformer (inner)", "Use a convolutional network"]),
-        (OwnAttention, (1, 5, 8), ["OwnAttention is a transformer (", "Use a convolutional network"]),
+        (
+            Attention,
+            (1, 5, 8),
+            ["Attention computes attention (inner), as transformers do", "Use a convolutional network"],
+        ),
+        (OwnAttention, (1, 5, 8), ["OwnAttention computes attention (Bmm", "Use a convolutional network"]),
         (NeedsMask, (1, 4), ["takes 2 arguments (x, mask)", "takes the images alone"]),
         (lambda: nn.Sequential(nn.ReLU()), (1, 4), ["nothing to gate in Sequential"]),
         (

@@ -1,12 +1,12 @@
 """Baselines that prune nothing: the whole network, and one that is small from the start."""
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from ..admission import copied, unwrapped
 from ..config import TrainConfig
 from ..data import Data
 from ..finetuning import fine_tune
@@ -15,7 +15,7 @@ from .choice import best_channels, cut, in_proportion, structure
 
 def dense(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
     """The whole network, trained; `keep` is ignored. The mark for all others."""
-    model = copy.deepcopy(model)
+    model = copied(unwrapped(model))
     with seeded(model, config.seed):
         train_weights(model, data, config)
     return model

@@ -26,6 +26,7 @@ from ..finetuning import fine_tune, reestimate_batch_norm
 from ..gated import GatedModel
 from ..latency import latency
 from ..models import make_model
+from ..modes import eval_mode
 from ..posteriors import POSTERIORS
 from ..run_folder import RunFolder
 from ..splits import Split
@@ -172,10 +173,9 @@ def _width(small: nn.Module, writer: str) -> int:
 @torch.no_grad()
 def confusion(net: nn.Module, split: Split, classes: int) -> Tensor:
     """How often each class (rows) is taken for each (columns), in eval mode: int64 [classes, classes]."""
-    was_training, counts = net.training, torch.zeros(classes * classes, dtype=torch.int64)
-    net.eval()
-    for x, y in split.batches(1000):
-        pairs = classes * y + net(x).argmax(1)
-        counts += pairs.bincount(minlength=classes * classes).cpu()
-    net.train(was_training)
+    counts = torch.zeros(classes * classes, dtype=torch.int64)
+    with eval_mode(net):
+        for x, y in split.batches(1000):
+            pairs = classes * y + net(x).argmax(1)
+            counts += pairs.bincount(minlength=classes * classes).cpu()
     return counts.view(classes, classes)
