@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import checks, cifar, fashion_mnist, image_folder
 from .data_files import DataNotFoundError
-from .decoding import DamagedImageError, decoded_bytes
+from .decoding import DamagedImageError, decoded_bytes, depth
 from .image_folder import Listing
 from .splits import Split, stratified
 from .streaming import StreamedSplit
@@ -102,7 +102,8 @@ def load_data(
     `test`: with val/ alone, as in ImageNet, its images become the *test* split, and validation is a
     tenth of train; with test/ alone, validation is a tenth of train, too; with neither, a tenth
     becomes validation and a fifth test. These parts are the same every time, with all classes in
-    their proportions.
+    their proportions. Images are read as a viewer shows them, see `decoding`; files that Pillow cannot
+    read are named in a warning.
 
     Args:
         root: where files are kept, see `data_root`. Digits need none.
@@ -235,10 +236,11 @@ def _folder(folder: Path, root: Path, options: _FolderOptions) -> Data:
 
 def _streamed(name: str, found: Listing, options: _FolderOptions) -> Data:
     mean, std = PHOTOS
+    bits = depth(found.paths(["train"]))
     splits = {
         part: StreamedSplit(
             found.folder, files, files.labels, torch.tensor(mean), torch.tensor(std), options.size or 224,
-            skip_damaged=options.skip_damaged,
+            skip_damaged=options.skip_damaged, bits=bits,
         )
         for part, files in found.splits.items()
     }  # fmt: skip
