@@ -120,7 +120,7 @@ def load_data(
         DataNotFoundError: the set is not on this machine and cannot be downloaded.
     """
     options = _FolderOptions(size, skip_damaged, stream)
-    if _is_folder(name_or_folder):
+    if is_folder(name_or_folder):
         return _folder(Path(name_or_folder).expanduser(), data_root(root), options)
     if name_or_folder == "imagenet":
         return _imagenet(data_root(root), options)
@@ -132,7 +132,8 @@ def load_data(
     return loader(data_root(root))
 
 
-def _is_folder(name_or_folder: str | Path) -> bool:
+def is_folder(name_or_folder: str | Path) -> bool:
+    """Whether `load_data` takes it for a folder, and not for a name."""
     if isinstance(name_or_folder, Path):
         return True
     if not isinstance(name_or_folder, str) or name_or_folder in (*_LOADERS, "imagenet"):
@@ -208,6 +209,10 @@ class _FolderOptions:
     def __post_init__(self) -> None:
         if self.size is not None:
             checks.whole("size", self.size, 1)
+        for name, allowed in (("skip_damaged", (False, True)), ("stream", (None, False, True))):
+            if getattr(self, name) not in allowed:  # "no" would be taken for True
+                words = " or ".join(map(str, allowed))
+                raise ValueError(f"{name} must be {words}, got {getattr(self, name)!r}.")
 
 
 def _imagenet(root: Path, options: _FolderOptions) -> Data:

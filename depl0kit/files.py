@@ -62,7 +62,7 @@ def read_json(path: Path) -> dict:
     """
     try:
         content = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged: expected JSON, found: {error}") from error
     if not isinstance(content, dict):
         raise DamagedFileError(f"{path} is damaged: expected a JSON object, found {type(content).__name__}")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from .children import end_with_parent
 from .decoding import DamagedImageError, read, refusal
 from .device import usable_cores
 from .image_folder import Files
@@ -108,6 +109,7 @@ class StreamedSplit:
             num_workers=workers,
             collate_fn=_collate,
             multiprocessing_context=_context() if workers else None,
+            worker_init_fn=_begin,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # or it draws from the global one, and with it changes a run
         )
@@ -160,6 +162,10 @@ class _Images(Dataset):
             return torch.from_numpy(np.array(self.transform(image)))
 
 
+def _begin(worker: int) -> None:
+    end_with_parent()
+
+
 def _collate(items: list[Tensor | str]) -> tuple[Tensor, Tensor, list[str]]:
     """(the sound images of a batch, which of the batch they are, what is wrong with the others)."""
     images = [item for item in items if isinstance(item, Tensor)]
@@ -174,5 +180,5 @@ def _context() -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # imported once, by the server, and not by every worker in every epoch
-    context.set_forkserver_preload([__name__, "torchvision.transforms.v2"])
+    context.set_forkserver_preload([__name__, "torchvision.transforms.v2", f"{__package__}.fork_server"])
     return context

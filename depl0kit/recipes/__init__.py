@@ -291,6 +291,6 @@ def _in_words(expected: Any) -> str:
     if isinstance(expected, types.UnionType):
         return " or ".join(_in_words(option) for option in get_args(expected))
     if get_origin(expected) is tuple:
-        return "a list of numbers"
+        return f"a list of {'names' if get_args(expected)[0] is str else 'numbers'}"
     words = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
     return (words | {dict: "a table", types.NoneType: "None"})[expected]
