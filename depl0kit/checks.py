@@ -33,7 +33,7 @@ def number(
     left, right = "(" if open_low else "[", "]" if math.isfinite(high) else ")"
     try:
         x = math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         x = math.nan
     # NaN compares false with everything, and is refused by isfinite
     if not (math.isfinite(x) and (x > low if open_low else x >= low) and x <= high):

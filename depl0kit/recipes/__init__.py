@@ -49,6 +49,7 @@ class Recipe:
         model: A name that `make_model` knows.
         data: A name that `load_data` knows, or a folder of images.
         size: Of a folder's images in pixels, see `load_data`; None leaves them as they are.
+        skip_damaged: Leave out those images of a folder that cannot be read, with a warning.
         posterior: "mean_field" (L0-HC), "forward" or "backward" (Dep-L0), "autoregressive".
         init: Where gates start: "equal", all at the same P(open), or "paper".
         scope: "inner" gates the channels inside blocks, "all" also those of residual streams.
@@ -65,6 +66,7 @@ class Recipe:
     model: str
     data: str
     size: int | None = None
+    skip_damaged: bool = False
     posterior: str = "mean_field"
     init: str = "equal"
     scope: str = "inner"
@@ -118,7 +120,7 @@ class Recipe:
             ValueError: the network does not suit the images, or weights are of another network.
             FileNotFoundError: there is no file of weights.
         """
-        data = load_data(self.data) if self.size is None else load_data(self.data, size=self.size)
+        data = load_data(self.data, size=self.size, skip_damaged=self.skip_damaged)
         net = self.network(data.in_channels, data.num_classes, data.image_size)
         return net.to(device), data, self.config(net)
 
@@ -168,16 +170,27 @@ def _read(name_or_file: str | Path, before: tuple[Path, ...] = ()) -> dict[str, 
     path = _find(name_or_file)
     if path in before:
         raise ValueError(f"{path} extends itself: {' -> '.join(p.name for p in (*before, path))}.")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}.") from error
+    table = read_toml(path)
     _check_table(table, path)
     parent = table.pop("extends", None)
     if parent is None:
         return _merged({}, table)
     beside = path.parent / parent
     return _merged(_read(beside if parent.endswith(".toml") else parent, (*before, path)), table)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a file, with or without the byte order mark that editors of Windows begin it with.
+
+    Raises:
+        ValueError: it holds no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError(f"{path} is not TOML: it is nested too deeply.") from None
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, a number of thousands of digits
+        raise ValueError(f"{path} is not TOML: {error}.") from error
 
 
 def _find(name_or_file: str | Path) -> Path:
@@ -278,6 +291,6 @@ def _in_words(expected: Any) -> str:
     if isinstance(expected, types.UnionType):
         return " or ".join(_in_words(option) for option in get_args(expected))
     if get_origin(expected) is tuple:
-        return "a list of numbers"
+        return f"a list of {'names' if get_args(expected)[0] is str else 'numbers'}"
     words = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
     return (words | {dict: "a table", types.NoneType: "None"})[expected]

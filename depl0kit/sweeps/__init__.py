@@ -17,10 +17,11 @@ from .. import checks
 from ..fronts import DENSE
 from ..recording import version
 from .grid import METHODS, Grid, Job, load_grid, spec_names
-from .job import COLUMNS, failed, run_job
+from .job import failed, run_job
 from .local import local_executor
 from .results import SweepFolder, load_results
 from .summary import summary
+from .table import COLUMNS
 from .tuning import chosen_gate_lrs
 
 __all__ = [

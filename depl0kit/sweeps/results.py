@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from ..device import best_device
 from ..files import DamagedFileError, different_field, read_json, write_atomically, write_json
 from ..recording import versions
 from .grid import Grid, Job
-from .job import COLUMNS, read_result
+from .job import read_result
+from .table import COLUMNS, read_row, to_table, write_row
 
 FORMAT = 1
 TABLE, ABOUT = "results.parquet", "sweep.json"
+NOTED = {"format": int, "version": str, "grid": dict, "environment": dict, "command": str}  # in sweep.json
 
 
 class SweepFolder:
@@ -37,7 +38,7 @@ class SweepFolder:
         """
         about = {"format": FORMAT, "version": version, "grid": plain(grid.describe())}
         noted = self.path / ABOUT
-        if noted.exists():
+        if noted.is_file():
             difference = different_field(self.about(), about)
             if difference is not None:
                 name, before, now = difference
@@ -55,38 +56,43 @@ class SweepFolder:
             FileNotFoundError: there is no sweep here.
             ValueError: its sweep.json is damaged.
         """
+        path = self.path / ABOUT
+        if not path.is_file():  # also what would block whoever reads it, such as a FIFO
+            raise FileNotFoundError(f"there is no sweep in {self.path}: it has no {ABOUT}.")
         try:
-            return read_json(self.path / ABOUT)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"there is no sweep in {self.path}: it has no {ABOUT}.") from None
+            about = read_json(path)
         except DamagedFileError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(f"{error}.") from error
+        for name, kind in NOTED.items():
+            if not isinstance(about.get(name), kind):
+                found = f"found {about[name]!r}" if name in about else "found none"
+                raise ValueError(f"{path} is damaged: expected {name} as {kind.__name__}, {found}.")
+        return about
 
     def run_folder(self, job: Job) -> Path:
         return self.path / "runs" / job.name
 
     def done(self, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
         """Rows of those jobs that are finished, by name."""
-        rows = {job.name: read_result(self.run_folder(job)) for job in jobs}
+        rows = {job.name: read_result(self.run_folder(job), job) for job in jobs}
         return {name: row for name, row in rows.items() if row is not None}
 
     def keep(self, job: Job, row: dict[str, Any]) -> None:
         """Keep the row of a job that ran where this disk is not seen, or that failed before it began."""
-        if not (self.run_folder(job) / "result.json").exists():
-            write_json(self.run_folder(job) / "result.json", row)
+        stored = read_row(self.run_folder(job))
+        if stored is None or (stored != row and not row["error"]):
+            write_row(self.run_folder(job), row)
 
     def write_table(self, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
         """Write results.parquet anew, and return it."""
         table = to_table(rows)
-        write_atomically(self.path / TABLE, lambda path: table.to_parquet(path, compression="zstd"))
+        write_atomically(self.path / TABLE, lambda path: write_parquet(table, path))
         return table
 
 
-def to_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a table with the columns and types of a sweep."""
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    as_bytes = [None if v is None else bytes(v) for v in table.prob_open]  # a list in JSON, bytes in Parquet
-    return table.assign(prob_open=pd.Series(as_bytes, index=table.index, dtype="object"))
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """With checksums, which `load_results` verifies; without, two of three flipped bits went unnoticed."""
+    table.to_parquet(path, compression="zstd", write_page_checksum=True)
 
 
 def load_results(folder: str | Path) -> pd.DataFrame:
@@ -113,9 +119,10 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"there are no results in {str(folder)!r}: expected a file {TABLE}.")
     try:
-        table = pd.read_parquet(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is damaged: expected a Parquet file, found: {error}") from error
+        table = pd.read_parquet(path, page_checksum_verification=True)
+    except Exception as error:  # Arrow and pandas have many for what they do not expect
+        problem = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged: expected a Parquet file, found: {problem}.") from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ValueError(
