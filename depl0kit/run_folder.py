@@ -390,18 +390,22 @@ class RunFolder:
             checks.one_of("request", name, tuple(ASKED))
             ASKED[name](name, value)
         with self._control_lock():  # two who ask at once are both heard
-            write_json(self.path / "control.json", self._small_file("control.json", {}) | requests)
+            self._write_control(self._small_file("control.json", {}) | requests)
+
+    def _write_control(self, asked: Mapping[str, Any]) -> None:
+        # not for a power cut: a slider must not wait for the disk, and checkpoints hold what is in force
+        write_json(self.path / "control.json", asked, durable=False)
 
     def _control_lock(self) -> FileLock:
         self.path.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path / "control.lock")
+        return FileLock(self.path / "control.lock")  # of a killed process it is free again
 
     def forget_state_request(self) -> None:
         """A stop that was asked for ended the session before, and is no wish of this one."""
         with self._control_lock():
             asked = self._small_file("control.json", {})
             if asked.pop("state", None):
-                write_json(self.path / "control.json", asked)
+                self._write_control(asked)
 
     def requests(self) -> dict[str, Any]:
         """What is asked for, if that is new since the last call; looked up 20 times a second at most.

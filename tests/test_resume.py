@@ -102,7 +102,7 @@ LAST = {  # of the last epoch: the checkpoint before counts
         "history.csv", lambda c: c[:-2] + b"7\n" if c[-2:-1] != b"7" else c[:-2] + b"8\n"
     ),
     "the last moment": change("gates.f32", lambda c: c[: -3 * RECORD]),
-    "a byte of the last moment": change("gates.f32", lambda c: c[: 6 * RECORD - 1] + b"?" + c[6 * RECORD :]),
+    "a byte of the last moment": change("gates.f32", lambda c: c[: 6 * RECORD - 1] + b"@" + c[6 * RECORD :]),
 }
 ALL = {
     "all rows": change("history.csv", lambda _: b""),
@@ -255,9 +255,8 @@ def interrupt(few, short, tmp_path):
     def at(n: int) -> bool:
         """Interrupt a run at its n-th line, and resume it; False if it has fewer."""
         out = tmp_path / str(n)
-        with InterruptAfter(n) as tracer:
-            with suppress(KeyboardInterrupt):
-                train(few, out, SHORT)
+        with InterruptAfter(n) as tracer, suppress(KeyboardInterrupt):
+            train(few, out, SHORT)
         assert_same(out, train(few, out, SHORT), short)
         lines = (out / "history.csv").read_text().splitlines()
         assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2"]
