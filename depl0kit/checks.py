@@ -62,3 +62,19 @@ def whole(name: str, value: int, low: int) -> int:
     if not whole_number or value.__index__() < low:
         raise ValueError(f"{name} must be a whole number of at least {low}, got {plain(value)!r}.")
     return value.__index__()
+
+
+def is_switch(value: object) -> bool:
+    """Whether `value` is True or False, also one of NumPy or torch."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
+
+
+def switch(name: str, value: bool) -> bool:
+    """Return `value` as a bool if it is True or False, also one of NumPy or torch.
+
+    Raises:
+        ValueError: it is anything else, such as 1 or "no", which Python would take for True.
+    """
+    if not is_switch(value) or getattr(value, "ndim", 0) > 0:
+        raise ValueError(f"{name} must be True or False, got {plain(value)!r}.")
+    return bool(value)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import OneCycleLR
 
-from . import checks
+from . import checks, layout
 from .admission import check_fit
 from .data import Data, Split
 from .gated import GatedModel
@@ -36,7 +36,7 @@ def reestimate_batch_norm(net: nn.Module, data: Data) -> None:
     """
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     momenta = [m.momentum for m in norms]
-    device = next(net.parameters()).device
+    device, trial = next(net.parameters()).device, layout.try_step(net, data.train.shape)
     with eval_mode(net):  # no dropout, test-time gates
         try:
             for norm in norms:
@@ -44,7 +44,7 @@ def reestimate_batch_norm(net: nn.Module, data: Data) -> None:
                 norm.momentum = None  # the plain mean over all batches
                 norm.train()
             for x, _ in _equal_batches(data.to(device).train) if norms else ():
-                net(x)
+                net(layout.laid(x, trial.layout))
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
@@ -99,6 +99,7 @@ def fine_tune(
     device = next(net.parameters()).device
     data = data.to(device)
     check_fit(net, data)
+    trial = layout.try_step(net, data.train.shape)
     batches = max(1, len(data.train) // checks.whole("batch_size", batch_size, 1))
     weights = net.model.parameters() if isinstance(net, GatedModel) else net.parameters()
     optimiser = torch.optim.SGD(weights, lr, momentum, weight_decay=weight_decay)
@@ -109,7 +110,7 @@ def fine_tune(
         start = time.perf_counter()
         with _gates_frozen(net):
             freeze(frozen)
-            images = data.train.batches(batch_size, order)
+            images = ((layout.laid(x, trial.layout), y) for x, y in data.train.batches(batch_size, order))
             loss = _one_epoch(net, images, optimiser, schedule, penalty) / batches
         val_loss, val_accuracy = evaluate(net, data.val)
         if not torch.isfinite(torch.tensor(loss + val_loss)):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import checks, distributed, objective, schedules
+from . import checks, distributed, layout, objective, schedules
 from .admission import check_fit
 from .collapse import collapse_notice
 from .config import TrainConfig
@@ -25,7 +25,7 @@ from .data import Data, Split
 from .device import keep_freed_memory
 from .gated import GatedModel
 from .modes import eval_mode
-from .recording import recorded
+from .recording import about, recorded
 from .run_folder import Checkpoint
 from .runs import GateMoment, Run
 
@@ -91,12 +91,14 @@ class Trainer:
         saved: the `Checkpoint` of the last finished epoch.
 
     Raises:
-        ValueError: the network and the data do not suit each other (see `check_fit`), or the batch size
-            cannot be shared out among the processes of torchrun.
+        ValueError: the network and the data do not suit each other (see `check_fit`), the batch size cannot be
+            shared out among the processes of torchrun, or they were started with different settings.
     """
 
     def __init__(self, net: GatedModel, data: Data, config: TrainConfig | None = None) -> None:
         self.config = config = config or TrainConfig()
+        # the name may be that of a folder, its own on each machine
+        distributed.agree(about(net, data, config), ignored=("data.name",))
         self.device = device = next(net.parameters()).device
         self._ranks = distributed.ranks()
         if config.batch_size % self._ranks.world:
@@ -107,7 +109,8 @@ class Trainer:
         keep_freed_memory()  # steps on a CPU are then 3 to 10 % faster
         self.net, self.data = net, data.to(device)
         check_fit(net, self.data)
-        net.model.to(memory_format=torch.channels_last)  # convolutions are 5 to 30 % faster, also on a CPU
+        layout.lay(net.model)
+        self._trial = layout.try_step(net, data.train.shape)
         self.run = Run(net, config)
         self.epoch = 0.0
         self.steps_per_epoch = max(1, len(data.train) // config.batch_size)
@@ -153,6 +156,15 @@ class Trainer:
     def gate_lr(self, value: float) -> None:
         self._gate_lr = checks.number("gate_lr", value, 0)
 
+    @property
+    def until_stop(self) -> bool:
+        """Whether it trains on after the last epoch."""
+        return self._until_stop
+
+    @until_stop.setter
+    def until_stop(self, value: bool) -> None:
+        self._until_stop = checks.switch("until_stop", value)
+
     def __iter__(self) -> Iterator[None]:
         """The steps that are left: a loop that was broken off goes on where it was."""
         return self._steps
@@ -175,7 +187,7 @@ class Trainer:
         if self.config.compile:
             objective.cost_share(self.net, self.config.cost)  # makes its tables: no part of a step
             batch = torch.compile(batch)
-        return distributed.wrapped(batch, self.device, some_unused=self.fine_tuning)
+        return distributed.wrapped(batch, self.device, self.fine_tuning or self._trial.some_unused)
 
     def _one_epoch(self, epoch: int, batch: nn.Module) -> Iterator[None]:
         start, total_loss = time.perf_counter(), 0.0
@@ -203,10 +215,24 @@ class Trainer:
 
     def _draw_noise(self, batch: int) -> Tensor:
         """Uniforms for this process's gates; all draw those of all, so that many compute what one does."""
-        by_example = self.net.sampling == "example"
-        rows = self._ranks.world * (batch if by_example else 1)
-        mine = self.net.posterior.noise(rows, self._noise)[self._ranks.slice(rows)]
-        return mine if by_example else mine[0]
+        posterior, alone = self.net.posterior, self._ranks.world == 1
+        if self.net.sampling == "example":
+            rows = batch if alone else self._whole_batch
+            return posterior.noise(rows, self._noise)[self._ranks.slice(rows)][:batch]
+        return posterior.noise(self._ranks.world, self._noise)[self._ranks.rank]
+
+    @property
+    def _whole_batch(self) -> int:
+        """Images in a step of all processes, if none of them is damaged."""
+        return min(self.config.batch_size, len(self.data.train))
+
+    def _weight(self, mine: int) -> float:
+        """Of this process's part of a batch: the average over processes then is the mean over the images."""
+        world = self._ranks.world
+        may_miss_some = getattr(self.data.train, "skip_damaged", False)
+        if world == 1 or (self._whole_batch % world == 0 and not may_miss_some):
+            return 1.0
+        return mine * world / float(distributed.total(torch.tensor(float(mine))))
 
     def _set_rates(self, step: int) -> None:
         """Learning rates of a step, counted from the start of the run."""
@@ -225,17 +251,18 @@ class Trainer:
         self._gates.param_groups[0]["lr"] = self.gate_lr * share
 
     def _step(self, batch: nn.Module, x: Tensor, y: Tensor, noise: Tensor | None) -> Tensor:
-        """One optimisation step; returns the batch's cross-entropy."""
+        """One optimisation step; returns the batch's cross-entropy, weighed among the processes."""
         half = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            loss, share = batch(x, y, noise)
-        (loss + self._penalty(share) if noise is not None else loss).backward()
+            loss, share = batch(layout.laid(x, self._trial.layout), y, noise)
+        weight = self._weight(len(x))
+        (weight * (loss + self._penalty(share) if noise is not None else loss)).backward()
         self._weights.step()
         if noise is not None:
             self._gates.step()
         for optimiser in (self._weights, self._gates):
             optimiser.zero_grad()
-        return loss.detach()
+        return weight * loss.detach()
 
     def _penalty(self, share: Tensor) -> Tensor:
         """What the expected share of the dense cost is worth at this moment."""
@@ -417,7 +444,7 @@ def evaluate(net: torch.nn.Module, split: Split, batch_size: int = 1000) -> tupl
     sums = torch.zeros(2, device=next(net.parameters()).device)
     with eval_mode(net):
         for x, y in split.batches(batch_size, part=(mine.rank, mine.world)):
-            logits = net(x)
+            logits = layout.outputs(net, x)
             loss, correct = F.cross_entropy(logits, y, reduction="sum"), (logits.argmax(1) == y).sum()
             sums += torch.stack([loss.float(), correct.float()])
     loss, correct = distributed.total(sums).tolist()

@@ -35,8 +35,8 @@ class Monitor(Explorer):
 
     Args:
         folder: of the run; it may not exist yet.
-        name: monitors of one name replace each other, so that a cell that is run again leaves one thread;
-            the folder's path if None. A second one in the same notebook takes another name.
+        name: a new monitor closes the one of its name, so that a cell that is run again leaves nothing
+            behind; the folder's path if None. A second one in the same notebook takes another name.
 
     Attributes:
         folder: the `RunFolder`.
@@ -94,22 +94,35 @@ class Monitor(Explorer):
     def close(self) -> None:
         """Remove it from the page, and end its thread."""
         self.end()
+        if self._by_name.get(self._name) is self:
+            del self._by_name[self._name]
         super().close()
 
     def _ask(self, **requests: Any) -> None:
-        if self._ended.is_set():  # replaced by another of its name: takes its place again
-            self._take_name(self._name)
-            self._follow()
+        if self._ended.is_set():
+            self._begin_again()
         self.folder.ask(**requests)
+
+    def _begin_again(self) -> None:
+        """After `end`.
+
+        Raises:
+            RuntimeError: it was closed.
+        """
+        if self.comm is None:
+            raise RuntimeError(
+                f"this explorer was closed, as another of the name {self._name!r} took its place: "
+                "run its cell again."
+            )
+        self._take_name(self._name)
+        self._follow()
 
     # ---- its thread
 
     def _take_name(self, name: str) -> None:
         old = self._by_name.get(name)
         if old not in (None, self):
-            old.end()
-        if hasattr(old, "_line"):  # or it was refused before it could be shown
-            old._say(f"another explorer of the name {name!r} took over", False)
+            old.close()  # its widgets and its figure would stay as long as the kernel
         self._by_name[name] = self
         self._name, self._ended = name, threading.Event()
         self._lock = threading.RLock()  # one look at a time

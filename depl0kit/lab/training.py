@@ -29,7 +29,7 @@ class TrainingExplorer(Monitor):
         make_net: returns a new `GatedModel`; called once per run.
         data: what to train on.
         config: settings of the run; its `lam`, `temperature` and `gate_lr` are where the sliders start.
-        name: of the explorer; explorers of one name replace each other.
+        name: of the explorer; a new one closes the one of its name.
         folder: keep the run there: Train then resumes what it holds. Without one, the run has a
             temporary folder, which goes with the explorer and at Reset.
         seconds: that a whole run takes at the speed where the slider starts, > 0: long enough to watch, and
@@ -99,6 +99,8 @@ class TrainingExplorer(Monitor):
 
     def _prepare(self) -> None:
         """A new network that is ready to train, in a new folder if none is given."""
+        if self._thread is not None and self._ended.is_set():
+            self._begin_again()
         self._end_training()
         trainer, old = Trainer(self._make_net(), self._data, self._config), self._temporary
         if self._folder is None:
@@ -108,9 +110,6 @@ class TrainingExplorer(Monitor):
             self._watch_folder(RunFolder(self._folder or self._temporary.name))
         if old is not None:
             old.cleanup()
-        if self._thread is not None and self._ended.is_set():  # another of its name had taken over
-            self._take_name(self._name)
-            self._follow()
 
     def _begin_training(self) -> None:
         before = self.folder.status().get("updated")
