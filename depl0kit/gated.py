@@ -72,9 +72,11 @@ class GatedModel(nn.Module):
         super().__init__()
         checks.one_of("scope", scope, ("inner", "all"))
         self.scope, self.sampling = scope, checks.one_of("sampling", sampling, ("example", "batch"))
-        if isinstance(model := unwrapped(model), GatedModel):
-            raise ValueError("model is a GatedModel already: pass net.plain_copy() to give it other gates.")
-        check_network(model)
+        check_network(model := unwrapped(model))
+        if any(isinstance(part, GatedModel) for part in model.modules()):
+            raise ValueError(
+                "model is a GatedModel already, or holds one: pass net.plain_copy() to give it other gates."
+            )
         self.model, self._frozen = copied(model), []
         with _without_autocast(example):
             layers, total, self.groups = _structure(self.model, example, scope)

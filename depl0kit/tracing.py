@@ -185,6 +185,10 @@ def _check_example(model: nn.Module, example: Tensor) -> None:
             f"example must be a batch of inputs as a tensor, got {type(example).__name__}: pass "
             "example=torch.zeros(1, channels, height, width), of the size of your images."
         )
+    if example.dim() < 2 or not example.numel():
+        raise ValueError(
+            f"example must be a batch of at least one input, [batch, ...], got shape {tuple(example.shape)}."
+        )
     device = next((p.device for p in model.parameters()), example.device)
     if device != example.device:
         raise ValueError(
