@@ -70,7 +70,7 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         model = _made(header["made_by"], tensors, path)
     else:
         check_network(model)
-        model = copied(model)
+        model = copied(unwrapped(model))
     try:
         _reshape(model, header, tensors)
         model.load_state_dict(tensors, assign=fresh)  # it may be without memory of its own

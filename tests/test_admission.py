@@ -85,6 +85,10 @@ def diverged():
         (lambda: nn.Sequential(nn.BatchNorm2d(2), gated(plain())), ["or holds one", "net.plain_copy()"]),
         (lambda: "resnet18", ["model must be a torch.nn.Module, got str"]),
         (lambda: plain(lambda m, x: F.dropout(x)), ["random in eval mode", "training=self.training"]),
+        (
+            lambda: plain(lambda m, x: x if x.dtype == torch.float32 else {}[x.dtype]),
+            ["the forward of Net failed on the CPU in float64, where removal is tried: torch.float64"],
+        ),
         (lambda: plain(lambda m, x: x / 0), ["gives NaN or infinite outputs", "division by zero"]),
     ],
 )

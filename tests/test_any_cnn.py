@@ -145,6 +145,12 @@ def norm_of_all(x):
     return x / (1 + x.abs().mean(1, keepdim=True))
 
 
+def complains_of_fewer_channels(m, x):
+    if x.shape[1] != 8:
+        raise AssertionError  # without a word
+    return x
+
+
 EXACT = {
     "identity": lambda: Net(lambda m, x: (x + m.a(x)).relu(), a=conv(8, 8)),
     "concatenation": lambda: Net(lambda m, x: torch.cat([x, m.a(x), x], 1), 20, a=conv(8, 4)),
@@ -206,6 +212,10 @@ REFUSED = {  # and a word of the reason why the stem is not gated
     "parameter": (
         lambda: Net(lambda m, x: x * m.a, a=nn.Parameter(torch.rand(8, 1, 1))),
         "outside of a layer",
+    ),
+    "silent failure": (
+        lambda: Net(complains_of_fewer_channels),
+        "removal breaks the network (AssertionError)",
     ),
     "own convolution": (
         lambda: Net(lambda m, x: F.conv2d(x, m.a), a=nn.Parameter(torch.rand(8, 8, 1, 1))),
