@@ -113,8 +113,8 @@ def _check_labels(labels: Tensor, classes: int, part: str) -> None:
 
 
 def _why_unread(net: nn.Module, name: str, images: Tensor, error: Exception) -> str:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    text = f"the forward of {name} failed on an image of the data, float32 {tuple(images.shape)}: {reason}"
+    text = f"the forward of {name} failed on an image of the data, float32 {tuple(images.shape)}: "
+    text += first_line(error)
     other = next((_short(p.dtype) for p in net.parameters() if p.dtype != images.dtype), None)
     if other is None:
         return text
@@ -144,10 +144,9 @@ def copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model, dict(memo))
     except Exception as error:  # of any kind: it is the user's attributes that fail
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"{_uncopyable(model, memo)} cannot be copied ({reason}): delete it before, and let the network "
-            "make it in its forward if it needs it."
+            f"{_uncopyable(model, memo)} cannot be copied ({first_line(error)}): delete it before, and let "
+            "the network make it in its forward if it needs it."
         ) from error
 
 
@@ -171,6 +170,11 @@ def _uncopyable(model: nn.Module, memo: dict[int, Tensor]) -> str:
                 where = f"{name!r} of {type(model).__name__}" if name else type(model).__name__
                 return f"the attribute {attribute!r} of {where}"
     return type(model).__name__
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _short(dtype: torch.dtype) -> str:

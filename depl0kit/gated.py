@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import checks
-from .admission import check_network, copied, unwrapped
+from .admission import check_network, copied, first_line, unwrapped
 from .compaction import remove_channels
 from .cost import Cost, CostModel
 from .gating import gates_set, place_gates, remove_gates
@@ -72,9 +72,11 @@ class GatedModel(nn.Module):
         super().__init__()
         checks.one_of("scope", scope, ("inner", "all"))
         self.scope, self.sampling = scope, checks.one_of("sampling", sampling, ("example", "batch"))
-        if isinstance(model := unwrapped(model), GatedModel):
-            raise ValueError("model is a GatedModel already: pass net.plain_copy() to give it other gates.")
-        check_network(model)
+        check_network(model := unwrapped(model))
+        if any(isinstance(part, GatedModel) for part in model.modules()):
+            raise ValueError(
+                "model is a GatedModel already, or holds one: pass net.plain_copy() to give it other gates."
+            )
         self.model, self._frozen = copied(model), []
         with _without_autocast(example):
             layers, total, self.groups = _structure(self.model, example, scope)
@@ -177,13 +179,18 @@ class GatedModel(nn.Module):
 
 def _structure(model: nn.Module, example: Tensor, scope: str) -> tuple[list[Layer], Cost, Groups]:
     """Layers, cost and groups of a network; `model` stays as it is."""
-    traced = copied(model).eval()
-    layers, macs = trace(traced, example)
-    check_training_mode(traced, layers, example)
+    layers, macs = _traced(copied(model), example)
     total = Cost(macs, sum(p.numel() for p in model.parameters()))
     example = example[:1]  # groups are the same for a whole batch, whose activations would be kept
     groups = find_groups(model, example, layers, scope)
     return layers, total, _refuse_inexact(model, groups, layers, total, example)
+
+
+def _traced(model: nn.Module, example: Tensor) -> tuple[list[Layer], int]:
+    """As `trace`, of a copy, and that training mode shows nothing else."""
+    layers, macs = trace(model.eval(), example)
+    check_training_mode(model, layers, example)
+    return layers, macs
 
 
 @contextmanager
@@ -237,14 +244,20 @@ def _random_input(probe: nn.Module, example: Tensor) -> Tensor:
     """Random images of the example's shape, which alone counts: of zeros, a wrong channel may be zero, too.
 
     Raises:
-        ValueError: the network's outputs are not finite, or others the second time.
+        ValueError: the forward fails, its outputs are not finite, or others the second time.
     """
     name = type(probe).__name__
     if not example.is_floating_point():
         return example.cpu()
     for draw in (torch.randn, torch.rand):  # some networks take roots or logarithms of the pixels
         images = draw(example.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        first, second = probe(images), probe(images)
+        try:
+            first, second = probe(images), probe(images)
+        except Exception as error:  # of any kind: it is the user's network that fails
+            raise ValueError(
+                f"the forward of {name} failed on the CPU in float64, where removal is tried: "
+                f"{first_line(error)}"
+            ) from error
         if first.isfinite().all():
             break
     else:
@@ -302,7 +315,7 @@ def _why_inexact(
         with flops:
             got = small(example)
     except Exception as error:  # of any kind: it is the user's network that fails on this structure
-        return f"removal breaks the network ({str(error).splitlines()[0]})"
+        return f"removal breaks the network ({first_line(error)})"
     if not _close(expected, got):
         return "its channels are not removed exactly"
     cost = CostModel(groups, layers, total).exact([int((v > 0).sum()) for v in values])

@@ -35,7 +35,7 @@ def save_compact(model: nn.Module, path: str | Path) -> Path:
         ValueError: `model` has gates, or a state that is no tensor.
     """
     path, model = Path(path), unwrapped(model)
-    if isinstance(model, GatedModel):
+    if any(isinstance(part, GatedModel) for part in model.modules()):
         raise ValueError("save_compact writes networks without gates, got a GatedModel: pass compact(net).")
     state = model.state_dict()
     if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
@@ -70,7 +70,7 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         model = _made(header["made_by"], tensors, path)
     else:
         check_network(model)
-        model = copied(model)
+        model = copied(unwrapped(model))
     try:
         _reshape(model, header, tensors)
         model.load_state_dict(tensors, assign=fresh)  # it may be without memory of its own

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .admission import first_line
 from .tracing import (
     attention_refusal,
     channelwise_width,
@@ -90,8 +91,9 @@ def dependency_graph(model: nn.Module, example: Tensor, names: Collection[str]) 
             graph = _Graph().build_dependency(model, (example,), verbose=False)
     except Exception as error:  # of any kind: it is Torch-Pruning that fails on this network
         _check_no_attention(model, example)
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"Torch-Pruning cannot follow {type(model).__name__}: {reason}") from error
+        raise ValueError(
+            f"Torch-Pruning cannot follow {type(model).__name__}: {first_line(error)}"
+        ) from error
     if any(op in str(node.grad_fn) for node in graph.module2node.values() for op in ATTENTION_OPS):
         _check_no_attention(model, example)
     return graph

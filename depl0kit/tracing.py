@@ -12,7 +12,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
-from .admission import copied
+from .admission import copied, first_line
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,10 @@ def _check_example(model: nn.Module, example: Tensor) -> None:
             f"example must be a batch of inputs as a tensor, got {type(example).__name__}: pass "
             "example=torch.zeros(1, channels, height, width), of the size of your images."
         )
+    if example.dim() < 2 or not example.numel():
+        raise ValueError(
+            f"example must be a batch of at least one input, [batch, ...], got shape {tuple(example.shape)}."
+        )
     device = next((p.device for p in model.parameters()), example.device)
     if device != example.device:
         raise ValueError(
@@ -208,10 +212,9 @@ def attention_refusal(model: nn.Module, where: str) -> str:
 
 def _explain(model: nn.Module, example: Tensor, error: Exception) -> str:
     """Why a forward failed: in PyTorch's words, or that it wants more than one argument."""
-    reason = (str(error) or type(error).__name__).splitlines()[0]
     name, shape = type(model).__name__, tuple(example.shape)
     text = f"the forward of {name} failed on an example of shape {shape}"
-    text += f"{' in training mode' if model.training else ''}: {reason}"
+    text += f"{' in training mode' if model.training else ''}: {first_line(error)}"
     needed = [
         p.name
         for p in inspect.signature(model.forward).parameters.values()

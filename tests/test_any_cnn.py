@@ -145,6 +145,12 @@ def norm_of_all(x):
     return x / (1 + x.abs().mean(1, keepdim=True))
 
 
+def complains_of_fewer_channels(m, x):
+    if x.shape[1] != 8:
+        raise AssertionError  # without a word
+    return x
+
+
 EXACT = {
     "identity": lambda: Net(lambda m, x: (x + m.a(x)).relu(), a=conv(8, 8)),
     "concatenation": lambda: Net(lambda m, x: torch.cat([x, m.a(x), x], 1), 20, a=conv(8, 4)),
@@ -206,6 +212,10 @@ REFUSED = {  # and a word of the reason why the stem is not gated
     "parameter": (
         lambda: Net(lambda m, x: x * m.a, a=nn.Parameter(torch.rand(8, 1, 1))),
         "outside of a layer",
+    ),
+    "silent failure": (
+        lambda: Net(complains_of_fewer_channels),
+        "removal breaks the network (AssertionError)",
     ),
     "own convolution": (
         lambda: Net(lambda m, x: F.conv2d(x, m.a), a=nn.Parameter(torch.rand(8, 8, 1, 1))),
@@ -312,12 +322,18 @@ def test_a_forward_that_asks_for_a_precision_is_tried_in_float64_all_the_same():
 
 
 def test_autocast_does_not_reach_the_trial():
-    plain = [g.name for g in gated(EXACT["identity"])[0].groups.gated]
+    """What a forward does in half precision, or that it fails there, says nothing about its channels."""
+
+    def in_float32_only(m, x):
+        return torch.zeros(x.shape).index_add(0, torch.arange(len(x)), m.a(x))
+
+    build = {"a": lambda: Net(in_float32_only, a=conv(8, 8)), "softmax": REFUSED["softmax"][0]}
     with torch.autocast("cpu", torch.bfloat16):
-        for name in ("softmax", "mean over channels"):
-            net, _ = gated(REFUSED[name][0])
-            assert "not removed exactly" in net.groups[0].refusal
-        assert [g.name for g in gated(EXACT["identity"])[0].groups.gated] == plain
+        with pytest.raises(RuntimeError):
+            build["a"]()(torch.zeros(1, 2, 6, 6))  # or the test shows nothing
+        nets = {name: gated(network)[0] for name, network in build.items()}
+    assert [g.name for g in nets["a"].groups.gated] == ["stem", "a", "last"]
+    assert "not removed exactly" in nets["softmax"].groups[0].refusal
 
 
 def test_networks_of_positive_images_are_tried_on_such():

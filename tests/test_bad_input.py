@@ -289,6 +289,12 @@ def test_examples_that_are_no_tensor(example):
     assert text.startswith("example must be") and type(example).__name__ in text
 
 
+@pytest.mark.parametrize("shape", [(), (8,), (0, 1, 8, 8), (1, 1, 0, 8)])
+def test_examples_without_images(shape):
+    text = message(lambda: gated(dk.make_model("small", 1), *shape))
+    assert text == f"example must be a batch of at least one input, [batch, ...], got shape {shape}."
+
+
 def test_an_example_on_another_device():
     text = message(lambda: gated(dk.make_model("small", 1).to("meta"), 1, 1, 8, 8))
     assert "the example is on 'cpu' but ConvNet is on 'meta': pass example.to('meta')" in text

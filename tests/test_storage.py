@@ -206,7 +206,7 @@ def test_the_checksum_of_old_files_is_still_right(tmp_path):
 
 def test_a_gated_network_is_not_saved(tmp_path):
     net = dk.GatedModel(dk.make_model("small", 1), example=torch.zeros(1, 1, 8, 8))
-    for given in (net, nn.DataParallel(net)):
+    for given in (net, nn.DataParallel(net), nn.Sequential(net)):
         with pytest.raises(ValueError, match=r"without gates, got a GatedModel: pass compact\(net\)"):
             dk.save_compact(given, tmp_path / "net.safetensors")
     assert os.listdir(tmp_path) == []
