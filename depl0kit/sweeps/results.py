@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from ..device import best_device
 from ..files import DamagedFileError, different_field, read_json, write_atomically, write_json
@@ -129,6 +130,9 @@ def load_results(folder: str | Path) -> pd.DataFrame:
             f"{path} lacks the columns {', '.join(missing)}: it was not written by `sweep`, or by "
             "another version."
         )
+    texts = [n for n, kind in COLUMNS.items() if kind.endswith("64") and not is_numeric_dtype(table[n])]
+    if texts:
+        raise ValueError(f"{path} is damaged: expected numbers in the columns {', '.join(texts)}.")
     return table
 
 
