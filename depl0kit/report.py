@@ -33,16 +33,17 @@ def write_report(folder: str | Path, file: str | Path) -> Path:
     Raises:
         FileNotFoundError, ValueError: there are no results in the folder, or they are damaged.
     """
+    folder, file = Path(folder).expanduser(), Path(file).expanduser()
     results = load_results(folder)
     about = SweepFolder(folder).about()
     body = "\n".join(_body(results, about))
-    title = f"depl0kit sweep: {html.escape(Path(folder).resolve().name)}"
+    title = f"depl0kit sweep: {html.escape(folder.resolve().name)}"
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style><h1>{title}</h1>\n{body}\n</html>\n"
     )
-    write_atomically(Path(file), lambda path: path.write_text(page, encoding="utf-8"))
-    return Path(file)
+    write_atomically(file, lambda path: path.write_text(page, encoding="utf-8"))
+    return file
 
 
 def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:

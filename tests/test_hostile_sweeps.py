@@ -21,7 +21,7 @@ from depl0kit.recipes import HERE, load_recipe, recipe_names
 from depl0kit.report import write_report
 from depl0kit.sweeps import Grid, Job, SweepFolder, load_grid, load_results, spec_names
 from depl0kit.sweeps.grid import SPECS
-from depl0kit.sweeps.job import read_result
+from depl0kit.sweeps.job import read_result, run_job
 from depl0kit.sweeps.results import plain, write_parquet
 from depl0kit.sweeps.table import CHECKSUM, COLUMNS, RESULT, write_row
 
@@ -446,14 +446,25 @@ def test_a_folder_means_the_same_wherever_the_grid_is_run_from(tmp_path, monkeyp
 
 
 def test_damaged_images_can_be_left_out_of_a_sweep_and_old_sweeps_know_nothing_of_it(tmp_path, monkeypatch):
-    grid = Grid(lam=1, skip_damaged=True)
+    grid = Grid(lam=1, data=("digits", "/a/pets"), skip_damaged=True)
     assert grid.describe()["skip_damaged"] is True and "skip_damaged" not in Grid(lam=1).describe()
     seen = []
 
     def refuse(name, **options):
-        seen.append(options)
+        seen.append((name, options))
         raise ValueError("that is enough")
 
     monkeypatch.setattr(dk.sweeps.job, "load_data", refuse)
-    dk.sweeps.job.run_job(grid.jobs()[0], tmp_path)
-    assert seen == [{"skip_damaged": True}]
+    for job in grid.jobs()[::2]:
+        run_job(job, tmp_path / job.name)
+    assert seen == [("digits", {}), ("/a/pets", {"skip_damaged": True})]
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = SweepFolder("~/x")
+    folder.begin(GRID, "0.1.0")
+    folder.write_table([row("mean_field", 0, 1.0)])
+    assert len(load_results("~/x")) == 1
+    assert write_report("~/x", "~/report.html") == tmp_path / "report.html"
+    assert (tmp_path / "report.html").is_file() and not Path("~").exists()
