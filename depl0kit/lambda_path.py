@@ -78,6 +78,7 @@ def lambda_path(
             as the training, more snapshots than steps.
         Diverged: the loss became infinite or NaN.
     """
+    lams = _two_lams(lams)
     config = _checked(config or DEFAULT, lams, snapshots, fine_tune_epochs)
     trainer = Trainer(net, data, config)
     steps = config.epochs * trainer.steps_per_epoch
@@ -93,18 +94,22 @@ def lambda_path(
     return pd.DataFrame(rows)
 
 
+def _two_lams(lams: Sequence[float]) -> tuple[float, float]:
+    lams = checks.plain(lams)
+    if not isinstance(lams, list | tuple | range) or len(lams) != 2:
+        raise ValueError(f"lams must be two numbers, the first lambda and the last, got {lams!r}.")
+    first, last = (checks.number("every entry of lams", lam, 0, open_low=True) for lam in lams)
+    if not first < last:
+        raise ValueError(f"lams must increase, got {lams!r}: lambda grows along the path.")
+    return first, last
+
+
 def _checked(
-    config: TrainConfig, lams: Sequence[float], snapshots: int, fine_tune_epochs: int
+    config: TrainConfig, lams: tuple[float, float], snapshots: int, fine_tune_epochs: int
 ) -> TrainConfig:
     """The config of the path, if all arguments are sound."""
     checks.whole("snapshots", snapshots, 2)
     checks.whole("fine_tune_epochs", fine_tune_epochs, 1)
-    if isinstance(lams, str) or not hasattr(lams, "__len__") or len(lams) != 2:
-        raise ValueError(f"lams must be two numbers, the first lambda and the last, got {lams!r}.")
-    for lam in lams:
-        checks.number("every entry of lams", lam, 0, open_low=True)
-    if not lams[0] < lams[1]:
-        raise ValueError(f"lams must increase, got {lams!r}: lambda grows along the path.")
     if config.budget is not None:
         raise ValueError(f"a path has no budget, got budget={config.budget:g}: lams say how far it goes.")
     if config.warmup_epochs >= config.epochs:

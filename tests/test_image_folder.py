@@ -647,6 +647,12 @@ def test_a_bad_size_is_refused(folder, root, size):
     assert "size must be a whole number" in error_of(folder, root, size=size)
 
 
+@pytest.mark.parametrize("option", ["skip_damaged", "stream"])
+def test_a_switch_that_is_no_bool_is_refused(folder, root, option):
+    """ "no" would be taken for True."""
+    assert f"{option} must be" in error_of(folder, root, **{option: "no"})
+
+
 # ---- names and folders
 
 

@@ -50,8 +50,8 @@ def sweep(
 ) -> pd.DataFrame:
     """Run a grid and return its table, a row per run (columns: see `load_results`).
 
-    A run that fails is a row with its error. Killed at any moment, the same call goes on where it was, and
-    tries failed runs again.
+    A run that fails is a row with its error. Killed at any moment, the same call resumes it, and tries
+    failed runs again; its worker processes end with the process that called.
 
     Args:
         grid: what to run.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..baselines import BASELINES
 from ..compaction import compact
 from ..cost import plain_cost
-from ..data import Data, load_data
+from ..data import Data, is_folder, load_data
 from ..device import best_device
 from ..finetuning import fine_tune, reestimate_batch_norm
 from ..gated import GatedModel
@@ -41,7 +41,7 @@ LOCK_SECONDS = 20  # the workers of a killed sweep need a moment to end
 def run_job(job: Job, folder: Path) -> dict[str, Any]:
     """Do one run in its folder, or take what is there, and return its row (keys of COLUMNS).
 
-    A posterior's training goes on where it was broken off. What goes wrong becomes a row with `error`; it
+    A posterior's training resumes where it was broken off. What goes wrong becomes a row with `error`; it
     is tried again by the next call. result.json and compact.safetensors are kept in the folder.
     """
     if (found := read_result(folder, job)) is not None:
@@ -109,7 +109,8 @@ def _one_thread() -> Iterator[None]:
 
 @lru_cache(maxsize=2)
 def _data(name: str, train_images: int | None, skip_damaged: bool, device: str) -> Data:
-    data = load_data(name, skip_damaged=skip_damaged)
+    in_files = is_folder(name) or name == "imagenet"  # the others have no images to skip
+    data = load_data(name, skip_damaged=True) if skip_damaged and in_files else load_data(name)
     if train_images is not None:
         # as many to choose with: twenty looks at thousands would take longer than the training
         data = replace(data, train=data.train.take(train_images), val=data.val.take(train_images))

@@ -1,8 +1,9 @@
 """The table of a sweep, and its folder.
 
 sweep.json        the grid, versions, the command that made it
-results.parquet   a row per run, in the grid's order; grows as runs finish
-runs/NAME/        the run itself: result.json, compact.safetensors, and for posteriors its run folder
+results.parquet   a row per run, in the grid's order; grows as runs finish; its pages have checksums
+runs/NAME/        the run itself: result.json (with a checksum, and all settings of the run),
+                  compact.safetensors, for posteriors its run folder; job.lock, held by who is at work
 """
 
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from ..device import best_device
 from ..files import DamagedFileError, different_field, read_json, write_atomically, write_json
@@ -28,7 +30,7 @@ class SweepFolder:
     """The folder of one sweep; see the module for its files."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
 
     def begin(self, grid: Grid, version: str) -> None:
         """Note what is run here; refuse if it is not what was run here.
@@ -44,7 +46,7 @@ class SweepFolder:
                 name, before, now = difference
                 raise ValueError(
                     f"{self.path} holds a sweep with {name} = {before!r}, not {now!r}: sweep the same grid "
-                    "to go on with it, or choose another folder."
+                    "to resume it, or choose another folder."
                 )
         else:
             write_json(noted, about | {"environment": versions(best_device()), "command": _command()})
@@ -114,7 +116,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         FileNotFoundError: there is no such table.
         ValueError: it is damaged, or columns are missing.
     """
-    path = Path(folder)
+    path = Path(folder).expanduser()
     path = path / TABLE if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"there are no results in {str(folder)!r}: expected a file {TABLE}.")
@@ -129,6 +131,9 @@ def load_results(folder: str | Path) -> pd.DataFrame:
             f"{path} lacks the columns {', '.join(missing)}: it was not written by `sweep`, or by "
             "another version."
         )
+    texts = [n for n, kind in COLUMNS.items() if kind.endswith("64") and not is_numeric_dtype(table[n])]
+    if texts:
+        raise ValueError(f"{path} is damaged: expected numbers in the columns {', '.join(texts)}.")
     return table
 
 

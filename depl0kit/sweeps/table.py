@@ -23,6 +23,9 @@ COLUMNS = {  # of the table of a sweep: type as pandas has it
     "groups": "object", "channels": "object", "open": "object", "confusion": "object",
     "times": "object", "prob_open": "object",
 }  # fmt: skip
+LISTS = {  # what the columns of lists hold
+    "groups": str, "channels": int, "open": int, "confusion": int, "times": int | float, "prob_open": int,
+}  # fmt: skip
 
 
 def to_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -62,6 +65,10 @@ def _refuse_no_row(row: dict[str, Any], path: Path) -> None:
     missing = [name for name in COLUMNS if name not in row]
     if missing:
         raise DamagedFileError(f"{path} is damaged: it has no {missing[0]}")
+    for name, kind in LISTS.items():
+        values = [] if row[name] is None else row[name]
+        if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+            raise DamagedFileError(f"{path} is damaged: {name} is no list of what it should hold")
     try:
         pa.Table.from_pandas(to_table([row]))
     except Exception as error:  # pandas and Arrow have many for values of a wrong type
