@@ -53,14 +53,18 @@ LOOK_SECONDS = 0.05  # from look to look at control.json
 QUIET_SECONDS = 10  # a running training that writes nothing for longer gives no sign of life
 STARTING_SECONDS = 120  # its first step, where it may be compiled, is granted so much more
 HISTORY, GATES = "history.csv", "gates.f32"
+COLUMNS = {"epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "undecided", "lam", "seconds"}
 
 # What the small files hold at least, in the words of `misfit`; they may have been edited, or copied in part.
 SIZES = {"classes": int, "train": int, "val": int, "test": int}
+POSTERIOR = {"family?": str, "direction?": str, "condition_on?": str}
 ABOUT = {
-    "net": {"network": str, "groups": [list], "posterior": dict, "made_by": (dict, None)},
+    "net": {
+        "network": str, "groups": [list], "posterior": POSTERIOR, "made_by": (dict, None), "example": [int],
+    },
     "data": {"name": str, **SIZES},
     "train": {"milestones?": [float]},
-}
+}  # fmt: skip
 NEW = {"state": "new", "epoch": 0.0, "error": ""}  # the status before all
 STATUS = {
     "state": str, "epoch": float, "error": str, "images_per_second": float, "seconds_left": (float, None),
@@ -231,11 +235,17 @@ class RunFolder:
         Raises:
             ValueError: it is damaged.
         """
-        rows = csv.DictReader(io.StringIO(text))
+        lines = csv.reader(io.StringIO(text))
         try:
-            return pd.DataFrame([{name: _number(value) for name, value in row.items()} for row in rows])
-        except (ValueError, TypeError, csv.Error) as error:
-            raise ValueError(f"line {rows.line_num} of {self.path / HISTORY} is damaged: {error}.") from error
+            names = next(lines, [])
+            if text and not set(names) >= COLUMNS:
+                raise ValueError(f"expected the names of columns, found {names}")
+            rows = [dict(zip(names, map(_number, line), strict=True)) for line in lines]
+        except (ValueError, csv.Error) as error:
+            raise ValueError(
+                f"line {lines.line_num} of {self.path / HISTORY} is damaged: {error}."
+            ) from error
+        return pd.DataFrame(rows)
 
     def gates(self, until: Checkpoint | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Times [T] in epochs, and [T, N] each: log_alpha, P(open), test-time gates.
