@@ -165,6 +165,14 @@ def test_a_history_without_a_sound_checkpoint_is_refused(few, cut, damage):
     assert content(cut) == before
 
 
+def test_a_history_without_its_settings_is_refused(few, cut):
+    (cut / "config.json").unlink()
+    before = content(cut)
+    with pytest.raises(ValueError, match=r"holds a history but no config\.json.*another folder, or delete"):
+        train(few, cut)
+    assert content(cut) == before and not (cut / "config.json").exists()
+
+
 def test_a_finished_run_that_lost_a_byte_is_finished_again(few, whole, tmp_path):
     train(few, tmp_path)
     change("history.csv", lambda c: c[:-1])(tmp_path)

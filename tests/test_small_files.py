@@ -9,6 +9,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -280,6 +281,12 @@ REQUESTS = {
     "speed": 7.0,
     "state": "pause",
 }
+
+
+def test_scalars_of_numpy_and_torch_can_be_asked_for(tmp_path):
+    folder = dk.RunFolder(tmp_path)
+    folder.ask(lam=np.float32(3), temperature=torch.tensor(0.5), until_stop=np.bool_(True), gate_lr=1)
+    assert folder.requests() == {"lam": 3.0, "temperature": 0.5, "until_stop": True, "gate_lr": 1.0}
 
 
 def test_of_many_threads_that_ask_all_are_heard(tmp_path):
