@@ -11,6 +11,7 @@ import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,9 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
 def remove_unfinished(folder: Path, before: float) -> None:
     """Delete what killed processes left in `folder` while they wrote; `before`: last changed before then."""
     for left in folder.glob(f"{UNFINISHED}*"):
-        if left.stat().st_mtime < before:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(FileNotFoundError):  # somebody has just finished
+            if left.stat().st_mtime < before:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def write_json(path: Path, content: Mapping, durable: bool = True) -> None:

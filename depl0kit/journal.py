@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .files import read_file, write_atomically
+from .files import DamagedFileError, read_file, write_atomically
 
 
 class Mark(NamedTuple):
@@ -75,6 +75,8 @@ class Journal:
             content = read_file(self.path)[: mark.size]
         except FileNotFoundError:
             content = b""
+        except DamagedFileError:
+            return None
         return content if (len(content), zlib.crc32(content)) == (mark.size, mark.crc32) else None
 
     def go_back(self, mark: Mark) -> None:

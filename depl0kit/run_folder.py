@@ -20,9 +20,10 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,18 @@ LOOK_SECONDS = 0.05  # from look to look at control.json
 QUIET_SECONDS = 10  # a running training that writes nothing for longer gives no sign of life
 STARTING_SECONDS = 120  # its first step, where it may be compiled, is granted so much more
 HISTORY, GATES = "history.csv", "gates.f32"
+COLUMNS = {"epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "undecided", "lam", "seconds"}
 
 # What the small files hold at least, in the words of `misfit`; they may have been edited, or copied in part.
 SIZES = {"classes": int, "train": int, "val": int, "test": int}
+POSTERIOR = {"family?": str, "direction?": str, "condition_on?": str}
 ABOUT = {
-    "net": {"network": str, "groups": [list], "posterior": dict, "made_by": (dict, None)},
+    "net": {
+        "network": str, "groups": [list], "posterior": POSTERIOR, "made_by": (dict, None), "example": [int],
+    },
     "data": {"name": str, **SIZES},
     "train": {"milestones?": [float]},
-}
+}  # fmt: skip
 NEW = {"state": "new", "epoch": 0.0, "error": ""}  # the status before all
 STATUS = {
     "state": str, "epoch": float, "error": str, "images_per_second": float, "seconds_left": (float, None),
@@ -171,6 +176,11 @@ class RunFolder:
         if config.exists():
             self.about()  # refuses other formats, and what is damaged
             _refuse_difference(self.path, read_json(config), content)
+        elif self._has_begun():
+            raise ValueError(
+                f"{self.path} holds a history but no config.json that says of what: train in another folder, "
+                "or delete this one to start anew."
+            )
         else:
             write_json(config, content)
         earlier = self._small_file("environment.json", SESSIONS).get("sessions", [])
@@ -210,7 +220,7 @@ class RunFolder:
         text = self.history_text()
         if until is not None and HISTORY in until.marks:
             text = text[: until.marks[HISTORY].size]  # of ASCII
-        return self.parse(text)
+        return self.parse_history(text)
 
     def history_text(self) -> str:
         """What history.csv holds, without a line that is being written, or never was finished.
@@ -226,17 +236,23 @@ class RunFolder:
             raise ValueError(f"{self.path / HISTORY} is damaged: {error}.") from error
         return text[: text.rfind("\n") + 1]
 
-    def parse(self, text: str) -> pd.DataFrame:
+    def parse_history(self, text: str) -> pd.DataFrame:
         """The rows of a history.csv; pandas's own reader rounds the last digit in some versions.
 
         Raises:
             ValueError: it is damaged.
         """
-        rows = csv.DictReader(io.StringIO(text))
+        lines = csv.reader(io.StringIO(text))
         try:
-            return pd.DataFrame([{name: _number(value) for name, value in row.items()} for row in rows])
-        except (ValueError, TypeError, csv.Error) as error:
-            raise ValueError(f"line {rows.line_num} of {self.path / HISTORY} is damaged: {error}.") from error
+            names = next(lines, [])
+            if text and not set(names) >= COLUMNS:
+                raise ValueError(f"expected the names of columns, found {names}")
+            rows = [dict(zip(names, map(_number, line), strict=True)) for line in lines]
+        except (ValueError, csv.Error) as error:
+            raise ValueError(
+                f"line {lines.line_num} of {self.path / HISTORY} is damaged: {error}."
+            ) from error
+        return pd.DataFrame(rows)
 
     def gates(self, until: Checkpoint | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Times [T] in epochs, and [T, N] each: log_alpha, P(open), test-time gates.
@@ -300,12 +316,16 @@ class RunFolder:
                 f"{checkpoint.epoch} counted. The checkpoint before it is used.",
                 stacklevel=2,
             )
-        if self._checkpoints() or any(self._size(name) for name in (HISTORY, GATES)):
+        if self._has_begun():
             raise ValueError(
                 f"the run in {self.path} cannot be resumed, as it has no sound checkpoint that its history "
                 "goes with: train in another folder, or delete this one to start anew."
             )
         return None
+
+    def _has_begun(self) -> bool:
+        grown = [self.path / name for name in (HISTORY, GATES)]
+        return bool(self._checkpoints()) or any(path.exists() and path.stat().st_size for path in grown)
 
     def go_back(self, checkpoint: Checkpoint) -> None:
         """Forget what came after a resume point, which others may be reading meanwhile."""
@@ -330,16 +350,12 @@ class RunFolder:
         times, size = self.gates()[0], self._record_size()
         moments = int((times <= epoch).sum())
         gates = self._gates_content()[: size * moments]
-        epochs = self.parse("".join(rows)).get("epoch", pd.Series(dtype=int)).tolist()
+        epochs = self.parse_history("".join(rows)).get("epoch", pd.Series(dtype=int)).tolist()
         is_whole = epochs == [*range(1, epoch + 1)] and (not epoch or epoch in times[:moments])
         return {
             HISTORY: Mark(epoch if is_whole else -1, epoch, len(history), zlib.crc32(history)),
             GATES: Mark(moments, epoch, len(gates), zlib.crc32(gates)),
         }
-
-    def _size(self, name: str) -> int:
-        path = self.path / name
-        return path.stat().st_size if path.exists() else 0
 
     def _sound_checkpoints(self) -> Iterator[Checkpoint]:
         """Newest first."""
@@ -388,9 +404,7 @@ class RunFolder:
         Raises:
             ValueError: a name or value that no run takes.
         """
-        for name, value in requests.items():
-            checks.one_of("request", name, tuple(ASKED))
-            ASKED[name](name, value)
+        requests = {name: _asked(name, value) for name, value in requests.items()}
         with self._control_lock():  # two who ask at once are both heard
             self._write_control(self._small_file("control.json", {}) | requests)
 
@@ -428,42 +442,30 @@ class RunFolder:
         if (seen := (found.st_mtime_ns, found.st_ino, found.st_size)) == self._seen:
             return {}
         self._seen = seen
-        asked = self._small_file("control.json", {})
-        for name, value in list(asked.items()):
+        asked = {}
+        for name, value in self._small_file("control.json", {}).items():
             try:
-                checks.one_of("request", name, tuple(ASKED))
-                ASKED[name](name, value)
+                asked[name] = _asked(name, value)
             except ValueError as error:
                 warnings.warn(f"{control} is damaged: {error} It is ignored.", stacklevel=2)
-                del asked[name]
         return asked
 
 
-def _positive(name: str, value: Any) -> None:
-    checks.number(name, value, 0, open_low=True)
-
-
-def _not_negative(name: str, value: Any) -> None:
-    checks.number(name, value, 0)
-
-
-def _speed(name: str, value: Any) -> None:
-    if value is not None:
-        _positive(name, value)
-
-
-def _state(name: str, value: Any) -> None:
-    checks.one_of(name, value, STATES)
-
-
-ASKED = {  # what can be asked of a run, and the check of its value
+_not_negative = partial(checks.number, low=0)
+_positive = partial(checks.number, low=0, open_low=True)
+ASKED: dict[str, Callable[[str, Any], Any]] = {  # what can be asked of a run, and what makes its value plain
     "lam": _not_negative,
     "temperature": _positive,
     "gate_lr": _not_negative,
     "until_stop": checks.switch,
-    "speed": _speed,
-    "state": _state,
+    "speed": lambda name, value: None if value is None else _positive(name, value),
+    "state": partial(checks.one_of, allowed=STATES),
 }
+
+
+def _asked(name: str, value: Any) -> Any:
+    """The value of a request, checked."""
+    return ASKED[checks.one_of("request", name, ASKED)](name, value)
 
 
 def _wrong_groups(groups: list[list]) -> str:

@@ -342,7 +342,10 @@ class Trainer:
         Raises:
             ValueError: it is of another network or of other optimisers.
         """
-        self.net.load_state_dict(checkpoint.part("net"))
+        try:
+            self.net.load_state_dict(checkpoint.part("net"))
+        except RuntimeError as error:
+            raise ValueError(f"the checkpoint is of another network than this one: {error}") from error
         for name, optimiser in self._optimisers():
             _load_optimiser(optimiser, checkpoint.part(name))
         for name, value in checkpoint.numbers.items():

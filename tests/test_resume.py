@@ -1,6 +1,7 @@
 """What a run resumes from: history, gates and checkpoints go together; an interrupt doubles nothing."""
 
 import json
+import os
 import sys
 import warnings
 from contextlib import suppress
@@ -88,6 +89,11 @@ def rows(n: int):
     return lambda content: b"".join(content.splitlines(keepends=True)[: 1 + n])
 
 
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 RECORD = 4 * (1 + 3 * 4)
 AFTER = {  # of what came after the checkpoint; nothing that counts
     "half a row": change("history.csv", lambda c: c + b"4,0.53,0.1"),
@@ -111,6 +117,7 @@ ALL = {
     "all moments": change("gates.f32", lambda _: b""),
     "the file of the history": lambda folder: (folder / "history.csv").unlink(),
     "the file of the gates": lambda folder: (folder / "gates.f32").unlink(),
+    "the history, and a pipe came": lambda folder: pipe(folder / "history.csv"),
     "line ends": change("history.csv", lambda c: c.replace(b"\n", b"\r\n")),
 }
 
@@ -143,7 +150,7 @@ def test_a_history_that_no_checkpoint_counted_is_refused(few, cut, damage):
 
 def content(folder: Path) -> dict[str, bytes]:
     kept = [folder / "history.csv", folder / "gates.f32", *folder.glob("checkpoints/*")]
-    return {str(path): path.read_bytes() for path in kept if path.exists()}
+    return {str(path): path.read_bytes() for path in kept if path.is_file()}
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
@@ -156,6 +163,14 @@ def test_a_history_without_a_sound_checkpoint_is_refused(few, cut, damage):
         with pytest.raises(ValueError, match=r"cannot be resumed.*another folder, or delete"):
             train(few, cut)
     assert content(cut) == before
+
+
+def test_a_history_without_its_settings_is_refused(few, cut):
+    (cut / "config.json").unlink()
+    before = content(cut)
+    with pytest.raises(ValueError, match=r"holds a history but no config\.json.*another folder, or delete"):
+        train(few, cut)
+    assert content(cut) == before and not (cut / "config.json").exists()
 
 
 def test_a_finished_run_that_lost_a_byte_is_finished_again(few, whole, tmp_path):

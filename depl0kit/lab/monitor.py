@@ -167,7 +167,7 @@ class Monitor(Explorer):
     def numbers(self, **_settings: float) -> str:
         """State of the training; the settings in force, and the results of the last epoch."""
         status = self.view.status
-        if self.view.about is None:
+        if self.view.about is None or status["state"] == "new":
             return f"waiting for a run in {self.folder.path}"
         if status["state"] in FAILED:
             return f"{status['state']} in epoch {status['epoch']:.1f}. {status['error']}"
@@ -312,8 +312,9 @@ def make_buttons(*actions: tuple) -> list[Button]:
 
 
 def settings_in_words(status: Mapping[str, Any]) -> str:
-    """lam, temperature and gate_lr in a line."""
-    return f"λ {status['lam']:.4g}  β {status['temperature']:.2f}  gate lr {status['gate_lr']:.3g}"
+    """Of lam, temperature and gate_lr those that are known, in a line."""
+    words = {"lam": "λ {:.4g}", "temperature": "β {:.2f}", "gate_lr": "gate lr {:.3g}"}
+    return "  ".join(text.format(status[name]) for name, text in words.items() if name in status)
 
 
 def in_words(seconds: float) -> str:

@@ -79,10 +79,10 @@ class RunView:
         text, known = self.folder.history_text(), self._history_text
         if known and text.startswith(known):
             names = text[: text.index("\n") + 1]
-            added = self.folder.parse(names + text[len(known) :])
+            added = self.folder.parse_history(names + text[len(known) :])
             self.history = pd.concat([self.history, added], ignore_index=True)
         else:
-            self.history = self.folder.parse(text)
+            self.history = self.folder.parse_history(text)
         self._history_text = text
 
     def _changed(self, name: str) -> bool:
