@@ -2,7 +2,13 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+import operator
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+MOST = 2**63 - 1  # the largest whole number that NumPy and torch can hold
+LENGTH = 80  # characters of a value in a message
 
 
 def plain(value: object) -> object:
@@ -12,14 +18,33 @@ def plain(value: object) -> object:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
+def shown(value: object) -> str:
+    """`value` in a message: short and on one line, whatever it is."""
+    if isinstance(value, int) and abs(value) > 10**30:
+        return f"{'-' * (value < 0)}1e{math.log10(abs(value)):.0f}"
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        left, right = "[]" if isinstance(value, list) else "()"
+        entries = ", ".join(map(shown, value[:LENGTH])) + "," * (right == ")" and len(value) == 1)
+        return _short(f"{left}{entries}{right}")
+    if getattr(value, "ndim", 0) > 0 or isinstance(value, Mapping):  # an array, a table
+        return f"a {type(value).__name__} of {len(value)} entries"
+    if isinstance(value := plain(value), str | bytes | int | float | complex | range | os.PathLike | None):
+        return _short(repr(value))
+    return f"a {type(value).__name__}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LENGTH else f"{text[: LENGTH - 3]}..."
+
+
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """Return `value` if it is one of `allowed`; otherwise raise ValueError and suggest the nearest."""
     allowed = list(allowed)
-    if value in allowed:
+    if isinstance(value, str) and value in allowed:
         return value
     near = difflib.get_close_matches(str(value).lower(), allowed, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {name} {plain(value)!r}: choose one of {', '.join(map(repr, allowed))}.{hint}")
+    raise ValueError(f"unknown {name} {shown(value)}: choose one of {', '.join(map(repr, allowed))}.{hint}")
 
 
 def number(
@@ -28,17 +53,26 @@ def number(
     """Return `value` as a float if it is finite and low <= value <= high (low < value where `open_low`).
 
     Raises:
-        ValueError: it is not a number (text is none), is infinite or NaN, or lies outside the range.
+        ValueError: it is no number (nor are text and True), infinite or NaN, or outside the range.
     """
-    left, right = "(" if open_low else "[", "]" if math.isfinite(high) else ")"
-    try:
-        x = math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
-        x = math.nan
+    x = _float(value)
     # NaN compares false with everything, and is refused by isfinite
     if not (math.isfinite(x) and (x > low if open_low else x >= low) and x <= high):
-        raise ValueError(f"{name} must be a number in {left}{low:g}, {high:g}{right}, got {plain(value)!r}.")
+        left, right = "(" if open_low else "[", "]" if math.isfinite(high) else ")"
+        unbounded = math.isinf(low) and math.isinf(high)
+        wanted = "a finite number" if unbounded else f"a number in {left}{low:g}, {high:g}{right}"
+        raise ValueError(f"{name} must be {wanted}, got {shown(value)}.")
     return x
+
+
+def _float(value: object) -> float:
+    """`value` as a float; NaN where it is no number, or one that no float can hold."""
+    if isinstance(value, str | bytes) or is_switch(value) or getattr(value, "ndim", 0) > 0:
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last: a tensor without a value
+        return math.nan
 
 
 def share(name: str, value: float) -> float:
@@ -48,17 +82,60 @@ def share(name: str, value: float) -> float:
         ValueError: it is not a number, or 0, 1 or outside.
     """
     if not 0 < (x := number(name, value, 0, 1)) < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, both excluded, got {plain(value)!r}.")
+        raise ValueError(f"{name} must lie between 0 and 1, both excluded, got {shown(value)}.")
     return x
 
 
-def whole(name: str, value: int, low: int) -> int:
-    """Return `value` as an int if it is a whole number (NumPy's and torch's too) >= low.
+def whole(name: str, value: int, low: int = -MOST, high: int = MOST) -> int:
+    """Return `value` as an int if it is a whole number (NumPy's and torch's too) from `low` to `high`.
 
     Raises:
-        ValueError: it is not whole, or too small.
+        ValueError: it is not whole, or outside.
     """
-    whole_number = hasattr(value, "__index__") and not isinstance(value, bool)
-    if not whole_number or value.__index__() < low:
-        raise ValueError(f"{name} must be a whole number of at least {low}, got {plain(value)!r}.")
-    return value.__index__()
+    try:
+        n = None if is_switch(value) or getattr(value, "ndim", 0) > 0 else operator.index(value)
+    except (TypeError, RuntimeError):  # the second: a tensor without a value
+        n = None
+    if n is None or not low <= n <= high:
+        above = f" of at least {low}" * (low > -MOST)
+        below = f"{' and' if above else ' of'} at most {high}" * (high < MOST or (n or 0) > high)
+        raise ValueError(f"{name} must be a whole number{above}{below}, got {shown(value)}.")
+    return n
+
+
+def is_switch(value: object) -> bool:
+    """Whether `value` is True or False, also one of NumPy or torch."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
+
+
+def switch(name: str, value: bool) -> bool:
+    """Return `value` as a bool if it is True or False, also one of NumPy or torch.
+
+    Raises:
+        ValueError: it is anything else, such as 1 or "no", which Python would take for True.
+    """
+    if not is_switch(value) or getattr(value, "ndim", 0) > 0:
+        raise ValueError(f"{name} must be True or False, got {shown(value)}.")
+    return bool(value)
+
+
+def text(name: str, value: str) -> str:
+    """Return `value` if it is text.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text, got {shown(value)}.")
+    return value
+
+
+def path(name: str, value: str | os.PathLike) -> Path:
+    """Return `value` as a Path, `~` in it as the home folder.
+
+    Raises:
+        ValueError: it is not a path.
+    """
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in os.fspath(value):
+        raise ValueError(f"{name} must be a path, got {shown(value)}.")
+    return Path(os.path.expanduser(value))

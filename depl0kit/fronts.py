@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from . import checks
+from .arguments import checked
 
 DENSE = "dense"  # the method of the unpruned network
 NETWORK = ["data", "model"]  # results of different networks are never mixed
@@ -19,6 +20,7 @@ CURVE = [*NETWORK, "method", "seed"]  # the runs that one curve goes through
 AT = (0.5, 0.3, 0.15)  # shares of the dense MACs at which methods are compared, if nothing else is said
 
 
+@checked
 def pareto_front(
     results: pd.DataFrame,
     cost: str = "kept_macs",
@@ -45,6 +47,7 @@ def pareto_front(
     return pd.concat(fronts).sort_values([*NETWORK, "method", cost, "run"], ignore_index=True)
 
 
+@checked
 def at_matched_cost(
     results: pd.DataFrame,
     at: Iterable[float] = AT,
@@ -77,6 +80,7 @@ def at_matched_cost(
     return pd.DataFrame(rows, columns=[*CURVE, "at", "accuracy"])
 
 
+@checked
 def paired_differences(
     results: pd.DataFrame,
     reference: str = "mean_field",
@@ -132,6 +136,7 @@ def paired_differences(
     return found.assign(reference=reference, cost=cost, confidence=float(confidence))
 
 
+@checked
 def area_under_front(
     results: pd.DataFrame,
     limits: tuple[float, float] | None = None,
@@ -168,6 +173,7 @@ def area_under_front(
     return pd.DataFrame(rows, columns=[*CURVE, "low_cost", "high_cost", "area"])
 
 
+@checked
 def area_intervals(
     areas: pd.DataFrame, draws: int = 10000, seed: int = 0, confidence: float = 0.95
 ) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from . import checks
+from .arguments import checked
 from .compaction import compact
 from .config import TrainConfig
 from .cost import Cost
@@ -39,6 +40,7 @@ class _Snapshot:
     undecided: float
 
 
+@checked
 def lambda_path(
     net: GatedModel,
     data: Data,

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from . import checks
+from .arguments import checked
 
 
+@checked
 @torch.inference_mode()
 def latency(
     networks: Mapping[str, nn.Module],

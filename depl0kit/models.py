@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import checks
+from .arguments import checked
 
 VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 SMALL = (24, 24, "M", 48, 48)  # trains on 8 x 8 digits in seconds on a CPU, and still has layers to compare
@@ -143,6 +144,7 @@ MODELS: dict[str, Callable[[int, int, tuple[int, int]], nn.Module]] = {
 AUXILIARY = ("googlenet", "inception_v3")  # their extra heads serve training only, and are left out
 
 
+@checked
 def make_model(
     name: str,
     in_channels: int = 3,

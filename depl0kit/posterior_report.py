@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import checks
+from .arguments import checked
 from .gated import GatedModel
 from .plots import correlation_matrix, directions
 from .posteriors import GatePosterior
@@ -59,6 +60,7 @@ class PosteriorReport:
         return f"<b>{self.title}</b>{numbers}{self.groups.round(3).to_html(index=False)}"
 
 
+@checked
 def posterior_report(net: GatedModel, draws: int = 2000, seed: int = 0) -> PosteriorReport:
     """Measure the posterior over the gates of `net`, which stays as it is.
 

@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from . import checks
+from .arguments import checked
 from .config import TrainConfig
 from .files import (
     DamagedFileError,
@@ -76,6 +77,7 @@ class RunFolder:
         path: is made when something is first written.
     """
 
+    @checked
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._next_look, self._seen = 0.0, 0

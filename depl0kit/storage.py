@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .arguments import checked
 from .files import DamagedFileError, read_tensors, write_tensors
 from .models import make_model
 
@@ -28,6 +29,7 @@ STAND_INS = {
 }
 
 
+@checked
 def save_compact(model: nn.Module, path: str | Path) -> Path:
     """Write a compact (or any plain) network to `path`, atomically.
 
@@ -51,6 +53,7 @@ def save_compact(model: nn.Module, path: str | Path) -> Path:
     return path
 
 
+@checked
 def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The network that `save_compact` wrote, in eval mode, on the CPU.
 

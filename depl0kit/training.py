@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import checks, distributed, objective, schedules
+from .arguments import checked
 from .collapse import collapse_notice
 from .config import TrainConfig
 from .data import Data, Split
@@ -89,6 +90,7 @@ class Trainer:
         ValueError: the batch size cannot be shared out among the processes of torchrun.
     """
 
+    @checked
     def __init__(self, net: GatedModel, data: Data, config: TrainConfig | None = None) -> None:
         self.config = config = config or TrainConfig()
         self.device = device = next(net.parameters()).device
@@ -349,6 +351,7 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]
         optimiser.state[parameter][name] = kept.copy_(tensor)
 
 
+@checked
 def train(
     net: GatedModel,
     data: Data,
@@ -395,6 +398,7 @@ def _summary(row: dict) -> str:
     return f"val accuracy {row['val_accuracy']:.3f}, MACs kept {row['kept_macs']:.0%}"
 
 
+@checked
 @torch.no_grad()
 def evaluate(net: torch.nn.Module, split: Split, batch_size: int = 1000) -> tuple[float, float]:
     """Mean cross-entropy and accuracy (0..1) of any classifier on a split, in eval mode.

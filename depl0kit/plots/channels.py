@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ..arguments import checked
 from .base import BLUE, GREY, VERMILLION, prepare, ticks, words
 from .network import LIGHT, bars
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@checked
 def group_widths(
     table: pd.DataFrame, selected: str | None = None, ax: "Axes | None" = None
 ) -> "list[Artist]":
@@ -30,6 +32,7 @@ def group_widths(
     return [bars(ax, [table.channels, table.open], _all_and_open(chosen)), numbers]
 
 
+@checked
 def layer_macs(
     now: pd.DataFrame, dense: pd.DataFrame, touched: Sequence[str] = (), ax: "Axes | None" = None
 ) -> "list[Artist]":
@@ -53,6 +56,7 @@ def layer_macs(
     return [bars(ax, [all_millions, millions], _all_and_open(chosen))]
 
 
+@checked
 def channel_prices(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """Thousands of MACs that one channel of each group costs, streams in vermillion.
 
@@ -73,6 +77,7 @@ def channel_prices(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
     return [bars(ax, thousands, _two_colours(table.stream)), numbers]
 
 
+@checked
 def measures(
     values: Sequence[float], names: Sequence[str], title: str, form: str = "{:.3g}", ax: "Axes | None" = None
 ) -> "list[Artist]":

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from ..arguments import checked
 from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, cells, prepare, spread, strokes
 from .network import bars
 
@@ -21,6 +22,7 @@ FLOOR = 1e-4  # probabilities below are drawn there
 FAMILY_COLOURS = {"exact": BLACK, "mean field": VERMILLION, "chain": BLUE}
 
 
+@checked
 def pair_states(
     table: np.ndarray, title: str, ax: "Axes | None" = None, names: Sequence[str] | None = None
 ) -> "list[Artist]":
@@ -44,6 +46,7 @@ def pair_states(
     return [image, *numbers]
 
 
+@checked
 def likeliest_masks(
     exact: np.ndarray, others: Mapping[str, np.ndarray], ax: "Axes | None" = None, count: int = 40
 ) -> "list[Artist]":
@@ -72,6 +75,7 @@ def likeliest_masks(
     return [*artists, _label(ax, 0.79, 0.2, f"exact: {exact[order].sum():.2f}", GREY)]
 
 
+@checked
 def all_open_curve(
     gains: np.ndarray,
     exact: np.ndarray,
@@ -104,6 +108,7 @@ def all_open_curve(
     return [*artists, *names]
 
 
+@checked
 def open_gates(probs: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "list[Artist]":
     """P of 0, 1, ..., n gates open: bars side by side, a colour per posterior.
 
@@ -123,6 +128,7 @@ def open_gates(probs: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "li
     return [*artists, *names]
 
 
+@checked
 def kl_curves(
     x: Sequence[float], kls: Mapping[str, Sequence[float]], xlabel: str, ax: "Axes | None" = None
 ) -> "list[Artist]":
@@ -151,6 +157,7 @@ def kl_curves(
     return artists
 
 
+@checked
 def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """How undecided each group is: entropy in bits per gate (bars), and the share of undecided gates (lines).
 
@@ -167,11 +174,13 @@ def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
     ]
 
 
+@checked
 def directions(spectrum: np.ndarray) -> float:
     """Effective number of independent directions of a spectrum of squared singular values."""
     return float(spectrum.sum() ** 2 / max((spectrum**2).sum(), 1e-12))
 
 
+@checked
 def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "list[Artist]":
     """In how many independent directions gates can move: the spectrum of each posterior, and its number.
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection, PolyCollection
 
+from ..arguments import checked
 from .base import (
     BLACK,
     BLUE,
@@ -35,6 +36,7 @@ LIGHT = "#DDDDDD"  # what is no longer there
 SIGNED = "PuOr"  # of images around zero; told apart under colour blindness
 
 
+@checked
 def prob_open_heatmap(gates: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """P(open) of every channel (rows, group under group) over the epochs (columns).
 
@@ -46,6 +48,7 @@ def prob_open_heatmap(gates: pd.DataFrame, ax: "Axes | None" = None) -> "list[Ar
     return prob_open_image(gates.prob_open.to_numpy().reshape(len(times), -1), times, sizes, ax)
 
 
+@checked
 def prob_open_image(
     prob_open: np.ndarray,
     times: Sequence[float],
@@ -76,6 +79,7 @@ def prob_open_image(
     return [image, strokes(ax, [[(0, e), (ax.get_xlim()[1], e)] for e in edges], "white", 2)]
 
 
+@checked
 def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """Channels of each group: all of them (grey), and those open at test time (blue, with numbers).
 
@@ -111,6 +115,7 @@ HISTORY = {  # column -> (name, colour)
 }
 
 
+@checked
 def history_curves(
     history: pd.DataFrame, ax: "Axes | None" = None, epochs: float | None = None
 ) -> "list[Artist]":
@@ -143,6 +148,7 @@ def history_curves(
     ]
 
 
+@checked
 def log_alpha_flow(
     log_alphas: Sequence[np.ndarray],
     weights: Sequence[np.ndarray],
@@ -173,6 +179,7 @@ def log_alpha_flow(
     ]
 
 
+@checked
 def log_alpha_paths(gates: pd.DataFrame, threshold: float, ax: "Axes | None" = None) -> "list[Artist]":
     """log_alpha of every gate over the epochs: a line per gate, blue if it ends open.
 
@@ -191,6 +198,7 @@ def log_alpha_paths(gates: pd.DataFrame, threshold: float, ax: "Axes | None" = N
     ]
 
 
+@checked
 def gate_correlation(
     samples: np.ndarray, sizes: Mapping[str, int], ax: "Axes | None" = None
 ) -> "list[Artist]":
@@ -203,6 +211,7 @@ def gate_correlation(
     return gate_pairs(correlation_matrix(samples), sizes, ax, "Correlation of gates", "correlation r")
 
 
+@checked
 def gate_pairs(
     matrix: np.ndarray, sizes: Mapping[str, int], ax: "Axes | None" = None, title: str = "", label: str = ""
 ) -> "list[Artist]":
@@ -227,6 +236,7 @@ def gate_pairs(
     return [image, strokes(ax, lines, GREY, 0.8)]
 
 
+@checked
 def correlation_matrix(samples: np.ndarray) -> np.ndarray:
     """Pearson correlations [N, N] of the columns of `samples` [draws, N]; 0 on the diagonal and for
     columns that never change."""

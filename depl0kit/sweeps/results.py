@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from ..arguments import checked
 from ..device import best_device
 from ..files import DamagedFileError, different_field, read_json, write_atomically, write_json
 from ..recording import versions
@@ -26,6 +27,7 @@ TABLE, ABOUT = "results.parquet", "sweep.json"
 class SweepFolder:
     """The folder of one sweep; see the module for its files."""
 
+    @checked
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
@@ -89,6 +91,7 @@ def to_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return table.assign(prob_open=pd.Series(as_bytes, index=table.index, dtype="object"))
 
 
+@checked
 def load_results(folder: str | Path) -> pd.DataFrame:
     """The table of a sweep, finished or not.
 

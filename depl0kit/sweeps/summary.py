@@ -2,7 +2,10 @@
 
 import pandas as pd
 
+from ..arguments import checked
 
+
+@checked
 def summary(results: pd.DataFrame) -> pd.DataFrame:
     """A row per data set, network, method and price: mean and spread over seeds of what was reported.
 

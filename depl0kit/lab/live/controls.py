@@ -8,6 +8,7 @@ import numpy as np
 import traitlets
 
 from ... import checks
+from ...arguments import checked
 
 
 class NumberSlider(anywidget.AnyWidget):
@@ -34,6 +35,7 @@ class NumberSlider(anywidget.AnyWidget):
     disabled = traitlets.Bool(False).tag(sync=True)
 
 
+@checked
 def float_slider(
     label: str, value: float, low: float, high: float, step: float, digits: int = 2, hint: str = ""
 ) -> widgets.FloatSlider:
@@ -48,6 +50,7 @@ def float_slider(
     )  # fmt: skip
 
 
+@checked
 def log_slider(
     label: str,
     value: float | None,
@@ -83,11 +86,13 @@ def set_slider(slider: widgets.Widget, value: float | None) -> None:
     slider.value = value
 
 
+@checked
 def checkbox(label: str, value: bool, hint: str = "") -> widgets.Checkbox:
     """A box to tick; `hint` appears under the mouse."""
     return widgets.Checkbox(value, description=label, indent=False, tooltip=hint or label)
 
 
+@checked
 def button(label: str, icon: str = "", hint: str = "") -> widgets.Button:
     """A button with an icon of Font Awesome 4 and a hint that appears under the mouse."""
     return widgets.Button(description=label, icon=icon, tooltip=hint or label)

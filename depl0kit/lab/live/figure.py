@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ... import checks
+from ...arguments import checked
 from ...plots.base import LIVE, settings, tick_names
 from .picture import Picture, encode_png, text_size
 
@@ -73,6 +74,7 @@ class LiveFigure:
     `arrange_again` before an `update` with other labels.
     """
 
+    @checked
     def __init__(
         self,
         draw: Callable[..., Sequence[Artist]],
