@@ -4,7 +4,7 @@ import difflib
 import math
 import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 
 MOST = 2**63 - 1  # the largest whole number that NumPy and torch can hold
@@ -130,6 +130,20 @@ def text(name: str, value: str) -> str:
     return value
 
 
+def filled(name: str, values: Sized) -> None:
+    """Raise a ValueError if there are no `values`."""
+    if not len(values):
+        raise ValueError(f"{name} must have at least one entry, got none.")
+
+
+def shape(name: str, values: object, *sides: int | None) -> None:
+    """Raise a ValueError if an array or tensor has another shape; a side of None may have any length."""
+    found = list(values.shape)
+    if len(found) != len(sides) or any(n not in (None, m) for n, m in zip(sides, found, strict=True)):
+        wanted = ", ".join("any" if side is None else str(side) for side in sides)
+        raise ValueError(f"{name} must be an array of shape [{wanted}], got shape {found}.")
+
+
 def path(name: str, value: str | os.PathLike) -> Path:
     """Return `value` as a Path, `~` in it as the home folder.
 
@@ -139,3 +153,18 @@ def path(name: str, value: str | os.PathLike) -> Path:
     if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in os.fspath(value):
         raise ValueError(f"{name} must be a path, got {shown(value)}.")
     return Path(os.path.expanduser(value))
+
+
+def folder(value: str | os.PathLike) -> Path:
+    """Return `value` as the Path of a folder, which may not exist yet.
+
+    Raises:
+        ValueError: it is not a path, or there is a file or a link to nothing in its place or above it.
+    """
+    found = path("a folder", value)
+    for place in (found, *found.parents):
+        if place.is_symlink() and not place.exists():
+            raise ValueError(f"{place} is a link to nothing: remove it, or choose another folder.")
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"{place} is a file, not a folder: remove it, or choose another folder.")
+    return found

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 from . import checks
+from .arguments import fit_fields
 from .cost import COSTS
 from .schedules import GATE_SCHEDULES, SCHEDULES
 
@@ -87,6 +88,7 @@ class TrainConfig:
             checks.whole(name, getattr(self, name), 1)
         for name in ("fine_tune_epochs", "seed"):
             checks.whole(name, getattr(self, name), 0)
+        fit_fields(self)
         for milestone in self.milestones:
             checks.number("every entry of milestones", milestone, 0)
         if self.milestones and self.schedule != "steps":

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -125,8 +126,8 @@ def gates_in_series(gain: float, price: float = 1.5, n: int = 4) -> ExactPosteri
 
 @checked
 def spike_and_slab(
-    x: Any,
-    y: Any,
+    x: np.ndarray,
+    y: np.ndarray,
     slab: float = 1.0,
     prob_open: float = 0.5,
     noise: float | None = None,
@@ -216,7 +217,7 @@ def collinear_regression(correlation: float, **data: Any) -> ExactPosterior:
     return spike_and_slab(*collinear_data(correlation, **data), prob_open=0.25)
 
 
-def _data(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+def _data(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
     """Both in float64.
 
     Raises:

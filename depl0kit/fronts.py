@@ -203,6 +203,7 @@ def mean_interval(
         ValueError: `draws` < 1, or `confidence` outside (0, 1).
     """
     checks.whole("draws", draws, 1)
+    checks.whole("seed", seed, 0)
     checks.number("confidence", confidence, 0, np.nextafter(1, 0), open_low=True)
     values = np.asarray(values, float)
     if len(values) < 2:
@@ -240,7 +241,8 @@ def require_columns(table: pd.DataFrame, *names: str, source: str = "dk.sweep") 
     """Raise a ValueError that names the columns that `table` lacks, and where such tables come from."""
     missing = [name for name in names if name not in table]
     if missing:
-        raise ValueError(f"the table lacks the columns {', '.join(missing)}: is it from {source}?")
+        more = f" and {len(missing) - 9} more" if len(missing) > 9 else ""
+        raise ValueError(f"the table lacks the columns {', '.join(missing[:9])}{more}: is it from {source}?")
 
 
 def _without_failed(results: pd.DataFrame, *numbers: str) -> pd.DataFrame:

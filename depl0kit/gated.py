@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import checks
+from .arguments import fitted
 from .compaction import remove_channels
 from .cost import Cost, CostModel
 from .gating import gates_set, place_gates, remove_gates
@@ -65,6 +66,7 @@ class GatedModel(nn.Module):
         hard_concrete: HardConcrete | None = None,
     ) -> None:
         super().__init__()
+        fitted("model", model, nn.Module)
         checks.one_of("scope", scope, ("inner", "all"))
         self.scope, self.sampling = scope, checks.one_of("sampling", sampling, ("example", "batch"))
         self.model = copy.deepcopy(model)

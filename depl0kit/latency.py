@@ -36,6 +36,9 @@ def latency(
         ValueError: a batch size or `repeats` that is not a positive whole number.
     """
     checks.whole("repeats", repeats, 1)
+    checks.filled("networks", networks)
+    if not example.dim():
+        raise ValueError("example must be a batch of inputs, got a single number.")
     modes = {name: net.training for name, net in networks.items()}
     device = next(next(iter(networks.values())).parameters()).device
     rows = []

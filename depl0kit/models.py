@@ -175,6 +175,8 @@ def make_model(
         "classes": classes,
         "image_size": list(image_size),  # as it comes back from JSON
     }
+    for what, number in (("in_channels", in_channels), ("classes", classes)):
+        checks.whole(what, number, 1)
     if name in MODELS:
         model = MODELS[name](in_channels, classes, image_size)
     else:

@@ -377,6 +377,8 @@ def make_posterior(
 
 
 def _make_described(description: dict, sizes: Sequence[int]) -> GatePosterior:
+    if not {"family", "hard_concrete"} <= description.keys():
+        raise ValueError("a posterior given as a dict must be what `describe` of another one returned.")
     arguments = dict(description)
     family = checks.one_of("posterior family", arguments.pop("family"), FAMILIES)
     shape = arguments.pop("hard_concrete")

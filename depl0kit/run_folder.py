@@ -30,7 +30,6 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from . import checks
-from .arguments import checked
 from .config import TrainConfig
 from .files import (
     DamagedFileError,
@@ -77,9 +76,8 @@ class RunFolder:
         path: is made when something is first written.
     """
 
-    @checked
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = checks.folder(path)
         self._next_look, self._seen = 0.0, 0
 
     def __repr__(self) -> str:

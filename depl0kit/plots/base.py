@@ -241,6 +241,8 @@ def words(
 
 @lru_cache(maxsize=1024)
 def _word(text: str, points: float, align: float, shift: tuple[float, float]) -> Path:
+    if not text.strip():
+        return Path(np.zeros((1, 2)))
     path = TextPath((0, 0), text, size=points)
     across = path.vertices[path.codes != Path.CLOSEPOLY, 0]  # exact extents of curves take far longer
     left, right = across.min(), across.max()

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from .. import checks
 from ..arguments import checked
+from ..fronts import require_columns
 from .base import BLUE, GREY, VERMILLION, prepare, ticks, words
 from .network import LIGHT, bars
 
@@ -24,6 +26,7 @@ def group_widths(
         table: a row per group: `group`, `channels`, `open`; `net.channel_table()` will do.
         selected: name of the group that stands out.
     """
+    require_columns(table, "group", "channels", "open", source="net.channel_table()")
     top = table.channels.max()
     ax = prepare(ax, "Open channels of each group", "", "channels", (-0.6, len(table) - 0.4), (0, 1.12 * top))
     _name_bars(ax, table.group)
@@ -42,6 +45,8 @@ def layer_macs(
         now, dense: `net.cost_model.per_layer(open_channels)` with some and with all channels open.
         touched: names of the layers that stand out in vermillion: those that read or write a group.
     """
+    for table in (now, dense):
+        require_columns(table, "layer", "macs", source="net.cost_model.per_layer")
     millions, all_millions = now.macs / 1e6, dense.macs / 1e6
     ax = prepare(
         ax,
@@ -63,6 +68,7 @@ def channel_prices(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
     Args:
         table: a row per group: `group`, `macs_per_channel`, `stream` (bool).
     """
+    require_columns(table, "group", "macs_per_channel", "stream", source="lesson 05")
     thousands = table.macs_per_channel / 1e3
     ax = prepare(
         ax,
@@ -88,6 +94,7 @@ def measures(
         title: what is measured, with its unit.
         form: how a value is written.
     """
+    checks.filled("values", values)
     top = max(values) or 1.0
     ax = prepare(ax, title, "", "", (-0.6, len(values) - 0.4), (0, 1.15 * top))
     ax.set_xticks(range(len(names)), names)

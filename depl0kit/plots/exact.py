@@ -8,7 +8,9 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from .. import checks
 from ..arguments import checked
+from ..fronts import require_columns
 from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, cells, prepare, spread, strokes
 from .network import bars
 
@@ -34,6 +36,8 @@ def pair_states(
         names: of the pairs; 1, 2, ... if None.
     """
     rows = len(table)
+    checks.shape("table", table, None, 4)
+    checks.shape("names", np.asarray(names or [""] * rows), rows)
     ax = prepare(ax, title, "open (no number: below 0.1)", "", (0, 4), (rows, 0))
     ax.set_xticks(np.arange(4) + 0.5, PAIR_STATES)
     ax.set_yticks(np.arange(rows) + 0.5, names or [f"pair {i + 1}" for i in range(rows)])
@@ -89,9 +93,10 @@ def all_open_curve(
         trails: name -> gains and P(all open), in the order in which they were visited. A point is put at
             the last, and lines join them, but for "chain", which has no memory of its way.
     """
-    ax = prepare(
-        ax, "P(all gates open), black: exact", "gain g", "probability", (gains[0], gains[-1]), (-0.04, 1.04)
-    )
+    checks.shape("gains", gains, len(exact))
+    checks.filled("gains", gains)
+    ends = tuple(checks.number("the ends of gains", end) for end in (gains[0], gains[-1]))
+    ax = prepare(ax, "P(all gates open), black: exact", "gain g", "probability", ends, (-0.04, 1.04))
     artists: list[Artist] = [ax.add_artist(Line2D(gains, exact, color=BLACK))]
     for (name, (x, y)), colour in zip(trails.items(), _colours(trails), strict=True):
         width = 0.0 if name == "chain" else 1.2
@@ -115,6 +120,7 @@ def open_gates(probs: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "li
     Args:
         probs: name -> [n + 1], `ExactPosterior.open_gates`; a name of `FAMILY_COLOURS` has its colour.
     """
+    checks.filled("probs", probs)
     n = len(next(iter(probs.values()))) - 1
     ax = prepare(ax, "How many gates are open", "open gates", "probability", (-0.6, n + 0.6), (0, 1.04))
     ax.set_xticks(range(n + 1))
@@ -139,6 +145,8 @@ def kl_curves(
         kls: name -> KL at each x, in nats.
         xlabel: what the property is.
     """
+    for name, values in (("x", x), ("kls", kls)):
+        checks.filled(name, values)
     top = 1.1 * max(max(values) for values in kls.values())
     ax = prepare(
         ax, "KL(q ‖ exact)", xlabel, "nats", (x[0], x[0] + 1.35 * (x[-1] - x[0])), (-0.03 * top, top)
@@ -164,6 +172,7 @@ def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
     Args:
         groups: `posterior_report(net).groups`: a row per group with `group`, `entropy`, `undecided`.
     """
+    require_columns(groups, "group", "entropy", "undecided", source="dk.posterior_report")
     n = len(groups)
     ax = prepare(ax, "Entropy per gate (line: share undecided)", "", "bits", (-0.6, n - 0.4), (0, 1.04))
     ax.set_xticks(range(n), groups.group, rotation=20 if n < 6 else 90, ha="right" if n < 6 else "center")
@@ -187,6 +196,7 @@ def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: "Axes | None" = Non
     Args:
         spectra: name -> `posterior_report(net).spectrum`, falling.
     """
+    checks.filled("spectra", spectra)
     longest = max(map(len, spectra.values()))
     top = max(float(s[0]) for s in spectra.values())
     ax = _prepare_log(

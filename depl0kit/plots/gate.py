@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import checks
 from ..arguments import checked
 from ..hard_concrete import TEST_RULES, HardConcrete
 from .base import BLACK, BLUE, VERMILLION, prepare
@@ -88,6 +89,7 @@ def gate_samples(
     Args:
         noise: uniforms in [0, 1], shape [draws]. Pass the same ones again to see the dots move.
     """
+    checks.shape("noise", noise, None)
     z = hc.sample(_scalar(log_alpha), noise).numpy()
     height = 0.03 + 0.94 * (np.arange(len(z)) * 0.6180339887 % 1)  # golden ratio: evenly spread
     between = (z > 0) & (z < 1)

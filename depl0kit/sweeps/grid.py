@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import checks
-from ..arguments import checked
+from ..arguments import checked, fit_fields
 from ..baselines import BASELINES
 from ..config import TrainConfig
 from ..fronts import DENSE
@@ -97,10 +97,9 @@ class Grid:
     train: TrainConfig = SHARED
 
     def __post_init__(self) -> None:
+        fit_fields(self)  # lists, as TOML and people write them, become tuples
         for f in fields(self):
             values = getattr(self, f.name)
-            if isinstance(values, list):  # as TOML and people write them
-                object.__setattr__(self, f.name, values := tuple(values))
             if isinstance(values, tuple) and len(set(values)) < len(values):
                 raise ValueError(f"{f.name} holds a value twice: {checks.plain(values)!r}.")
         for name in ("methods", "seeds", "data", "models"):

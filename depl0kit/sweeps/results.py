@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from .. import checks
 from ..arguments import checked
 from ..device import best_device
 from ..files import DamagedFileError, different_field, read_json, write_atomically, write_json
@@ -27,9 +28,8 @@ TABLE, ABOUT = "results.parquet", "sweep.json"
 class SweepFolder:
     """The folder of one sweep; see the module for its files."""
 
-    @checked
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = checks.folder(path)
 
     def begin(self, grid: Grid, version: str) -> None:
         """Note what is run here; refuse if it is not what was run here.

@@ -44,6 +44,7 @@ def float_slider(
     Raises:
         ValueError: `value` lies outside the range.
     """
+    checks.whole("digits", digits, 0, 20)
     return widgets.FloatSlider(
         checks.number(label, value, low, high), min=low, max=high, step=step, readout_format=f".{digits}f",
         description=label, tooltip=hint or label,

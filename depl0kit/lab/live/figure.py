@@ -165,7 +165,13 @@ class LiveFigure:
     def _make_panels(self, layout: Layout) -> None:
         self._figure.clear()
         with settings(LIVE):
-            panels = self._figure.subplot_mosaic(layout.mosaic, **layout.gridspec)
+            try:
+                panels = self._figure.subplot_mosaic(layout.mosaic, **layout.gridspec)
+            except ValueError as error:
+                raise ValueError(
+                    f"mosaic must be rows of letters, each letter a rectangle, such as 'ab;cc', "
+                    f"got {layout.mosaic!r}."
+                ) from error
         names = dict.fromkeys(self._layouts[0].mosaic.replace(";", ""))
         self.axes = [panels[name] for name in names]
         self._layout = layout
