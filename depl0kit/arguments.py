@@ -111,19 +111,19 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
 
 
 def _fit_entries(name: str, value: Any, hint: Any) -> list:
-    if isinstance(value, str | bytes | Mapping) or not _is_iterable(value):
-        example = "" if value is None else f": for one alone write [{checks.shown(value)}]"
-        raise ValueError(f"{name} must be {_in_words(list)}, got {checks.shown(value)}{example}.")
+    if not _is_list(value):
+        example = "" if value is None else f", such as [{checks.shown(value)}]"
+        raise _refusal(name, f"{_in_words(list)}{example}", value)
     # arrays first as plain numbers, which is fast; not those of matrices, whose entries are arrays
     entries = value.tolist() if getattr(value, "ndim", 0) == 1 else value
     return [fitted(f"every entry of {name}", entry, hint) for entry in entries]
 
 
 def _fit_tuple(name: str, value: Any, hints: tuple) -> tuple:
-    entries = _fit_entries(name, value, hints[0] if hints else Any)
-    if hints and hints[-1] is not ... and len(entries) != len(hints):
-        raise _refusal(name, f"{len(hints)} entries", value)
-    return tuple(entries)
+    entries = tuple(value) if _is_list(value) else ()
+    if len(hints) == 2 and hints[1] is not ... and len(entries) != 2:
+        raise _refusal(name, "two numbers", value)
+    return tuple(_fit_entries(name, entries or value, *hints[:1] or (Any,)))
 
 
 def _fit_mapping(name: str, value: Any, keys: Any, values: Any) -> dict:
@@ -205,10 +205,10 @@ def _refusal(name: str, wanted: str, value: Any) -> ValueError:
     return ValueError(f"{name} must be {wanted}, got {checks.shown(value)}.")
 
 
-def _is_iterable(value: Any) -> bool:
-    return (
-        isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
-    )  # NumPy's and torch's scalars are not
+def _is_list(value: Any) -> bool:
+    """Whether it has entries; NumPy's and torch's scalars only say so."""
+    is_other = isinstance(value, str | bytes | Mapping) or getattr(value, "ndim", 1) == 0
+    return isinstance(value, Iterable) and not is_other
 
 
 def _resolved(annotation: Any, function: Callable) -> Any:

@@ -1,6 +1,5 @@
 """The whole trade-off from one training, in which lambda grows."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,7 +44,7 @@ def lambda_path(
     net: GatedModel,
     data: Data,
     config: TrainConfig | None = None,
-    lams: Sequence[float] = (0.5, 100),
+    lams: tuple[float, float] = (0.5, 100),
     snapshots: int = 8,
     fine_tune_epochs: int = 3,
     progress: bool = True,
@@ -94,13 +93,11 @@ def lambda_path(
 
 
 def _checked(
-    config: TrainConfig, lams: Sequence[float], snapshots: int, fine_tune_epochs: int
+    config: TrainConfig, lams: tuple[float, float], snapshots: int, fine_tune_epochs: int
 ) -> TrainConfig:
     """The config of the path, if all arguments are sound."""
     checks.whole("snapshots", snapshots, 2)
     checks.whole("fine_tune_epochs", fine_tune_epochs, 1)
-    if isinstance(lams, str) or not hasattr(lams, "__len__") or len(lams) != 2:
-        raise ValueError(f"lams must be two numbers, the first lambda and the last, got {lams!r}.")
     for lam in lams:
         checks.number("every entry of lams", lam, 0, open_low=True)
     if not lams[0] < lams[1]:
@@ -115,7 +112,7 @@ def _checked(
     return replace(config, lam=lams[0], ramp=0, fine_tune_epochs=0, **SCHEDULES)
 
 
-def _train(trainer: Trainer, lams: Sequence[float], snapshots: int, bar: tqdm) -> list[_Snapshot]:
+def _train(trainer: Trainer, lams: tuple[float, float], snapshots: int, bar: tqdm) -> list[_Snapshot]:
     """Train to the end; fine-tuning waits until then, so that it cannot touch the training."""
     config, per_epoch = trainer.config, trainer.steps_per_epoch
     first, last = round(config.warmup_epochs * per_epoch), config.epochs * per_epoch

@@ -71,10 +71,6 @@ def posterior_report(net: GatedModel, draws: int = 2000, seed: int = 0) -> Poste
     Raises:
         ValueError: `net` is no GatedModel, or a number is out of its range.
     """
-    if not isinstance(net, GatedModel):
-        raise ValueError(
-            f"net must be a GatedModel, got {type(net).__name__}: a compact network has no posterior left."
-        )
     draws, seed = checks.whole("draws", draws, 2), checks.whole("seed", seed, 0)
     rng, n = np.random.default_rng(seed), sum(net.posterior.sizes)
     looked_at = np.sort(rng.choice(n, min(n, MOST_GATES), replace=False))

@@ -324,7 +324,7 @@ def inside(error: Exception) -> str:
         return f"raised by {frame.filename}"
     first = text.splitlines()[0]
     is_short = len(first) < 300 or "choose one of" in first  # of a long list
-    return "" if 10 < len(first) and is_short else f"no sentence: {first}"
+    return "" if len(first) > 10 and is_short else f"no sentence: {first}"
 
 
 def tried(function: Callable, name: str, value: Any) -> str:
