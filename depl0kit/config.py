@@ -1,9 +1,11 @@
 """The settings of one training run."""
 
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
 
 from . import checks
-from .arguments import fit_fields
 from .cost import COSTS
 from .schedules import GATE_SCHEDULES, SCHEDULES
 
@@ -71,28 +73,21 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("lam", "lr", "weight_decay"):
-            checks.number(name, getattr(self, name), 0)
-        for name in ("warmup", "ramp", "gate_lr"):
+        for names, check in CHECKS:
+            for name in names:
+                self._keep(name, check)
+        for name, check in OPTIONAL.items():
             if getattr(self, name) is not None:
-                checks.number(name, getattr(self, name), 0)
-        for name in ("momentum", "decay"):
-            checks.number(name, getattr(self, name), 0, 1)
-        if self.temperature is not None:
-            checks.number("temperature", self.temperature, 0, open_low=True)
-        if self.budget is not None:
-            checks.share("budget", self.budget)
+                self._keep(name, check)
         for name, allowed in CHOICES.items():
-            checks.one_of(name, getattr(self, name), allowed)
-        for name in ("epochs", "batch_size"):
-            checks.whole(name, getattr(self, name), 1)
-        for name in ("fine_tune_epochs", "seed"):
-            checks.whole(name, getattr(self, name), 0)
-        fit_fields(self)
-        for milestone in self.milestones:
-            checks.number("every entry of milestones", milestone, 0)
+            self._keep(name, partial(_choice, allowed=allowed))
+        self._keep("milestones", _milestones)
         if self.milestones and self.schedule != "steps":
             raise ValueError(f'milestones belong to schedule="steps", got schedule={self.schedule!r}.')
+
+    def _keep(self, name: str, check: Callable[[str, Any], Any]) -> None:
+        """Put what a check returns, a plain value, in the place of the value given."""
+        object.__setattr__(self, name, check(name, getattr(self, name)))
 
     @property
     def all_epochs(self) -> int:
@@ -120,6 +115,28 @@ class TrainConfig:
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
+def _choice(name: str, value: str, allowed: Collection[str]) -> str:
+    return str(checks.one_of(name, value if isinstance(value, str) else repr(value), allowed))
+
+
+def _milestones(name: str, value: Iterable[float]) -> tuple[float, ...]:
+    if isinstance(value, str | bytes) or not hasattr(value, "__len__") or not hasattr(value, "__iter__"):
+        raise ValueError(f"{name} must be a list of epochs, such as (30, 60), got {checks.plain(value)!r}.")
+    return tuple(_not_negative(f"every entry of {name}", epoch) for epoch in value)
+
+
+_not_negative = partial(checks.number, low=0)
+_positive = partial(checks.number, low=0, open_low=True)
+CHECKS = (
+    (("lam", "lr", "weight_decay"), _not_negative),
+    (("momentum", "decay"), partial(checks.number, low=0, high=1)),
+    (("epochs", "batch_size"), partial(checks.whole, low=1)),
+    (("fine_tune_epochs", "seed"), partial(checks.whole, low=0)),
+    (("augment", "compile"), checks.switch),
+)
+OPTIONAL = {"budget": checks.share, "temperature": _positive} | dict.fromkeys(
+    ("warmup", "ramp", "gate_lr"), _not_negative
+)
 CHOICES = {
     "cost": COSTS,
     "schedule": SCHEDULES,
