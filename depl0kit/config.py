@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from . import checks
+from .arguments import fitted
 from .cost import COSTS
 from .schedules import GATE_SCHEDULES, SCHEDULES
 
@@ -120,9 +121,8 @@ def _choice(name: str, value: str, allowed: Collection[str]) -> str:
 
 
 def _milestones(name: str, value: Iterable[float]) -> tuple[float, ...]:
-    if isinstance(value, str | bytes) or not hasattr(value, "__len__") or not hasattr(value, "__iter__"):
-        raise ValueError(f"{name} must be a list of epochs, such as (30, 60), got {checks.plain(value)!r}.")
-    return tuple(_not_negative(f"every entry of {name}", epoch) for epoch in value)
+    epochs = fitted(name, value, tuple[float, ...])
+    return tuple(_not_negative(f"every entry of {name}", epoch) for epoch in epochs)
 
 
 _not_negative = partial(checks.number, low=0)
