@@ -168,3 +168,20 @@ def folder(value: str | os.PathLike) -> Path:
         if place.exists() and not place.is_dir():
             raise ValueError(f"{place} is a file, not a folder: remove it, or choose another folder.")
     return found
+
+
+def new_file(value: str | os.PathLike) -> Path:
+    """Return `value` as the Path of a file that can be written, or replaced.
+
+    Raises:
+        ValueError: it is not a path, or a folder, or there is no way to make a file there.
+    """
+    found = path("a file", value)
+    if found.is_dir():
+        raise ValueError(f"{found} is a folder: name a file in it, such as {found / 'small.safetensors'}.")
+    above = folder(found.parent)
+    while not above.exists():
+        above = above.parent
+    if not os.access(above, os.W_OK):
+        raise ValueError(f"no file can be made in {above}: choose another folder, or ask for the right to.")
+    return found

@@ -1,5 +1,6 @@
 """What `python -m depl0kit` prints about a run, as text."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -30,11 +31,11 @@ def outcome(run: Run, out: Path, program: str) -> str:
     """How a training ended, and what to do next."""
     epochs = f"{len(run.rows)} of {run.config.all_epochs} epochs"
     if run.status != "finished":
-        return f"{run.status} after {epochs}: the same command goes on from there"
-    last = run.rows[-1]
+        return f"{run.status} after {epochs}: the same command resumes it"
+    last, following = run.rows[-1], f"{program} compact {shlex.quote(str(out))} small.safetensors"
     return (
         f"finished {epochs}: validation accuracy {last['val_accuracy']:.3f}, "
-        f"MACs kept {last['kept_macs']:.1%}. Next: {program} compact {out} small.safetensors"
+        f"MACs kept {last['kept_macs']:.1%}. Next: {following}"
     )
 
 
@@ -73,7 +74,9 @@ def _state(about: dict[str, Any], status: dict[str, Any]) -> str:
             words.append(f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left")
         silence = time.time() - status["updated"]
         if silence > patience(about, status):
-            words.append(f"no sign of life for {silence:.0f} s: if it was killed, the same command goes on")
+            words.append(
+                f"no sign of life for {silence:.0f} s: if it was killed, the same command resumes it"
+            )
     return ", ".join([*words, *filter(None, [status["error"], status.get("notice")])])
 
 

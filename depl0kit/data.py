@@ -197,6 +197,7 @@ _LOADERS: dict[str, Callable[[Path], Data]] = {
     "cifar10": partial(_cifar, "cifar10"),
     "cifar100": partial(_cifar, "cifar100"),
 }
+DATA_SETS = (*_LOADERS, "imagenet")  # by name
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Recipe:
         model: A name that `make_model` knows.
         data: A name that `load_data` knows, or a folder of images.
         size: Of a folder's images in pixels, see `load_data`; None leaves them as they are.
+        skip_damaged: Leave out those images of a folder that cannot be read, with a warning.
         posterior: "mean_field" (L0-HC), "forward" or "backward" (Dep-L0), "autoregressive".
         init: Where gates start: "equal", all at the same P(open), or "paper".
         scope: "inner" gates the channels inside blocks, "all" also those of residual streams.
@@ -66,6 +67,7 @@ class Recipe:
     model: str
     data: str
     size: int | None = None
+    skip_damaged: bool = False
     posterior: str = "mean_field"
     init: str = "equal"
     scope: str = "inner"
@@ -119,7 +121,7 @@ class Recipe:
             ValueError: the network does not suit the images, or weights are of another network.
             FileNotFoundError: there is no file of weights.
         """
-        data = load_data(self.data) if self.size is None else load_data(self.data, size=self.size)
+        data = load_data(self.data, size=self.size, skip_damaged=self.skip_damaged)
         net = self.network(data.in_channels, data.num_classes, data.image_size)
         return net.to(device), data, self.config(net)
 
