@@ -197,8 +197,7 @@ WORDS = {  # by the name of the type, and where it helps, where such a thing com
 def _in_words(hint: Any) -> str:
     kind = get_origin(hint) or hint
     kind = {tuple: list, Sequence: list, Iterable: list, Mapping: dict}.get(kind, kind)
-    article = "an" if kind.__name__[0] in "AEIOU" else "a"
-    return WORDS.get(kind.__name__, f"{article} {kind.__name__}")
+    return WORDS.get(kind.__name__, checks.with_article(kind.__name__))
 
 
 def _refusal(name: str, wanted: str, value: Any) -> ValueError:

@@ -27,10 +27,15 @@ def shown(value: object) -> str:
         entries = ", ".join(map(shown, value[:LENGTH])) + "," * (right == ")" and len(value) == 1)
         return _short(f"{left}{entries}{right}")
     if getattr(value, "ndim", 0) > 0 or isinstance(value, Mapping):  # an array, a table
-        return f"a {type(value).__name__} of {len(value)} entries"
+        return f"{with_article(type(value).__name__)} of {len(value)} entries"
     if isinstance(value := plain(value), str | bytes | int | float | complex | range | os.PathLike | None):
         return _short(repr(value))
-    return f"a {type(value).__name__}"
+    return with_article(type(value).__name__)
+
+
+def with_article(name: str) -> str:
+    """The name of a type as it stands in a sentence."""
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def _short(text: str) -> str:
