@@ -1,9 +1,10 @@
 """What public functions are called with: every argument is made what its annotation says, or refused.
 
 `@checked` reads the annotations of a function. NumPy's and torch's numbers become Python's, ranges, arrays
-and generators become lists, and `~` in a path becomes the home folder. What cannot be made to fit (text, NaN
-or True for a number, one number for a list, None where there must be something) is refused in a sentence
-that names the argument. Ranges, and what arguments have to do with each other, the functions check.
+and generators become lists, as does one value alone where a list is meant, and `~` in a path becomes the home
+folder. What cannot be made to fit (text, NaN or True for a number, a number for a path, None where there must
+be something) is refused in a sentence that names the argument. Ranges, and what arguments have to do with
+each other, the functions check.
 """
 
 import inspect
@@ -112,11 +113,20 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
 
 def _fit_entries(name: str, value: Any, hint: Any) -> list:
     if not _is_list(value):
-        example = "" if value is None else f", such as [{checks.shown(value)}]"
-        raise _refusal(name, f"{_in_words(list)}{example}", value)
+        return [_fit_alone(name, value, hint)]
     # arrays first as plain numbers, which is fast; not those of matrices, whose entries are arrays
     entries = value.tolist() if getattr(value, "ndim", 0) == 1 else value
     return [fitted(f"every entry of {name}", entry, hint) for entry in entries]
+
+
+def _fit_alone(name: str, value: Any, hint: Any) -> Any:
+    """One value in the place of a list: it may stand alone where it fits."""
+    try:
+        if hint is Any or value is None:
+            raise ValueError
+        return fitted(name, value, hint)
+    except ValueError:
+        raise _refusal(name, _in_words(list), value) from None
 
 
 def _fit_tuple(name: str, value: Any, hints: tuple) -> tuple:
