@@ -26,6 +26,8 @@ def shown(value: object) -> str:
         left, right = "[]" if isinstance(value, list) else "()"
         entries = ", ".join(map(shown, value[:LENGTH])) + "," * (right == ")" and len(value) == 1)
         return _short(f"{left}{entries}{right}")
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if getattr(value, "ndim", 0) > 0 or isinstance(value, Mapping):  # an array, a table
         return f"{with_article(type(value).__name__)} of {len(value)} entries"
     if isinstance(value := plain(value), str | bytes | int | float | complex | range | os.PathLike | None):

@@ -5,7 +5,6 @@
 `start` begins a training in the background, for notebooks.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -19,16 +18,18 @@ import tyro
 from tyro.conf import Positional
 
 from . import checks, distributed
+from .arguments import checked
 from .cli_options import PROGRAM, Folder, options_for, recipe_of
 from .cli_sweeps import report, sweep
 from .cli_text import describe_run, outcome, table
 from .compaction import compact as compacted
 from .cost import plain_cost
-from .data import Data, load_data
-from .device import best_device
-from .files import write_json
+from .data import DATA_SETS, Data, load_data
+from .device import named_device
+from .files import DamagedFileError, read_json, write_json
 from .finetuning import fine_tune, reestimate_batch_norm
 from .recipes import Recipe, load_recipe, recipe_names
+from .recording import version
 from .run_folder import RunFolder
 from .runs import Run, load_run
 from .storage import save_compact
@@ -38,11 +39,12 @@ from .training import train as trained
 ABOUT = f"""L0 channel pruning: train with gates, look on, and make the network small.
 
 Begin with `{PROGRAM} train small-digits`, which takes seconds.
-`{PROGRAM} COMMAND --help` explains a command."""
+`{PROGRAM} COMMAND --help` explains a command, `{PROGRAM} --version` tells the version."""
 SPEAKS = os.environ.get("RANK", "0") == "0"  # the first process of torchrun, or one alone
 INTERRUPTED = 130  # exit status, as in shells
 RECIPE_FILE = "recipe.json"  # in a run's folder: where its images lie, which the run itself does not note
 Device = Annotated[str | None, tyro.conf.arg(metavar="DEVICE")]
+Images = Annotated[str | None, tyro.conf.arg(name="data", metavar="NAME-OR-FOLDER")]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -54,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     try:
         return _run(words)
-    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         return _fail(error, 2)
     except (RuntimeError, OSError) as error:
         return _fail(error, 1)
@@ -64,6 +66,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    if words[:1] == ["--version"]:
+        print(f"depl0kit {version()}")
+        return 0
     app = tyro.extras.SubcommandApp()
     asks_to_train = words[:1] == ["train"]
     app.command(options_for(words[1:] if asks_to_train else [], SPEAKS), name="train")
@@ -86,8 +91,9 @@ def _fail(error: Exception, status: int) -> int:
 def train(options: Any) -> int:
     """Train a recipe in its folder; `options` are those of `options_for`. Returns the exit status."""
     recipe = recipe_of(options)
-    out = options.out or Path("runs", Path(options.recipe).stem)
-    with distributed.joined(_checked(options.device)) as device:
+    out = checks.folder(options.out or Path("runs", Path(options.recipe).stem))
+    named_device(options.device)  # refuses one that is not there
+    with distributed.joined(options.device) as device:
         net, data, config = recipe.build(device)
         if SPEAKS:
             _keep_recipe(recipe, out)
@@ -123,24 +129,32 @@ def show(folder: Folder) -> None:
     Args:
         folder: Of the run, the --out of `train`.
     """
-    print(describe_run(RunFolder(folder)))
+    print(describe_run(RunFolder(checks.path("the folder", folder))))
 
 
-def evaluate(folder: Folder, split: Literal["val", "test"] = "test", device: Device = None) -> None:
+def evaluate(
+    folder: Folder,
+    split: Literal["val", "test"] = "test",
+    images: Images = None,
+    skip_damaged: bool = False,
+    device: Device = None,
+) -> None:
     """Measure a run: its network with test-time gates, and the compact one.
 
     Args:
         folder: Of the run, the --out of `train`.
         split: Which images: choose between runs on "val", report on "test".
+        images: Where the data set is, if the run, which was trained from Python, does not say.
+        skip_damaged: Leave out images of a folder that cannot be read, as `train` does with this option.
         device: As in `train`.
     """
-    run, data, device = _load(folder, device)
-    images = getattr(data, split).to(device)
+    run, data, device = _load(folder, device, images, skip_damaged)
+    part = getattr(data, split).to(device)
     nets = {"with gates": run.net, "compact": compacted(run.net)}
     share = run.net.exact_cost() / run.net.dense_cost
     rows = []
     for name, net in nets.items():
-        loss, accuracy = evaluated(net, images)
+        loss, accuracy = evaluated(net, part)
         rows.append((name, f"{accuracy:.4f}", f"{loss:.4f}", f"{share.macs:.2%}", f"{share.params:.2%}"))
     print(table((f"on {split}", "accuracy", "loss", "MACs kept", "parameters kept"), *rows))
 
@@ -151,6 +165,8 @@ def compact(
     round_to: int = 1,
     reestimate: bool = False,
     fine_tune_epochs: Annotated[int, tyro.conf.arg(name="fine-tune", metavar="EPOCHS")] = 0,
+    images: Images = None,
+    skip_damaged: bool = False,
     device: Device = None,
 ) -> None:
     """Remove the closed channels of a run and write the small network to a file.
@@ -161,9 +177,14 @@ def compact(
         round_to: Keep multiples of so many channels; 8 suits the matrix units of GPUs.
         reestimate: First recompute batch-norm statistics on the training images with the test-time gates.
         fine_tune_epochs: Then train the small network for so many epochs, without a price.
+        images: As in `evaluate`.
+        skip_damaged: As in `evaluate`.
         device: As in `train`.
     """
-    run, data, device = _load(folder, device)
+    file = checks.new_file(file)  # before hours of fine-tuning
+    checks.whole("--round-to", round_to, 1)
+    checks.whole("--fine-tune", fine_tune_epochs, 0)
+    run, data, device = _load(folder, device, images, skip_damaged)
     if reestimate:
         reestimate_batch_norm(run.net, data)
     small = compacted(run.net, round_to)
@@ -184,14 +205,15 @@ def compact(
 # ---- in the background
 
 
+@checked
 def start(recipe: str | Path, out: str | Path, **settings: Any) -> subprocess.Popen:
-    """Train in a process of its own, which goes on when this one, or its notebook, ends.
+    """Train in a process of its own, which trains on when this one, or its notebook, ends.
 
     What it prints goes to `out`/log.txt; `RunFolder(out)` watches and steers it.
 
     Args:
         recipe: a name, or a .toml file.
-        out: folder of the run. If it holds this run already, training goes on.
+        out: folder of the run. If it holds this run already, training resumes.
         settings: fields of `Recipe` or `TrainConfig`, and `device`.
 
     Raises:
@@ -200,11 +222,12 @@ def start(recipe: str | Path, out: str | Path, **settings: Any) -> subprocess.Po
     Example:
         >>> process = start("small-digits", "runs/digits", epochs=3)  # doctest: +SKIP
     """
+    out = checks.folder(out)
     load_recipe(recipe, **{name: value for name, value in settings.items() if name != "device"})
     flags = [word for name, value in settings.items() for word in _flag(name, value)]
     command = [sys.executable, "-m", "depl0kit", "train", str(recipe), *flags, "--out", str(out)]
-    Path(out).mkdir(parents=True, exist_ok=True)
-    with Path(out, "log.txt").open("a") as log:
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "log.txt").open("a") as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
@@ -220,43 +243,61 @@ def _flag(name: str, value: Any) -> list[str]:
 # ---- what they share
 
 
-def _load(folder: Path, device: str | None) -> tuple[Run, Data, torch.device]:
+def _load(
+    folder: Path, device: str | None, images: str | None, skip_damaged: bool
+) -> tuple[Run, Data, torch.device]:
     """A run with its network on a device, and its data.
+
+    Args:
+        images, skip_damaged: of a run that was trained from Python on a folder.
 
     Raises:
         FileNotFoundError: there is no run in the folder, or its data set is gone.
-        ValueError: there is no such device; the data set is not what the run was trained on.
+        ValueError: there is no such device; the data set is not what the run was trained on, or nobody says
+            where it is.
     """
-    run, about = load_run(folder), RunFolder(folder).about()["data"]
-    try:
-        recipe = json.loads((folder / RECIPE_FILE).read_text())
-        source, size = recipe["data"], recipe["size"]
-    except FileNotFoundError:  # a run from Python
-        source, size = about["name"], None
-    data = load_data(source) if size is None else load_data(source, size=size)
+    chosen, folder = named_device(device), checks.path("the folder", folder)
+    run, about = load_run(folder), RunFolder(folder).about()
+    source, options = _source(folder, about, images, skip_damaged)
+    data = load_data(source, **options)
     found = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
-    expected = {name: about[name] for name in found}
+    expected = {name: about["data"][name] for name in found}
     if found != expected:
         raise ValueError(
             f"{folder} was trained on other images than {source} holds now: {expected}, not {found}. "
             "Bring back those, or train again."
         )
-    chosen = torch.device(_checked(device) or best_device())
     run.net.to(chosen)
     return run, data, chosen
 
 
-def _checked(device: str | None) -> str | None:
-    """`device` if it is there, or None.
+def _source(
+    folder: Path, about: dict[str, Any], images: str | None, skip_damaged: bool
+) -> tuple[str, dict[str, Any]]:
+    """Name or folder of a run's data set, and options of `load_data`."""
+    if images is None and (folder / RECIPE_FILE).exists():
+        recipe = _kept_recipe(folder / RECIPE_FILE)
+        return recipe["data"], {"size": recipe["size"], "skip_damaged": recipe.get("skip_damaged", False)}
+    source = images or about["data"]["name"]
+    if source in DATA_SETS:
+        return source, {}
+    if images is None and not Path(source).is_dir():
+        raise ValueError(
+            f"{folder} was trained from Python on a folder of images named {source!r}, and does not say "
+            "where that lies: add --data FOLDER."
+        )
+    _, height, width = about["net"]["example"]
+    size = height if height == width else None  # a no-op where all images have that size
+    place = checks.path("--data", source).resolve()
+    return str(place), {"size": size, "skip_damaged": skip_damaged}
 
-    Raises:
-        ValueError: torch does not know it, or has none.
-    """
-    there = {
-        "cpu": lambda: True,
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-    }
-    if device and not there[checks.one_of("device", device.split(":")[0], there)]():
-        raise ValueError(f"torch finds no device {device!r} on this machine: leave --device out.")
-    return device
+
+def _kept_recipe(file: Path) -> dict[str, Any]:
+    """What `_keep_recipe` wrote: at least where the images lie, and their size."""
+    try:
+        recipe = read_json(file)
+        return recipe | {"data": recipe["data"], "size": recipe["size"]}
+    except (DamagedFileError, KeyError) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}): add --data with the name or folder of its images."
+        ) from error

@@ -24,13 +24,13 @@ FIELDS = recipes.RECIPE_FIELDS | recipes.TRAIN_FIELDS
 CHOICES = recipes.CHOICES | config.CHOICES
 ABOUT = """Train a recipe: `{program} train small-digits --out runs/digits`
 
-    The same command again goes on where training was broken off; `{program} show FOLDER` looks on.
+    The same command again resumes a training that was broken off; `{program} show FOLDER` looks on.
     Flags change what the recipe says. {defaults}
 
     Args:
         recipe: Its name (`{program} list` shows all), or a .toml file of your own.
         out: Folder of the run; runs/RECIPE if it is not given.
-        device: "cpu", "cuda" or "mps"; the best one there is if it is not given.
+        device: "cpu", "cuda", "cuda:1" or "mps"; the best one there is if it is not given.
 """
 UNKNOWN = "`{program} train RECIPE --help` shows the defaults of a recipe."
 KNOWN = "The defaults below are those of this recipe."

@@ -1,5 +1,6 @@
 """`python -m depl0kit sweep` and `report`: many runs, and what came of them."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,8 @@ import pandas as pd
 import tyro
 from tyro.conf import Positional
 
-from .cli_options import Folder
+from . import checks
+from .cli_options import PROGRAM, Folder
 from .cli_text import table
 from .report import write_report
 from .sweeps import load_grid, summary
@@ -23,20 +25,20 @@ def sweep(
 ) -> None:
     """Run every method with every price and seed: `python -m depl0kit sweep digits --out results/digits`
 
-    The same command again goes on where it was broken off, and tries failed runs again.
+    The same command again resumes it where it was broken off, and tries failed runs again.
 
     Args:
         spec: "digits", "paired-comparison", or a .toml file of your own with the fields of `Grid`.
         out: Folder of the table and all runs; results/SPEC if it is not given.
         workers: Processes, of one thread each; one for each core or GPU if it is not given.
     """
-    folder = out or Path("results", Path(spec).stem)
+    folder = checks.folder(out or Path("results", Path(spec).stem))
     results = swept(load_grid(spec), folder, workers=workers)
     print(in_text(summary(results)))
     bad = results[results.error != ""]
     for run, error in zip(bad.run, bad.error, strict=True):
         print(f"failed: {run}: {error}")
-    print(f"table: {folder / 'results.parquet'}. Next: python -m depl0kit report {folder}")
+    print(f"table: {folder / 'results.parquet'}. Next: {PROGRAM} report {shlex.quote(str(folder))}")
 
 
 def report(folder: Folder, out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None) -> None:
@@ -46,7 +48,8 @@ def report(folder: Folder, out: Annotated[Path | None, tyro.conf.arg(metavar="FI
         folder: Of the sweep, the --out of `sweep`.
         out: The file; report.html in the folder if it is not given.
     """
-    print(f"written to {write_report(folder, out or folder / 'report.html')}")
+    folder = checks.path("the folder", folder)
+    print(f"written to {write_report(folder, checks.new_file(out or folder / 'report.html'))}")
 
 
 def in_text(frame: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """What `python -m depl0kit` prints about a run, as text."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,11 +33,11 @@ def outcome(run: Run, out: Path, program: str) -> str:
     planned = "" if len(run.rows) > run.config.all_epochs else f" of {run.config.all_epochs}"
     epochs = f"{len(run.rows)}{planned} epochs"
     if run.status != "finished":
-        return f"{run.status} after {epochs}: the same command resumes there"
-    last = run.rows[-1]
+        return f"{run.status} after {epochs}: the same command resumes it"
+    last, following = run.rows[-1], f"{program} compact {shlex.quote(str(out))} small.safetensors"
     return (
         f"finished {epochs}: validation accuracy {last['val_accuracy']:.3f}, "
-        f"MACs kept {last['kept_macs']:.1%}. Next: {program} compact {out} small.safetensors"
+        f"MACs kept {last['kept_macs']:.1%}. Next: {following}"
     )
 
 

@@ -107,7 +107,7 @@ def _are_stand_ins(stand_ins: Any) -> bool:
 FIELDS = {"made_by": _is_made_by, "widths": _are_widths, "stand_ins": _are_stand_ins}
 
 
-def checked(header: Any) -> dict[str, Any]:
+def checked_header(header: Any) -> dict[str, Any]:
     """`header`, if every field is of the form that `header_of` gives it.
 
     Raises:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from . import checks
 from .admission import unwrapped
+from .arguments import checked
 from .groups import Group
 from .ties import Slot
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .gated import GatedModel
 
 
+@checked
 def compact(net: "GatedModel", round_to: int = 1) -> nn.Module:
     """Fold the test-time gates into the weights and remove every closed channel.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import checks, cifar, fashion_mnist, image_folder
+from .arguments import checked
 from .data_files import DataNotFoundError
 from .decoding import DamagedImageError, decoded_bytes, depth
 from .image_folder import Listing
@@ -84,6 +85,7 @@ class Data:
         )
 
 
+@checked
 def load_data(
     name_or_folder: str | Path,
     root: str | Path | None = None,
@@ -149,6 +151,7 @@ def _checked_name(name: object) -> str:
         raise ValueError(f"{error} For a folder of images pass its path, such as './{name}'.") from None
 
 
+@checked
 def data_root(root: str | Path | None = None) -> Path:
     """The folder of the data sets: `root`, else $DEPL0KIT_DATA, else data/ of the checkout that the
     package runs from, else ~/.cache/depl0kit."""
@@ -196,6 +199,7 @@ _LOADERS: dict[str, Callable[[Path], Data]] = {
     "cifar10": partial(_cifar, "cifar10"),
     "cifar100": partial(_cifar, "cifar100"),
 }
+DATA_SETS = (*_LOADERS, "imagenet")  # by name
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import platform
 
 import torch
 
+from . import checks
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
 _GIGABYTE = 1 << 30
 
@@ -17,6 +19,28 @@ def best_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def named_device(name: str | None) -> torch.device:
+    """The device of that name, such as "cpu", "cuda" or "cuda:1"; the best one if None.
+
+    Raises:
+        ValueError: there is none of that name on this machine.
+    """
+    if name is None:
+        return best_device()
+    kinds = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    kind, colon, index = name.partition(":")
+    there = kinds[checks.one_of("device", kind, kinds)]
+    is_one_of_them = index.isdecimal() and int(index) < there if colon else there > 0
+    if not is_one_of_them:
+        usable = ", ".join(repr(kind) for kind, number in kinds.items() if number)
+        raise ValueError(f"torch finds no device {name!r} on this machine: use {usable}, or leave it out.")
+    return torch.device(name)
 
 
 def usable_cores() -> int:

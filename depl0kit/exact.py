@@ -9,14 +9,17 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import checks
+from .arguments import checked
 
 MAX_GATES = 12  # 4096 masks; a table of them is fast, and with 20 gates it would have a million rows
 
 
+@checked
 def all_masks(n: int) -> Tensor:
     """Every mask of n gates, [2^n, n] of 0. and 1.: row k is the number k in binary, first gate first.
 
@@ -51,6 +54,7 @@ class ExactPosterior:
         -0.99
     """
 
+    @checked
     def __init__(self, n: int, log_density: Callable[[Tensor], Tensor]) -> None:
         self.n, self.masks = n, all_masks(n)
         values = torch.as_tensor(log_density(self.masks.clone()), dtype=torch.float64).detach()
@@ -91,6 +95,7 @@ class ExactPosterior:
         unit = torch.where(scale > 1e-12, covariance / scale.clamp(min=1e-12), 0.0)
         return unit.fill_diagonal_(1.0)
 
+    @checked
     def pair(self, i: int, j: int, prob: Tensor | None = None) -> Tensor:
         """P of gates i and j: both closed, only j open, only i open, both open; [4], as in `marginals`."""
         prob = self.prob if prob is None else prob
@@ -106,6 +111,7 @@ class ExactPosterior:
         return f"ExactPosterior(n={self.n}, {2**self.n} masks, log evidence {self.log_evidence:.3f})"
 
 
+@checked
 def gates_in_series(gain: float, price: float = 1.5, n: int = 4) -> ExactPosterior:
     """Gates that are worth something only if all are open: p(z) ~ exp(gain prod z - price sum z).
 
@@ -118,9 +124,10 @@ def gates_in_series(gain: float, price: float = 1.5, n: int = 4) -> ExactPosteri
     return ExactPosterior(n, lambda z: gain * z.prod(1) - price * z.sum(1))
 
 
+@checked
 def spike_and_slab(
-    x: Any,
-    y: Any,
+    x: np.ndarray,
+    y: np.ndarray,
     slab: float = 1.0,
     prob_open: float = 0.5,
     noise: float | None = None,
@@ -173,6 +180,7 @@ def spike_and_slab(
     return ExactPosterior(n, log_joint)
 
 
+@checked
 def collinear_data(
     correlation: float, pairs: int = 4, effect: float = 0.4, rows: int = 100, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
@@ -203,12 +211,13 @@ def collinear_data(
     return x, effect * common.sum(1) + noise
 
 
+@checked
 def collinear_regression(correlation: float, **data: Any) -> ExactPosterior:
     """`spike_and_slab` of `collinear_data(correlation, **data)` with P(open) = 0.25 in the prior."""
     return spike_and_slab(*collinear_data(correlation, **data), prob_open=0.25)
 
 
-def _data(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+def _data(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
     """Both in float64.
 
     Raises:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import checks
+from .arguments import checked
 from .exact import ExactPosterior
 from .posteriors import BOUND, Dependency
 
@@ -80,6 +81,7 @@ class Fit:
         return f"Fit({self.family}: KL {self.kl:.4f} nats, {self.optima} distinct optima)"
 
 
+@checked
 def fit_mean_field(
     target: ExactPosterior, starts: int = 64, seed: int = 0, start: Sequence[float] | Tensor | None = None
 ) -> Fit:
@@ -104,6 +106,7 @@ def fit_mean_field(
     return _best("mean_field", target, _log_independent(mu, target))
 
 
+@checked
 def fit_generator(
     target: ExactPosterior,
     sizes: Sequence[int] | None = None,
@@ -146,6 +149,7 @@ def fit_generator(
     return _best("generator", target, torch.stack(solutions))
 
 
+@checked
 def fit_autoregressive(target: ExactPosterior, starts: int = 2, seed: int = 0, iterations: int = 60) -> Fit:
     """The best chain in which every gate sees all gates drawn before it.
 
@@ -184,6 +188,7 @@ FITS: dict[str, Callable[..., Fit]] = {
 }
 
 
+@checked
 def compare_fits(target: ExactPosterior, seed: int = 0) -> pd.DataFrame:
     """A row per family: KL(q || p), ELBO, distinct optima found, largest |correlation| of two gates.
 

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from . import checks, layout
 from .admission import check_fit
+from .arguments import checked
 from .data import Data, Split
 from .gated import GatedModel
 from .modes import eval_mode, freeze, frozen_parts
@@ -21,6 +22,7 @@ from .training import evaluate
 BATCH = 256  # of the re-estimation: as many as fit easily, since every batch has its say
 
 
+@checked
 @torch.no_grad()
 def reestimate_batch_norm(net: nn.Module, data: Data) -> None:
     """Recompute all batch-norm statistics on the training split, with the test-time gates.
@@ -59,6 +61,7 @@ def _equal_batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
     return split.batches(size, torch.Generator().manual_seed(0))
 
 
+@checked
 def fine_tune(
     net: nn.Module,
     data: Data,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from . import checks
+from .arguments import checked
 
 DENSE = "dense"  # the method of the unpruned network
 NETWORK = ["data", "model"]  # results of different networks are never mixed
@@ -20,6 +21,7 @@ MOST_DRAWS = 1_000_000  # bootstrap samples; a hundred times the usual number
 AT = (0.5, 0.3, 0.15)  # shares of the dense MACs at which methods are compared, if nothing else is said
 
 
+@checked
 def pareto_front(
     results: pd.DataFrame,
     cost: str = "kept_macs",
@@ -46,6 +48,7 @@ def pareto_front(
     return pd.concat(fronts).sort_values([*NETWORK, "method", cost, "run"], ignore_index=True)
 
 
+@checked
 def at_matched_cost(
     results: pd.DataFrame,
     at: Iterable[float] = AT,
@@ -78,6 +81,7 @@ def at_matched_cost(
     return pd.DataFrame(rows, columns=[*CURVE, "at", "accuracy"])
 
 
+@checked
 def paired_differences(
     results: pd.DataFrame,
     reference: str = "mean_field",
@@ -133,6 +137,7 @@ def paired_differences(
     return found.assign(reference=reference, cost=cost, confidence=float(confidence))
 
 
+@checked
 def area_under_front(
     results: pd.DataFrame,
     limits: tuple[float, float] | None = None,
@@ -169,6 +174,7 @@ def area_under_front(
     return pd.DataFrame(rows, columns=[*CURVE, "low_cost", "high_cost", "area"])
 
 
+@checked
 def area_intervals(
     areas: pd.DataFrame, draws: int = 10000, seed: int = 0, confidence: float = 0.95
 ) -> pd.DataFrame:
@@ -239,7 +245,8 @@ def require_columns(table: pd.DataFrame, *names: str, source: str = "dk.sweep") 
         raise ValueError(f"expected the table of {source}, got {type(table).__name__}.")
     missing = [name for name in names if name not in table]
     if missing:
-        raise ValueError(f"the table lacks the columns {', '.join(missing)}: is it from {source}?")
+        more = f" and {len(missing) - 9} more" if len(missing) > 9 else ""
+        raise ValueError(f"the table lacks the columns {', '.join(missing[:9])}{more}: is it from {source}?")
 
 
 def _without_failed(results: pd.DataFrame, *numbers: str) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from . import checks
 from .admission import check_network, copied, first_line, unwrapped
+from .arguments import fitted
 from .compaction import remove_channels
 from .cost import Cost, CostModel
 from .gating import gates_set, place_gates, remove_gates
@@ -70,6 +71,7 @@ class GatedModel(nn.Module):
         hard_concrete: HardConcrete | None = None,
     ) -> None:
         super().__init__()
+        fitted("model", model, nn.Module)
         checks.one_of("scope", scope, ("inner", "all"))
         self.scope, self.sampling = scope, checks.one_of("sampling", sampling, ("example", "batch"))
         check_network(model := unwrapped(model))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import checks
+from .arguments import fit_fields
 
 TEST_RULES = ("paper", "median")
 
@@ -52,14 +53,15 @@ class HardConcrete:
     def __post_init__(self) -> None:
         checks.number("temperature", self.temperature, 0, open_low=True)
         try:
-            gamma, zeta = map(float, self.stretch)
-        except (TypeError, ValueError):  # not two numbers
+            gamma, zeta = (checks.number("every entry of stretch", end) for end in self.stretch)
+        except (TypeError, ValueError):  # not two finite numbers
             gamma = zeta = math.nan
-        if not (-math.inf < gamma <= 0 and 1 <= zeta < math.inf):
+        if not (gamma <= 0 and zeta >= 1):
             raise ValueError(
-                f"stretch must include [0, 1]: (gamma <= 0, zeta >= 1), got {checks.plain(self.stretch)!r}; "
+                f"stretch must include [0, 1]: (gamma <= 0, zeta >= 1), got {checks.shown(self.stretch)}; "
                 "the papers use (-0.1, 1.1)."
             )
+        fit_fields(self)
         checks.one_of("test_rule", self.test_rule, TEST_RULES)
 
     def sample(self, log_alpha: Tensor, noise: Tensor | None = None) -> Tensor:

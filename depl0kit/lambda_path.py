@@ -10,6 +10,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from . import checks
+from .arguments import checked
 from .compaction import compact
 from .config import TrainConfig
 from .cost import Cost
@@ -39,11 +40,12 @@ class _Snapshot:
     undecided: float
 
 
+@checked
 def lambda_path(
     net: GatedModel,
     data: Data,
     config: TrainConfig | None = None,
-    lams: Sequence[float] = (0.5, 100),
+    lams: tuple[float, float] = (0.5, 100),
     snapshots: int = 8,
     fine_tune_epochs: int = 3,
     progress: bool = True,
@@ -120,7 +122,7 @@ def _checked(
     return replace(config, lam=lams[0], ramp=0, fine_tune_epochs=0, **SCHEDULES)
 
 
-def _train(trainer: Trainer, lams: Sequence[float], snapshots: int, bar: tqdm) -> list[_Snapshot]:
+def _train(trainer: Trainer, lams: tuple[float, float], snapshots: int, bar: tqdm) -> list[_Snapshot]:
     """Train to the end; fine-tuning waits until then, so that it cannot touch the training."""
     config, per_epoch = trainer.config, trainer.steps_per_epoch
     first, last = round(config.warmup_epochs * per_epoch), config.epochs * per_epoch

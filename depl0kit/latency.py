@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from . import checks
+from .arguments import checked
 from .modes import eval_mode
 
 
+@checked
 @torch.inference_mode()
 def latency(
     networks: Mapping[str, nn.Module],
@@ -35,6 +37,9 @@ def latency(
         ValueError: a batch size or `repeats` that is not a positive whole number.
     """
     checks.whole("repeats", repeats, 1)
+    checks.filled("networks", networks)
+    if not example.dim():
+        raise ValueError("example must be a batch of inputs, got a single number.")
     device = next(next(iter(networks.values())).parameters()).device
     rows = []
     for batch in batch_sizes:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import checks
+from .arguments import checked
 
 VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 SMALL = (24, 24, "M", 48, 48)  # trains on 8 x 8 digits in seconds on a CPU, and still has layers to compare
@@ -146,6 +147,7 @@ WRAPPED = r"^((module|_orig_mod)\.)+"  # what DataParallel and torch.compile put
 AUXILIARY = ("googlenet", "inception_v3")  # their extra heads serve training only, and are left out
 
 
+@checked
 def make_model(
     name: str,
     in_channels: int = 3,
@@ -177,6 +179,8 @@ def make_model(
         "classes": classes,
         "image_size": list(image_size),  # as it comes back from JSON
     }
+    for what, number in (("in_channels", in_channels), ("classes", classes)):
+        checks.whole(what, number, 1)
     if name in MODELS:
         model = MODELS[name](in_channels, classes, image_size)
     else:

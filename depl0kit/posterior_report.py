@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import checks
+from .arguments import checked
 from .gated import GatedModel
 from .plots import correlation_matrix, directions
 from .posteriors import GatePosterior
@@ -60,6 +61,7 @@ class PosteriorReport:
         return f"<b>{html.escape(self.title)}</b>{numbers}{self.groups.round(3).to_html(index=False)}"
 
 
+@checked
 def posterior_report(net: GatedModel, draws: int = 2000, seed: int = 0) -> PosteriorReport:
     """Measure the posterior over the gates of `net`, which stays as it is.
 
@@ -70,10 +72,6 @@ def posterior_report(net: GatedModel, draws: int = 2000, seed: int = 0) -> Poste
     Raises:
         ValueError: `net` is no GatedModel, or a number is out of its range.
     """
-    if not isinstance(net, GatedModel):
-        raise ValueError(
-            f"net must be a GatedModel, got {type(net).__name__}: a compact network has no posterior left."
-        )
     draws, seed = checks.whole("draws", draws, 2), checks.whole("seed", seed, 0)
     rng, n = np.random.default_rng(seed), sum(net.posterior.sizes)
     looked_at = np.sort(rng.choice(n, min(n, MOST_GATES), replace=False))

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import checks
+from .arguments import checked
 from .hard_concrete import HardConcrete
 
 BOUND = math.log(100)  # |log_alpha| < BOUND; the bound of the Dep-L0 paper, here for every family
@@ -50,6 +51,7 @@ class GatePosterior(nn.Module):
         ValueError: `sizes` is empty or has an entry that is not a positive whole number.
     """
 
+    @checked
     def __init__(self, sizes: Sequence[int], hard_concrete: HardConcrete | None = None) -> None:
         super().__init__()
         if not isinstance(sizes, Iterable):
@@ -186,6 +188,7 @@ class MeanField(GatePosterior):
         init: "equal": every log_alpha is START. "paper": START plus noise of deviation 0.01.
     """
 
+    @checked
     def __init__(
         self, sizes: Sequence[int], hard_concrete: HardConcrete | None = None, init: str = "equal"
     ) -> None:
@@ -220,6 +223,7 @@ class Dependency(GatePosterior):
     test-time gates, and `prob_open()` is the mean over CHAINS sampled chains with fixed noise.
     """
 
+    @checked
     def __init__(
         self,
         sizes: Sequence[int],
@@ -373,6 +377,8 @@ def make_posterior(
 
 
 def _make_described(description: dict, sizes: Sequence[int]) -> GatePosterior:
+    if not {"family", "hard_concrete"} <= description.keys():
+        raise ValueError("a posterior given as a dict must be what `describe` of another one returned.")
     arguments = dict(description)
     family = checks.one_of("posterior family", arguments.pop("family"), FAMILIES)
     shape = arguments.pop("hard_concrete")

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import plots
+from .arguments import checked
 from .files import write_atomically
 from .fronts import AT, DENSE, area_intervals, area_under_front, paired_differences
 from .sweeps import SweepFolder, load_results, summary
@@ -24,6 +25,7 @@ td:first-child { text-align: left; }
 """
 
 
+@checked
 def write_report(folder: str | Path, file: str | Path) -> Path:
     """Write the report of a sweep, finished or not, and return its path.
 

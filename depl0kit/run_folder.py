@@ -107,7 +107,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = checks.folder(path)
         self._next_look, self._seen = 0.0, ()
         self._history = Journal(self.path / HISTORY, lambda row: row["epoch"], _encode_row)
         self._gates = Journal(self.path / GATES, lambda moment: moment[0], _encode_moment)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .arguments import checked
 from .collapse import collapse_notice
 from .config import TrainConfig
 from .gated import GatedModel
@@ -80,6 +81,7 @@ class Run:
         )
 
 
+@checked
 def load_run(folder: str | Path, net: GatedModel | None = None) -> Run:
     """The run in a folder, finished or not, with the network of its last checkpoint (on the CPU).
 

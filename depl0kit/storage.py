@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .admission import check_network, copied, unwrapped
-from .compact_header import WIDTHS, build_stand_in, checked, header_of
+from .arguments import checked
+from .compact_header import WIDTHS, build_stand_in, checked_header, header_of
 from .files import DamagedFileError, read_tensors, write_tensors
 from .gated import GatedModel
 from .models import MODELS, make_model
@@ -22,6 +23,7 @@ KEY = "depl0kit"  # of the notes that holds the JSON
 PHOTO = (224, 224)  # a size that all networks of torchvision read
 
 
+@checked
 def save_compact(model: nn.Module, path: str | Path) -> Path:
     """Write a compact (or any plain) network to `path`, atomically.
 
@@ -47,6 +49,7 @@ def save_compact(model: nn.Module, path: str | Path) -> Path:
     return path
 
 
+@checked
 def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The network that `save_compact` wrote, in eval mode, on the CPU.
 
@@ -90,7 +93,7 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
         raise FileNotFoundError(f"there is no file {str(path)!r}: save_compact(model, path) writes one.")
     try:
         tensors, notes = read_tensors(path)
-        return checked(json.loads(notes[KEY])), tensors
+        return checked_header(json.loads(notes[KEY])), tensors
     except (DamagedFileError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is damaged or not a file of save_compact ({str(error) or type(error).__name__}): "

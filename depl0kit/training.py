@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from . import checks, distributed, layout, objective, schedules
 from .admission import check_fit
+from .arguments import checked
 from .collapse import collapse_notice
 from .config import TrainConfig
 from .data import Data, Split
@@ -91,10 +92,11 @@ class Trainer:
         saved: the `Checkpoint` of the last finished epoch.
 
     Raises:
-        ValueError: the network and the data do not suit each other (see `check_fit`), the batch size cannot be
-            shared out among the processes of torchrun, or they were started with different settings.
+        ValueError: the network and the data do not suit each other (see `check_fit`), the batch size cannot
+            be shared out among the processes of torchrun, or they were started with different settings.
     """
 
+    @checked
     def __init__(self, net: GatedModel, data: Data, config: TrainConfig | None = None) -> None:
         self.config = config = config or TrainConfig()
         # the name may be that of a folder, its own on each machine
@@ -391,6 +393,7 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]
         optimiser.state[parameter][name] = kept.copy_(tensor)
 
 
+@checked
 def train(
     net: GatedModel,
     data: Data,
@@ -437,6 +440,7 @@ def _summary(row: dict) -> str:
     return f"val accuracy {row['val_accuracy']:.3f}, MACs kept {row['kept_macs']:.0%}"
 
 
+@checked
 @torch.no_grad()
 def evaluate(net: torch.nn.Module, split: Split, batch_size: int = 1000) -> tuple[float, float]:
     """Mean cross-entropy and accuracy (0..1) of any classifier on a split, in eval mode.

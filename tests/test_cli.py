@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -103,13 +104,7 @@ def test_compact_writes_what_it_says(shell, folder, tmp_path):
     assert f"{net.dense_cost.macs:,}" in output
 
 
-def test_a_folder_of_images_is_found_again_from_elsewhere(shell, tmp_path, monkeypatch):
-    noise = torch.Generator().manual_seed(0)
-    for i in range(40):
-        path = tmp_path / "photos" / ("train", "test")[i % 8 < 2] / f"class{i % 2}" / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_image(torch.rand(3, 16, 12, generator=noise), path)
-    monkeypatch.setenv("DEPL0KIT_DATA", str(tmp_path / "cache"))
+def test_a_folder_of_images_is_found_again_from_elsewhere(shell, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("--data", "./photos", "--size", 8, "--epochs", 1, "--batch-size", 4, "--device", "cpu")
     status, _, errors = shell("train", "small-digits", *words, "--out", "run")
@@ -117,7 +112,7 @@ def test_a_folder_of_images_is_found_again_from_elsewhere(shell, tmp_path, monke
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert shell("evaluate", "../run", "--device", "cpu")[0] == 0
-    (tmp_path / "photos" / "test" / "class0" / "8.png").unlink()
+    (photos / "test" / "class0" / "8.png").unlink()
     status, _, errors = shell("evaluate", "../run", "--device", "cpu")
     assert status == 2 and "was trained on other images" in errors
 
@@ -125,6 +120,46 @@ def test_a_folder_of_images_is_found_again_from_elsewhere(shell, tmp_path, monke
 def test_evaluate_takes_a_run_that_was_trained_from_python(shell, tmp_path):
     dk.train(*load_recipe("small-digits", epochs=1).build(), progress=False, out=tmp_path)
     assert shell("evaluate", tmp_path, "--device", "cpu")[0] == 0
+
+
+def test_a_run_from_python_on_a_folder_is_told_where_its_images_are(shell, photos, tmp_path, monkeypatch):
+    recipe = load_recipe("small-digits", data=str(photos), size=8, epochs=1, batch_size=4)
+    dk.train(*recipe.build(), progress=False, out=tmp_path / "run")
+    words = ("--device", "cpu")
+    status, _, errors = shell("evaluate", tmp_path / "run", *words)
+    assert status == 2 and "named 'photos', and does not say where that lies: add --data FOLDER" in errors
+    monkeypatch.setenv("HOME", str(tmp_path))
+    status, output, errors = shell("evaluate", "~/run", "--data", "~/photos", *words)
+    assert status == 0, errors
+    loss, accuracy = dk.evaluate(dk.load_run(tmp_path / "run").net, dk.load_data(photos, size=8).test)
+    assert [f"{accuracy:.4f}", f"{loss:.4f}"] == output.splitlines()[1].split()[2:4]
+    assert shell("compact", "~/run", "~/small.safetensors", "--data", "~/photos", *words)[0] == 0
+    assert (tmp_path / "small.safetensors").is_file()
+    status, _, errors = shell("evaluate", tmp_path / "run", "--data", tmp_path / "none", *words)
+    assert status == 2 and str(tmp_path / "none") in errors
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_images_are_left_out_where_that_is_asked_for(shell, photos, tmp_path):
+    sorted(photos.rglob("*.png"))[0].write_bytes(b"no image")
+    words = ("--data", photos, "--size", 8, "--epochs", 1, "--batch-size", 4, "--device", "cpu")
+    words = ("train", "small-digits", *words, "--out", tmp_path / "run")
+    status, _, errors = shell(*words)
+    assert status == 2 and "skip_damaged" in errors
+    assert shell(*words, "--skip-damaged")[0] == 0
+    assert shell("evaluate", tmp_path / "run", "--device", "cpu")[0] == 0  # as its recipe says
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> Path:
+    """A folder of 40 small images of two classes."""
+    noise = torch.Generator().manual_seed(0)
+    for i in range(40):
+        path = tmp_path / "photos" / ("train", "test")[i % 8 < 2] / f"class{i % 2}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(torch.rand(3, 16, 12, generator=noise), path)
+    monkeypatch.setenv("DEPL0KIT_DATA", str(tmp_path / "cache"))
+    return tmp_path / "photos"
 
 
 # ---- options
@@ -210,6 +245,19 @@ def test_list_shows_all_recipes(shell):
         ("train small-digits --epochs ten", "Error parsing --epochs"),
         ("train small-digits --posterior foward", "'foward'"),
         ("train small-digits --device tpu", "unknown device 'tpu'"),
+        ("train small-digits --device cpu:99", "torch finds no device 'cpu:99' on this machine: use 'cpu'"),
+        ("train small-digits --device cuda:77", "torch finds no device 'cuda:77'"),
+        ("train small-digits --device cpu:x", "torch finds no device 'cpu:x'"),
+        ("train small-digits --out file", "file is a file, not a folder"),
+        ("train small-digits --out file/run", "file is a file, not a folder"),
+        ("train small-digits --out link", "link is a link to nothing"),
+        ("sweep digits --out file", "file is a file, not a folder"),
+        ("sweep digits --out link", "link is a link to nothing"),
+        ("compact none .", "is a folder: name a file in it"),
+        ("compact none file/x.safetensors", "file is a file, not a folder"),
+        ("compact none x.safetensors --round-to 0", "--round-to must be a whole number of at least 1, got 0"),
+        ("evaluate none --device cpu:99", "torch finds no device 'cpu:99'"),
+        ("show file", "file is a file, not a folder"),
         ("train small-digits --weights none.pth", "there is no file of weights 'none.pth'"),
         ("train small-digits --data no/where", "no/where"),
         ("train resnet50-imagenet-cpu", "ImageNet is not at"),
@@ -223,12 +271,43 @@ def test_list_shows_all_recipes(shell):
 def test_bad_input_is_told_in_a_line(words, says, shell, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEPL0KIT_DATA", str(tmp_path / "data"))
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "link").symlink_to("nothing")
     status, _, errors = shell(*words.split())
     assert status == 2
     assert says in errors and "Traceback" not in errors
     if errors.startswith("error: "):  # ours; tyro's own have a frame
         assert errors.count("\n") == 1
     assert not list(tmp_path.rglob("config.json"))
+
+
+def test_the_target_of_compact_is_looked_at_before_the_work(shell, folder, monkeypatch):
+    monkeypatch.setattr(cli, "fine_tune", lambda *_: pytest.fail("it has begun"))
+    status, _, errors = shell("compact", folder, folder, "--fine-tune", 1)
+    assert status == 2 and f"{folder} is a folder: name a file in it" in errors
+
+
+def test_what_to_do_next_can_be_pasted_into_a_shell(shell, tmp_path):
+    out = tmp_path / "a run; rm -rf it"
+    words = ("train", "small-digits", "--epochs", 1, "--device", "cpu", "--out", out)
+    _, output, _ = shell(*words)
+    following = shlex.split(output.split("Next: python -m depl0kit ")[1])
+    assert following == ["compact", str(out), "small.safetensors"]
+
+
+def test_home_is_found_in_a_path(shell, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.chdir(tmp_path)
+    assert shell("show", f"~/{folder.name}")[0] == 0
+    status, output, _ = shell("train", "small-digits", *SAME, f"--out=~/{folder.name}")
+    assert status == 0 and "finished 3 of 3 epochs" in output
+    assert dk.load_run(f"~/{folder.name}").status == "finished"
+    assert dk.RunFolder(f"~/{folder.name}").path == folder
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_version(shell):
+    assert shell("--version")[:2] == (0, f"depl0kit {dk.__version__}\n")
 
 
 def test_other_settings_in_the_folder_of_a_run(shell, folder):
@@ -308,7 +387,7 @@ def test_an_interrupted_training_goes_on_with_the_same_command(tmp_path, sent):
     process.send_signal(sent)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
-    assert "interrupted after" in output and "the same command goes on from there" in output
+    assert "interrupted after" in output and "the same command resumes it" in output
     done = len(run.history())
     assert 1 <= done < 12
     after = subprocess.run(words, capture_output=True, text=True)

@@ -80,7 +80,7 @@ def test_snapshots_leave_no_trace_in_the_training(data, path):
         ({"lams": (4, 4)}, "lams must increase"),
         ({"lams": (9, 4)}, "lams must increase"),
         ({"lams": (0, 4)}, r"every entry of lams must be a number in \(0, inf\), got 0"),
-        ({"lams": (1, float("nan"))}, "every entry of lams must be a number"),
+        ({"lams": (1, float("nan"))}, "every entry of lams must be a finite number"),
         ({"lams": (1, 2, 3)}, "lams must be two numbers"),
         ({"lams": "12"}, "lams must be two numbers"),
         ({"lams": 5}, "lams must be two numbers"),
@@ -88,7 +88,7 @@ def test_snapshots_leave_no_trace_in_the_training(data, path):
         ({"lams": (1, 10**400)}, "every entry of lams must be a number"),
         ({"lams": np.array([9.0, 4.0])}, r"lams must increase, got \[9.0, 4.0\]"),
         ({"snapshots": 1}, "snapshots must be a whole number of at least 2"),
-        ({"snapshots": 2.5}, "snapshots must be a whole number of at least 2"),
+        ({"snapshots": 2.5}, "snapshots must be a whole number, got 2.5"),
         ({"fine_tune_epochs": 0}, "fine_tune_epochs must be a whole number of at least 1"),
         ({"config": dk.TrainConfig(budget=0.3)}, "a path has no budget, got budget=0.3"),
         (

@@ -338,7 +338,7 @@ def test_log_slider_starts_exactly_at_its_value(value):
     "arguments", [(0, 0.5, 100), (200, 0.5, 100), (1, 0, 100), (float("nan"), 0.5, 100), (None, 0.5, 100)]
 )
 def test_log_slider_refuses(arguments):
-    with pytest.raises(ValueError, match="λ"):
+    with pytest.raises(ValueError, match=r"λ|value"):
         log_slider("λ", *arguments)
 
 

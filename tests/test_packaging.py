@@ -11,6 +11,8 @@ import sys
 import time
 import tomllib
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -208,28 +210,57 @@ def wait_for_port(port: int, server: subprocess.Popen, seconds: float = 60) -> N
         time.sleep(0.2)
 
 
-@pytest.fixture
-def fetch():
-    """Start `make lab OPEN=0` in this environment; give a function from a path to what is served."""
+@contextmanager
+def lab(*options: str, **environment: str) -> Iterator[int]:
+    """`make lab` in this environment, under way on a port."""
     port = free_port()
     installed = f"--old-file={sys.prefix}/.installed-lab"  # so that nothing is installed
-    command = ["make", "lab", installed, f"VENV={sys.prefix}", "OPEN=0", f"PORT={port}"]
-    environment = os.environ | {"JUPYTER_TOKEN": "test"}
+    command = ["make", "lab", installed, f"VENV={sys.prefix}", f"PORT={port}", *options]
     server = subprocess.Popen(
-        command, cwd=CHECKOUT, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=CHECKOUT,
+        env=os.environ | environment,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
+    try:
+        wait_for_port(port, server)
+        yield port
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=20)
+
+
+@pytest.fixture
+def fetch():
+    """Start `make lab OPEN=0`; give a function from a path to what is served."""
 
     def get(path: str) -> str:
         url = f"http://127.0.0.1:{port}{path}"
         request = urllib.request.Request(url, headers={"Authorization": "token test"})
         return urllib.request.urlopen(request, timeout=30).read().decode()
 
-    try:
-        wait_for_port(port, server)
+    with lab("OPEN=0", JUPYTER_TOKEN="test") as port:
         yield get
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=20)
+
+
+@pytest.mark.slow
+def test_the_browser_is_opened_with_a_code_that_works_once(tmp_path):
+    """Others on the machine can read the command line of a browser."""
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$*" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o700)
+    with lab(BROWSER=str(browser), JUPYTER_TOKEN="the-token"):
+        deadline = time.monotonic() + 60
+        while not opened.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        address = opened.read_text().strip()
+        assert "/lab/tree/notebooks/00_welcome.ipynb?token=" in address and "the-token" not in address
+        reader, other = (urllib.request.build_opener(urllib.request.HTTPCookieProcessor()) for _ in range(2))
+        assert "jupyter-config-data" in reader.open(address, timeout=30).read().decode()
+        assert "jupyter-config-data" in reader.open(address, timeout=30).read().decode()  # by its cookie
+        assert "/login" in other.open(address, timeout=30).geturl()
 
 
 @pytest.mark.slow

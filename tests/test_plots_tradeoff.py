@@ -433,7 +433,7 @@ def test_confusion_shows_errors_only(errors):
 
 def test_confusion_of_many_classes_or_none_wrong():
     assert len(plots.confusion(np.ones((100, 100), int), Figure().subplots())) == 2
-    note = plots.confusion(np.eye(3, dtype=int), Figure().subplots(), classes="abc")[1]
+    note = plots.confusion(np.eye(3, dtype=int), Figure().subplots(), classes=list("abc"))[1]
     assert note.get_text() == "0 of 3"
     with pytest.raises(ValueError, match="classes x classes"):
         plots.confusion([1, 2, 3])

@@ -9,6 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
+from ..arguments import checked
 from ..gated import GatedModel
 from .live import Explorer, Layout, LiveFigure, button
 
@@ -27,6 +28,7 @@ class ChannelExplorer(Explorer):
         open_channels: open channels of each gated group, as they are set now.
     """
 
+    @checked
     def __init__(self, net: GatedModel) -> None:
         self._groups, self._cost = net.groups.gated, net.cost_model
         self._dense = [g.channels for g in self._groups]
@@ -49,6 +51,7 @@ class ChannelExplorer(Explorer):
         super().__init__(figure, controls, [half])
         figure.on_pointer(self._drag)
 
+    @checked
     def set_all(self, open_channels: list[int]) -> None:
         """Set every group at once; one drawing."""
         self.open_channels = list(open_channels)

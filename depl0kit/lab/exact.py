@@ -10,6 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import checks, plots
+from ..arguments import checked
 from ..exact import ExactPosterior, collinear_regression, gates_in_series
 from ..exact_fits import Fit, fit_autoregressive, fit_mean_field
 from .live import Explorer, Layout, LiveFigure, NumberSlider, float_slider
@@ -32,6 +33,7 @@ class CollinearExplorer(Explorer):
         ValueError: a start outside its range.
     """
 
+    @checked
     def __init__(self, correlation: float = 0.9) -> None:
         slider = NumberSlider(
             value=checks.number("correlation", correlation, 0, CORRELATIONS[-1]),
@@ -89,6 +91,7 @@ class SeriesExplorer(Explorer):
 
     reset_hint = "Back to the start; mean field forgets where it was"
 
+    @checked
     def __init__(self, gain: float = 3.0) -> None:
         slider = float_slider("Gain g", gain, 0, float(GAINS[-1]), 0.5, 1, "What it is worth if all are open")
         self._forget()

@@ -5,6 +5,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
+from ..arguments import checked
 from ..hard_concrete import HardConcrete
 from .live import Explorer, Layout, LiveFigure, button, float_slider
 
@@ -26,6 +27,7 @@ class GateExplorer(Explorer):
         ValueError: a start outside its range.
     """
 
+    @checked
     def __init__(
         self, log_alpha: float = 0.0, temperature: float = 2 / 3, stretch: tuple[float, float] = (-0.1, 1.1)
     ) -> None:

@@ -13,6 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
+from ..arguments import checked
 from ..run_folder import SETTINGS, RunFolder
 from .live import Explorer, Layout, LiveFigure, button, checkbox, float_slider, log_slider, set_slider
 from .run_view import RunView
@@ -47,6 +48,7 @@ class Monitor(Explorer):
     _by_name: ClassVar[dict[str, "Monitor"]] = {}
     _thread: threading.Thread | None = None  # until there is one: ipywidgets closes also what failed to start
 
+    @checked
     def __init__(self, folder: str | Path, name: str | None = None) -> None:
         self._take_name(name or str(Path(folder).resolve()))
         self._watch_folder(RunFolder(folder))

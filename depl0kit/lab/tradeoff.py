@@ -11,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
+from ..arguments import checked
 from ..fronts import DENSE, require_columns
 from ..plots.tradeoff import circle_run, drawn_errors
 from ..posteriors import POSTERIORS
@@ -60,6 +61,7 @@ class TradeoffExplorer(Explorer):
     _outline: str | None = None  # for which the panels were arranged
     _points: _Points | None = None
 
+    @checked
     def __init__(self, results: pd.DataFrame | None = None) -> None:
         self.results = pd.DataFrame(columns=list(COLUMNS))
         self.chosen: pd.Series | None = None
@@ -85,6 +87,7 @@ class TradeoffExplorer(Explorer):
         if results is not None:
             self.show(results)
 
+    @checked
     def show(self, results: pd.DataFrame) -> None:
         """Show another table, or the same one after it grew; what was chosen stays chosen if it is there."""
         require_columns(results, *COLUMNS)
@@ -123,6 +126,7 @@ class TradeoffExplorer(Explorer):
             own = own[own.seed == self.controls["seed"].value]
         return own.sort_values(["kept_macs", "run"], ascending=[False, True])
 
+    @checked
     def choose(self, run: str) -> None:
         """Show a run by its name."""
         row = self.results[self.results.run == run].iloc[0]

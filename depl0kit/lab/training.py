@@ -11,6 +11,7 @@ import pandas as pd
 from ipywidgets import Button
 
 from .. import checks
+from ..arguments import checked
 from ..data import Data
 from ..gated import GatedModel
 from ..recording import recorded
@@ -45,6 +46,7 @@ class TrainingExplorer(Monitor):
     _training: threading.Thread | None = None
     _temporary: TemporaryDirectory | None = None
 
+    @checked
     def __init__(
         self,
         make_net: Callable[[], GatedModel],

@@ -33,6 +33,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import IdentityTransform
 
 from .. import checks
+from ..arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -67,6 +68,7 @@ LIVE["text.hinting"] = "none"
 PAGE = 8.2  # inches: the width of a notebook's cell, in which a figure keeps its size
 
 
+@checked
 def panels(count: int, size: tuple[float, float] = (4.1, 3.4), **options: Any) -> "list[Axes]":
     """New axes for a row of figures; where text is large (`PROJECTOR`) they are larger, and below each other.
 
@@ -94,6 +96,7 @@ def panels(count: int, size: tuple[float, float] = (4.1, 3.4), **options: Any) -
     return list(axes[:count])
 
 
+@checked
 def style(projector: bool = False) -> AbstractContextManager[None]:
     """Draw figures in the package's style inside `with`; `projector`: readable from the back row.
 
@@ -238,6 +241,8 @@ def words(
 
 @lru_cache(maxsize=1024)
 def _word(text: str, points: float, align: float, shift: tuple[float, float]) -> Path:
+    if not text.strip():
+        return Path(np.zeros((1, 2)))
     path = TextPath((0, 0), text, size=points)
     across = path.vertices[path.codes != Path.CLOSEPOLY, 0]  # exact extents of curves take far longer
     left, right = across.min(), across.max()

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from .. import checks
+from ..arguments import checked
+from ..fronts import require_columns
 from .base import BLUE, GREY, VERMILLION, prepare, ticks, words
 from .network import LIGHT, bars
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@checked
 def group_widths(
     table: pd.DataFrame, selected: str | None = None, ax: "Axes | None" = None
 ) -> "list[Artist]":
@@ -22,6 +26,7 @@ def group_widths(
         table: a row per group: `group`, `channels`, `open`; `net.channel_table()` will do.
         selected: name of the group that stands out.
     """
+    require_columns(table, "group", "channels", "open", source="net.channel_table()")
     top = table.channels.max()
     ax = prepare(ax, "Open channels of each group", "", "channels", (-0.6, len(table) - 0.4), (0, 1.12 * top))
     _name_bars(ax, table.group)
@@ -30,6 +35,7 @@ def group_widths(
     return [bars(ax, [table.channels, table.open], _all_and_open(chosen)), numbers]
 
 
+@checked
 def layer_macs(
     now: pd.DataFrame, dense: pd.DataFrame, touched: Sequence[str] = (), ax: "Axes | None" = None
 ) -> "list[Artist]":
@@ -39,6 +45,8 @@ def layer_macs(
         now, dense: `net.cost_model.per_layer(open_channels)` with some and with all channels open.
         touched: names of the layers that stand out in vermillion: those that read or write a group.
     """
+    for table in (now, dense):
+        require_columns(table, "layer", "macs", source="net.cost_model.per_layer")
     millions, all_millions = now.macs / 1e6, dense.macs / 1e6
     ax = prepare(
         ax,
@@ -53,12 +61,14 @@ def layer_macs(
     return [bars(ax, [all_millions, millions], _all_and_open(chosen))]
 
 
+@checked
 def channel_prices(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """Thousands of MACs that one channel of each group costs, streams in vermillion.
 
     Args:
         table: a row per group: `group`, `macs_per_channel`, `stream` (bool).
     """
+    require_columns(table, "group", "macs_per_channel", "stream", source="lesson 05")
     thousands = table.macs_per_channel / 1e3
     ax = prepare(
         ax,
@@ -73,6 +83,7 @@ def channel_prices(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
     return [bars(ax, thousands, _two_colours(table.stream)), numbers]
 
 
+@checked
 def measures(
     values: Sequence[float], names: Sequence[str], title: str, form: str = "{:.3g}", ax: "Axes | None" = None
 ) -> "list[Artist]":
@@ -83,6 +94,7 @@ def measures(
         title: what is measured, with its unit.
         form: how a value is written.
     """
+    checks.filled("values", values)
     top = max(values) or 1.0
     ax = prepare(ax, title, "", "", (-0.6, len(values) - 0.4), (0, 1.15 * top))
     ax.set_xticks(range(len(names)), names)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ..arguments import checked
 from ..fronts import require_columns
 from .base import BLACK, BLUE, GREY, cells, marks, prepare, strokes, ticks, words
 from .tradeoff import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@checked
 def paired_intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """Differences to a reference method in percentage points: mean (marker) and interval over seeds.
 
@@ -68,6 +70,7 @@ def paired_intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Art
     ]
 
 
+@checked
 def lambda_path(path: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """The points of one training with growing lambda, joined in its order, as they are no replicates.
 
@@ -97,6 +100,7 @@ def lambda_path(path: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     ]
 
 
+@checked
 def confusion(
     matrix: Sequence[int] | np.ndarray, ax: "Axes | None" = None, classes: Sequence[str] | None = None
 ) -> "list[Artist]":

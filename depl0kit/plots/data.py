@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import checks
+from ..arguments import checked
 from ..hard_concrete import HardConcrete
 from .base import BLACK, BLUE, GREEN, GREY, VERMILLION, prepare
 
@@ -20,6 +21,7 @@ COLUMNS = 12
 DRAWS = 50_000
 
 
+@checked
 def images(split: "Split", count: int = 36, ax: "Axes | None" = None) -> "list[Artist]":
     """The first `count` images of a split, twelve in a row, each with its label under it.
 
@@ -44,6 +46,7 @@ def images(split: "Split", count: int = 36, ax: "Axes | None" = None) -> "list[A
     return [mosaic, *texts]
 
 
+@checked
 def gate_gradient(
     log_alpha: float,
     stretch: tuple[float, float] = (-0.1, 1.1),

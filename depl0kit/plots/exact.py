@@ -8,6 +8,9 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from .. import checks
+from ..arguments import checked
+from ..fronts import require_columns
 from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, cells, prepare, spread, strokes
 from .network import bars
 
@@ -21,6 +24,7 @@ FLOOR = 1e-4  # probabilities below are drawn there
 FAMILY_COLOURS = {"exact": BLACK, "mean field": VERMILLION, "chain": BLUE}
 
 
+@checked
 def pair_states(
     table: np.ndarray, title: str, ax: "Axes | None" = None, names: Sequence[str] | None = None
 ) -> "list[Artist]":
@@ -32,6 +36,8 @@ def pair_states(
         names: of the pairs; 1, 2, ... if None.
     """
     rows = len(table)
+    checks.shape("table", table, None, 4)
+    checks.shape("names", np.asarray(names or [""] * rows), rows)
     ax = prepare(ax, title, "open (no number: below 0.1)", "", (0, 4), (rows, 0))
     ax.set_xticks(np.arange(4) + 0.5, PAIR_STATES)
     ax.set_yticks(np.arange(rows) + 0.5, names or [f"pair {i + 1}" for i in range(rows)])
@@ -44,6 +50,7 @@ def pair_states(
     return [image, *numbers]
 
 
+@checked
 def likeliest_masks(
     exact: np.ndarray, others: Mapping[str, np.ndarray], ax: "Axes | None" = None, count: int = 40
 ) -> "list[Artist]":
@@ -72,6 +79,7 @@ def likeliest_masks(
     return [*artists, _label(ax, 0.79, 0.2, f"exact: {exact[order].sum():.2f}", GREY)]
 
 
+@checked
 def all_open_curve(
     gains: np.ndarray,
     exact: np.ndarray,
@@ -85,9 +93,10 @@ def all_open_curve(
         trails: name -> gains and P(all open), in the order in which they were visited. A point is put at
             the last, and lines join them, but for "chain", which has no memory of its way.
     """
-    ax = prepare(
-        ax, "P(all gates open), black: exact", "gain g", "probability", (gains[0], gains[-1]), (-0.04, 1.04)
-    )
+    checks.shape("gains", gains, len(exact))
+    checks.filled("gains", gains)
+    ends = tuple(checks.number("the ends of gains", end) for end in (gains[0], gains[-1]))
+    ax = prepare(ax, "P(all gates open), black: exact", "gain g", "probability", ends, (-0.04, 1.04))
     artists: list[Artist] = [ax.add_artist(Line2D(gains, exact, color=BLACK))]
     for (name, (x, y)), colour in zip(trails.items(), _colours(trails), strict=True):
         width = 0.0 if name == "chain" else 1.2
@@ -104,12 +113,14 @@ def all_open_curve(
     return [*artists, *names]
 
 
+@checked
 def open_gates(probs: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "list[Artist]":
     """P of 0, 1, ..., n gates open: bars side by side, a colour per posterior.
 
     Args:
         probs: name -> [n + 1], `ExactPosterior.open_gates`; a name of `FAMILY_COLOURS` has its colour.
     """
+    checks.filled("probs", probs)
     n = len(next(iter(probs.values()))) - 1
     ax = prepare(ax, "How many gates are open", "open gates", "probability", (-0.6, n + 0.6), (0, 1.04))
     ax.set_xticks(range(n + 1))
@@ -123,6 +134,7 @@ def open_gates(probs: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "li
     return [*artists, *names]
 
 
+@checked
 def kl_curves(
     x: Sequence[float], kls: Mapping[str, Sequence[float]], xlabel: str, ax: "Axes | None" = None
 ) -> "list[Artist]":
@@ -133,6 +145,8 @@ def kl_curves(
         kls: name -> KL at each x, in nats.
         xlabel: what the property is.
     """
+    for name, values in (("x", x), ("kls", kls)):
+        checks.filled(name, values)
     top = 1.1 * max(max(values) for values in kls.values())
     ax = prepare(
         ax, "KL(q ‖ exact)", xlabel, "nats", (x[0], x[0] + 1.35 * (x[-1] - x[0])), (-0.03 * top, top)
@@ -151,12 +165,14 @@ def kl_curves(
     return artists
 
 
+@checked
 def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """How undecided each group is: entropy in bits per gate (bars), and the share of undecided gates (lines).
 
     Args:
         groups: `posterior_report(net).groups`: a row per group with `group`, `entropy`, `undecided`.
     """
+    require_columns(groups, "group", "entropy", "undecided", source="dk.posterior_report")
     n = len(groups)
     ax = prepare(ax, "Entropy per gate (line: share undecided)", "", "bits", (-0.6, n - 0.4), (0, 1.04))
     ax.set_xticks(range(n), groups.group, rotation=20 if n < 6 else 90, ha="right" if n < 6 else "center")
@@ -167,17 +183,20 @@ def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
     ]
 
 
+@checked
 def directions(spectrum: np.ndarray) -> float:
     """Effective number of independent directions of a spectrum of squared singular values."""
     return float(spectrum.sum() ** 2 / max((spectrum**2).sum(), 1e-12))
 
 
+@checked
 def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "list[Artist]":
     """In how many independent directions gates can move: the spectrum of each posterior, and its number.
 
     Args:
         spectra: name -> `posterior_report(net).spectrum`, falling.
     """
+    checks.filled("spectra", spectra)
     longest = max(map(len, spectra.values()))
     top = max(float(s[0]) for s in spectra.values())
     ax = _prepare_log(

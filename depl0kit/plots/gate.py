@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import checks
+from ..arguments import checked
 from ..hard_concrete import TEST_RULES, HardConcrete
 from .base import BLACK, BLUE, VERMILLION, prepare
 
@@ -19,6 +21,7 @@ _Z_RANGE = (-0.5, 1.5)  # room for a note on either side
 _TEST_LANES = (-0.14, -0.3)  # heights of the test-time gates, under the draws
 
 
+@checked
 def spikes(hc: HardConcrete, log_alpha: float) -> tuple[float, float]:
     """P(z = 0) and P(z = 1), the probabilities that the density of a gate leaves out."""
     location = _scalar(log_alpha)
@@ -28,6 +31,7 @@ def spikes(hc: HardConcrete, log_alpha: float) -> tuple[float, float]:
     return 1 - float(hc.prob_open(location)), 1 - float(mirrored.prob_open(-location))
 
 
+@checked
 def gate_density(hc: HardConcrete, log_alpha: float, ax: "Axes | None" = None) -> "list[Artist]":
     """Density of one gate between 0 and 1, with its two spikes.
 
@@ -52,6 +56,7 @@ def gate_density(hc: HardConcrete, log_alpha: float, ax: "Axes | None" = None) -
     ]  # fmt: skip
 
 
+@checked
 def gate_cdf(hc: HardConcrete, log_alpha: float, ax: "Axes | None" = None) -> "list[Artist]":
     """P(gate <= z): continuous between its jumps at z = 0 and z = 1, which are the two spikes.
 
@@ -75,6 +80,7 @@ def gate_cdf(hc: HardConcrete, log_alpha: float, ax: "Axes | None" = None) -> "l
     ]
 
 
+@checked
 def gate_samples(
     hc: HardConcrete, log_alpha: float, noise: Tensor, ax: "Axes | None" = None
 ) -> "list[Artist]":
@@ -83,6 +89,7 @@ def gate_samples(
     Args:
         noise: uniforms in [0, 1], shape [draws]. Pass the same ones again to see the dots move.
     """
+    checks.shape("noise", noise, None)
     z = hc.sample(_scalar(log_alpha), noise).numpy()
     height = 0.03 + 0.94 * (np.arange(len(z)) * 0.6180339887 % 1)  # golden ratio: evenly spread
     between = (z > 0) & (z < 1)

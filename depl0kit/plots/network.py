@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection, PolyCollection
 
+from .. import checks
+from ..arguments import checked
+from ..fronts import require_columns
 from .base import (
     BLACK,
     BLUE,
@@ -35,17 +38,20 @@ LIGHT = "#DDDDDD"  # what is no longer there
 SIGNED = "PuOr"  # of images around zero; told apart under colour blindness
 
 
+@checked
 def prob_open_heatmap(gates: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """P(open) of every channel (rows, group under group) over the epochs (columns).
 
     Args:
         gates: `run.gates`: a row per (epoch, group, channel), in that order, with `prob_open`.
     """
+    require_columns(gates, "epoch", "group", "prob_open", source="run.gates")
     times = gates.epoch.unique()
     sizes = gates[gates.epoch == times[0]].groupby("group", sort=False).size().to_dict()
     return prob_open_image(gates.prob_open.to_numpy().reshape(len(times), -1), times, sizes, ax)
 
 
+@checked
 def prob_open_image(
     prob_open: np.ndarray,
     times: Sequence[float],
@@ -71,11 +77,13 @@ def prob_open_image(
     if not len(times):
         return [message(ax, nothing)]
     # a running training draws this several times a second
+    checks.shape("prob_open", prob_open, len(times), n)
     image = cells(ax, [0, *times], np.arange(n + 1), prob_open.T)
     edges = np.cumsum([*sizes.values()])[:-1]
     return [image, strokes(ax, [[(0, e), (ax.get_xlim()[1], e)] for e in edges], "white", 2)]
 
 
+@checked
 def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     """Channels of each group: all of them (grey), and those open at test time (blue, with numbers).
 
@@ -83,6 +91,7 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
         table: `net.channel_table()`: a row per group with `group`, `channels`, `open` and, if it is known,
             `expected_open`, shown as a short black line.
     """
+    require_columns(table, "group", "channels", "open", source="net.channel_table()")
     expected = table.get("expected_open", ())
     x, channels, kept = np.arange(len(table)), table.channels.to_numpy(), table.open.to_numpy()
     ax = prepare(
@@ -111,6 +120,7 @@ HISTORY = {  # column -> (name, colour)
 }
 
 
+@checked
 def history_curves(
     history: pd.DataFrame, ax: "Axes | None" = None, epochs: float | None = None
 ) -> "list[Artist]":
@@ -120,6 +130,8 @@ def history_curves(
         history: `run.history`; may be empty.
         epochs: right end of the time axis; the last epoch of the table if None.
     """
+    if len(history):
+        require_columns(history, "epoch", *HISTORY, source="run.history")
     end = epochs or history.epoch.max()
     ax = prepare(ax, "Accuracy, cost, undecided gates", "epoch", "share", (0, 1.5 * end), (0, 1.04))
     ticks(ax.xaxis, _whole_epochs(end))
@@ -143,6 +155,7 @@ def history_curves(
     ]
 
 
+@checked
 def log_alpha_flow(
     log_alphas: Sequence[np.ndarray],
     weights: Sequence[np.ndarray],
@@ -157,6 +170,8 @@ def log_alpha_flow(
             drawn in black, negative ones in vermillion, thicker where they are larger.
         threshold: log_alpha below which a gate is closed at test time.
     """
+    checks.filled("log_alphas", log_alphas)
+    checks.shape("weights", np.empty(len(weights)), len(log_alphas) - 1)
     ax = prepare(
         ax, "log α flows from group to group", "group (weights: > 0 black, < 0 vermillion)", "log α",
         (-0.5, len(log_alphas) - 0.5), (-5, 5),
@@ -173,6 +188,7 @@ def log_alpha_flow(
     ]
 
 
+@checked
 def log_alpha_paths(gates: pd.DataFrame, threshold: float, ax: "Axes | None" = None) -> "list[Artist]":
     """log_alpha of every gate over the epochs: a line per gate, blue if it ends open.
 
@@ -180,6 +196,7 @@ def log_alpha_paths(gates: pd.DataFrame, threshold: float, ax: "Axes | None" = N
         gates: `run.gates`.
         threshold: log_alpha below which a gate is closed at test time.
     """
+    require_columns(gates, "epoch", "log_alpha", source="run.gates")
     times = gates.epoch.unique()
     paths = gates.log_alpha.to_numpy().reshape(len(times), -1).T
     ax = prepare(ax, "log α of every gate", "epoch", "log α", (times[0], times[-1]), (-5, 5))
@@ -191,6 +208,7 @@ def log_alpha_paths(gates: pd.DataFrame, threshold: float, ax: "Axes | None" = N
     ]
 
 
+@checked
 def gate_correlation(
     samples: np.ndarray, sizes: Mapping[str, int], ax: "Axes | None" = None
 ) -> "list[Artist]":
@@ -203,6 +221,7 @@ def gate_correlation(
     return gate_pairs(correlation_matrix(samples), sizes, ax, "Correlation of gates", "correlation r")
 
 
+@checked
 def gate_pairs(
     matrix: np.ndarray, sizes: Mapping[str, int], ax: "Axes | None" = None, title: str = "", label: str = ""
 ) -> "list[Artist]":
@@ -214,6 +233,7 @@ def gate_pairs(
         title, label: what the numbers are, long and short.
     """
     n = len(matrix)
+    checks.shape("matrix", matrix, n, n)
     ax = prepare(ax, title, "", "", (0, n), (n, 0))
     _label_groups(ax, sizes)
     ax.set_xticks([])
@@ -227,9 +247,11 @@ def gate_pairs(
     return [image, strokes(ax, lines, GREY, 0.8)]
 
 
+@checked
 def correlation_matrix(samples: np.ndarray) -> np.ndarray:
     """Pearson correlations [N, N] of the columns of `samples` [draws, N]; 0 on the diagonal and for
     columns that never change."""
+    checks.shape("samples", samples, None, None)
     centred = samples - samples.mean(0)
     scale = centred.std(0)
     unit = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 1e-9)

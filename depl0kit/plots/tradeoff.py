@@ -10,6 +10,7 @@ from matplotlib.collections import LineCollection, PathCollection
 from scipy.special import stdtrit
 
 from .. import checks
+from ..arguments import checked
 from ..fronts import DENSE, finished, require_columns
 from .base import (
     BLACK,
@@ -68,6 +69,7 @@ ROOM = 0.12  # of the axes' width: what is left of the cheapest run, for names
 CELL, MARGIN, KEY, BESIDE = 2.5, 3.5, 8.0, 12.0
 
 
+@checked
 def accuracy_vs_cost(
     results: pd.DataFrame,
     ax: "Axes | None" = None,
@@ -154,11 +156,13 @@ def drawn_errors(runs: pd.DataFrame, accuracy: str = "test_accuracy") -> np.ndar
     return np.where(some, errors, least)
 
 
+@checked
 def method_name(method: str) -> str:
     """The name of a method in figures and tables: "mean field" for "mean_field"."""
     return look(method)[0]
 
 
+@checked
 def look(method: str) -> tuple[str, str, str]:
     return METHODS.get(method, (method, GREY, "o"))
 
@@ -251,6 +255,7 @@ def _round_errors(
     return *limits, [t for t in at if limits[0] <= t <= min(limits[1], 1.0)]
 
 
+@checked
 def round_limits(low: float, high: float) -> tuple[float, float]:
     """A few round steps of accuracy around the data."""
     step = next((s for s in (0.005, 0.01, 0.02, 0.05, 0.1) if high - low <= 5 * s), 0.2)

@@ -24,6 +24,7 @@ from typing import Any, get_args, get_origin
 import torch
 
 from .. import checks
+from ..arguments import checked
 from ..config import TrainConfig
 from ..data import Data, load_data
 from ..gated import GatedModel
@@ -138,6 +139,7 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in HERE.glob("*.toml"))
 
 
+@checked
 def load_recipe(name_or_file: str | Path, **settings: Any) -> Recipe:
     """A recipe by its name or from a .toml file.
 

@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from .. import checks
+from ..arguments import checked
 from ..fronts import DENSE
 from ..recording import version
 from .grid import METHODS, Grid, Job, load_grid, spec_names
@@ -40,6 +41,7 @@ __all__ = [
 DEATHS = 2  # of its worker process, after which a run is given up
 
 
+@checked
 def sweep(
     grid: Grid,
     out: str | Path | None = None,

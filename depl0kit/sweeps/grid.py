@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import checks
+from ..arguments import checked
 from ..baselines import BASELINES
 from ..config import TrainConfig
 from ..data import is_folder
@@ -252,6 +253,7 @@ def spec_names() -> list[str]:
     return sorted(path.stem for path in SPECS.glob("*.toml"))
 
 
+@checked
 def load_grid(name_or_file: str | Path) -> Grid:
     """A grid by the name of a sweep of this package, or from a .toml file.
 

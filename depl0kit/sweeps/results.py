@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from .. import checks
+from ..arguments import checked
 from ..device import best_device
 from ..files import DamagedFileError, different_field, read_json, write_atomically, write_json
 from ..recording import versions
@@ -30,7 +32,7 @@ class SweepFolder:
     """The folder of one sweep; see the module for its files."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = checks.folder(path)
 
     def begin(self, grid: Grid, version: str) -> None:
         """Note what is run here; refuse if it is not what was run here.
@@ -97,6 +99,7 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
     table.to_parquet(path, compression="zstd", write_page_checksum=True)
 
 
+@checked
 def load_results(folder: str | Path) -> pd.DataFrame:
     """The table of a sweep, finished or not.
 

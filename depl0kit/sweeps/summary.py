@@ -2,7 +2,12 @@
 
 import pandas as pd
 
+from ..arguments import checked
+from ..fronts import require_columns
+from .job import COLUMNS
 
+
+@checked
 def summary(results: pd.DataFrame) -> pd.DataFrame:
     """A row per data set, network, method and price: mean and spread over seeds of what was reported.
 
@@ -13,6 +18,7 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
         data, model, method, lam, budget, gate_lr, seeds (how many), test_accuracy and its standard deviation
         accuracy_std, kept_macs and its macs_std, undecided.
     """
+    require_columns(results, *COLUMNS)
     good = results[(results.stage == "report") & (results.error == "")]
     keys = ["data", "model", "method", "lam", "budget", "gate_lr"]
     groups = good.groupby(keys, sort=False, dropna=False)

@@ -4,11 +4,15 @@ Read through JUPYTER_CONFIG_PATH, so that the user's own configuration is neithe
 """
 
 import os
+import secrets
 import shutil
+import time
+import webbrowser
 from pathlib import Path
 
 import zmq
 from ipykernel.ipkernel import IPythonKernel
+from jupyter_server.auth.identity import PasswordIdentityProvider
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 
 c = get_config()  # noqa: F821  (Jupyter defines it)
@@ -47,3 +51,41 @@ class Lessons(AsyncLargeFileManager):
 
 
 c.ServerApp.contents_manager_class = Lessons
+
+
+class OneTimeCode(PasswordIdentityProvider):
+    """Lets in who brings the code that the browser was opened with: once, and soon.
+
+    Everybody on this machine can read the command line of a browser. Jupyter's token would let them in for as
+    long as the server runs; this code is worth nothing once the browser has used it.
+    """
+
+    SECONDS = 120  # for a browser that starts slowly
+    code, until = "", 0.0  # of the class: there is one server
+
+    @classmethod
+    def new(cls):
+        cls.code, cls.until = secrets.token_urlsafe(), time.monotonic() + cls.SECONDS
+        return cls.code
+
+    async def get_user_token(self, handler):
+        code = OneTimeCode.code
+        if code and secrets.compare_digest((self.get_token(handler) or "").encode(), code.encode()):
+            OneTimeCode.code = ""
+            return self.generate_anonymous_user(handler) if time.monotonic() < OneTimeCode.until else None
+        return await super().get_user_token(handler)
+
+
+class Browser(webbrowser.BaseBrowser):
+    """The user's own browser, opened with a code in the place of the token."""
+
+    def open(self, url, new=0, autoraise=True):
+        address, _, token = url.partition("?token=")
+        if token and token == OneTimeCode.code:  # webbrowser has no other browser than this one
+            return False
+        return webbrowser.open(f"{address}?token={OneTimeCode.new()}" if token else url, new, autoraise)
+
+
+webbrowser.register("one-time code", None, Browser())
+c.ServerApp.browser = "one-time code"
+c.ServerApp.identity_provider_class = OneTimeCode

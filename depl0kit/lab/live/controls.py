@@ -8,6 +8,7 @@ import numpy as np
 import traitlets
 
 from ... import checks
+from ...arguments import checked
 
 
 class NumberSlider(anywidget.AnyWidget):
@@ -35,6 +36,7 @@ class NumberSlider(anywidget.AnyWidget):
     disabled = traitlets.Bool(False).tag(sync=True)
 
 
+@checked
 def float_slider(
     label: str, value: float, low: float, high: float, step: float, digits: int = 2, hint: str = ""
 ) -> widgets.FloatSlider:
@@ -43,12 +45,14 @@ def float_slider(
     Raises:
         ValueError: `value` lies outside the range.
     """
+    checks.whole("digits", digits, 0, 20)
     return widgets.FloatSlider(
         checks.number(label, value, low, high), min=low, max=high, step=step, readout_format=f".{digits}f",
         description=label, tooltip=hint or label,
     )  # fmt: skip
 
 
+@checked
 def log_slider(
     label: str,
     value: float | None,
@@ -84,11 +88,13 @@ def set_slider(slider: widgets.Widget, value: float | None) -> None:
     slider.value = value
 
 
+@checked
 def checkbox(label: str, value: bool, hint: str = "") -> widgets.Checkbox:
     """A box to tick; `hint` appears under the mouse."""
     return widgets.Checkbox(value, description=label, indent=False, tooltip=hint or label)
 
 
+@checked
 def button(label: str, icon: str = "", hint: str = "") -> widgets.Button:
     """A button with an icon of Font Awesome 4 and a hint that appears under the mouse."""
     return widgets.Button(description=label, icon=icon, tooltip=hint or label)

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ... import checks
+from ...arguments import checked
 from ...plots.base import LIVE, settings, tick_names
 from .picture import Picture, encode_png, text_size
 
@@ -73,6 +74,7 @@ class LiveFigure:
     `arrange_again` before an `update` with other labels.
     """
 
+    @checked
     def __init__(
         self,
         draw: Callable[..., Sequence[Artist]],
@@ -164,7 +166,13 @@ class LiveFigure:
     def _make_panels(self, layout: Layout) -> None:
         self._figure.clear()
         with settings(LIVE):
-            panels = self._figure.subplot_mosaic(layout.mosaic, **layout.gridspec)
+            try:
+                panels = self._figure.subplot_mosaic(layout.mosaic, **layout.gridspec)
+            except ValueError as error:
+                raise ValueError(
+                    f"mosaic must be rows of letters, each letter a rectangle, such as 'ab;cc', "
+                    f"got {layout.mosaic!r}."
+                ) from error
         names = dict.fromkeys(self._layouts[0].mosaic.replace(";", ""))
         self.axes = [panels[name] for name in names]
         self._layout = layout

@@ -9,12 +9,14 @@ import matplotlib as mpl
 import numpy as np
 import traitlets
 
+from ...arguments import checked
 from ...plots.base import PROJECTOR, STYLE
 
 _TEXT = {"size": 1.0}  # of explorers, as a multiple of what suits a reader at a desk
 LARGE = 1.5  # for the back row
 
 
+@checked
 def projector(on: bool = True) -> None:
     """Large text in all figures and explorers of this notebook that are made from now on.
 
