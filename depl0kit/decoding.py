@@ -167,7 +167,9 @@ def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
     if image.mode.startswith("I"):
         return _scaled(np.asarray(image), bits, image.info.get("transparency"))
     if bits < 16 and _has_deep_colours(image):
-        raise ValueError("of 16-bit colours only the upper 8 bits are read, and the folder does not use them")
+        raise ValueError(
+            "of 16-bit colours only the upper 8 bits are read, which this folder leaves empty: save it with 8"
+        )
     grey = image.mode in ("1", "L", "LA")
     if image.mode in WITH_ALPHA or "transparency" in image.info:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))

@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from test_tradeoff_explorer import row, table
 
 import depl0kit as dk
@@ -77,6 +79,26 @@ def test_a_row_counts_only_for_the_very_settings_it_was_made_with(tmp_path):
     others = [replace(job, lam=1.0000002), replace(job, data="/b/digits"), replace(job, train_images=9)]
     others += [replace(job, train=replace(job.train, lr=0.1)), replace(job, skip_damaged=True)]
     assert [read_result(tmp_path, other) for other in others] == [None] * len(others)
+
+
+def test_two_folders_of_one_name_are_two_data_sets(tmp_path, monkeypatch):
+    """The second got the row of the first."""
+    monkeypatch.setenv("DEPL0KIT_DATA", str(tmp_path / "cache"))
+    random = np.random.default_rng(0)
+    for name, count in (("a", 10), ("b", 20)):
+        for c in ("ape", "bee"):
+            (tmp_path / name / "pets" / "train" / c).mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / name / "pets" / "train" / c / f"{i}.png")
+    folders = tuple(str(tmp_path / name / "pets") for name in "ab")
+    quick = dk.TrainConfig(epochs=1, fine_tune_epochs=1, warmup=0, ramp=0)
+    grid = Grid(methods="dense", data=folders, train=quick)
+    for _ in "ab":  # trained, and read again
+        with ThreadPoolExecutor(1) as executor:
+            results = dk.sweep(grid, tmp_path / "out", executor, progress=False)
+        assert results.error.tolist() == ["", ""] and results.data.tolist() == list(folders)
+        assert [sum(confusion) for confusion in results.confusion] == [4, 8]  # a fifth is for testing
 
 
 def older_row(job: Job) -> dict:

@@ -273,17 +273,13 @@ def test_a_small_range_of_16_bits_is_brought_to_8_in_the_same_way_in_every_image
             values = np.linspace(0, brightest, 12 * 12).reshape(12, 12) / (1 if i else 4)
             Image.fromarray(values.astype(np.uint16)).save(folder / "train" / c / f"{i}.png")
     data = quietly(folder, root, stream=stream, size=12)
-    for split in (data.train, data.val, data.test):
-        images = split.images if not stream else None
-        paths = split.files.paths if stream else None
-        for i in range(len(split)):
-            if stream:  # in front of the scaling, which makes its own numbers
-                shown = decoding.read(os.path.join(folder, os.fsdecode(paths[i])), bits=split.bits)
-            else:
-                shown = images[i, 0]
-            low, high = np.asarray(shown).min(), np.asarray(shown).max()
-            expected = brightest * 255 / (2**bits - 1)
-            assert low == 0 and min(abs(high - expected), abs(high - expected / 4)) < 1
+    files = image_folder.listing(folder).splits
+    for part, split in (("train", data.train), ("val", data.val), ("test", data.test)):
+        for i, name in enumerate(files[part].paths):
+            path = folder / os.fsdecode(name)
+            expected = (np.asarray(Image.open(path)) * (255 / (2**bits - 1))).round()
+            shown = decoding.read(path, bits=split.bits) if stream else split.images[i, 0]
+            assert np.array_equal(shown, expected)
 
 
 def png_of_16_bits(path: Path, numbers: np.ndarray) -> None:
@@ -485,6 +481,15 @@ def test_a_change_in_the_folder_makes_a_new_cache_in_place_of_the_old(folder, ro
     assert data.classes == listed.classes
     expected = [np.asarray(Image.open(p))[0, 0, 0] for p in listed.paths()]
     assert numbers(data.train) + numbers(data.val) + numbers(data.test) == expected
+
+
+def test_a_cache_of_another_way_to_decode_is_not_used(folder, root, monkeypatch):
+    fill(folder, "train", 4)
+    quietly(folder, root)
+    monkeypatch.setattr(image_folder, "FORMAT", image_folder.FORMAT - 1)
+    no_decoding(monkeypatch)
+    with pytest.raises(AssertionError, match="an image was decoded"):
+        quietly(folder, root)
 
 
 def test_each_size_and_each_folder_has_its_own_cache(folder, root, tmp_path):
