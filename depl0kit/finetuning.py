@@ -97,8 +97,8 @@ def fine_tune(
     checks.number("momentum", momentum, 0, 1)
     checks.number("weight_decay", weight_decay, 0)
     device = next(net.parameters()).device
-    data = data.to(device)
     check_fit(net, data)
+    data = data.to(device)
     batches = max(1, len(data.train) // checks.whole("batch_size", batch_size, 1))
     weights = net.model.parameters() if isinstance(net, GatedModel) else net.parameters()
     optimiser = torch.optim.SGD(weights, lr, momentum, weight_decay=weight_decay)

@@ -102,8 +102,8 @@ class Trainer:
                 f"got {config.batch_size}."
             )
         keep_freed_memory()  # steps on a CPU are then 3 to 10 % faster
+        check_fit(net, data)
         self.net, self.data = net, data.to(device)
-        check_fit(net, self.data)
         net.model.to(memory_format=torch.channels_last)  # convolutions are 5 to 30 % faster, also on a CPU
         self.run = Run(net, config)
         self.epoch = 0.0
