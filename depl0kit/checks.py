@@ -12,10 +12,10 @@ LENGTH = 80  # characters of a value in a message
 
 
 def plain(value: object) -> object:
-    """`value` as messages show it: NumPy's and torch's numbers as plain ones, also within lists."""
-    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+    """`value` as messages show it: a number of NumPy or torch as a plain one, also within lists."""
+    if type(value) in (list, tuple):
         return type(value)(map(plain, value))
-    return value.tolist() if hasattr(value, "tolist") else value
+    return value.item() if getattr(value, "shape", None) == () and not isinstance(value, type) else value
 
 
 def shown(value: object) -> str:
@@ -26,6 +26,8 @@ def shown(value: object) -> str:
         left, right = "[]" if isinstance(value, list) else "()"
         entries = ", ".join(map(shown, value[:LENGTH])) + "," * (right == ")" and len(value) == 1)
         return _short(f"{left}{entries}{right}")
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if getattr(value, "ndim", 0) > 0 or isinstance(value, Mapping):  # an array, a table
         return f"{with_article(type(value).__name__)} of {len(value)} entries"
     if isinstance(value := plain(value), str | bytes | int | float | complex | range | os.PathLike | None):

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data_files import DataNotFoundError, delete, read_cache, write_cache
+from .data_files import DataNotFoundError, read_cache, set_aside, write_cache
 from .files import DamagedFileError
 
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
@@ -77,13 +77,13 @@ def _md5_sums(source: type) -> dict[str, str]:
 
 
 def _read_folder(folder: Path, source: type) -> dict[str, bytes] | None:
-    """The contents of the unpacked files; None if one is missing, or damaged and therefore deleted."""
+    """The contents of the unpacked files; None if one is missing, or damaged and set aside."""
     contents = {file: _read_checked(folder / file, md5) for file, md5 in _md5_sums(source).items()}
     return None if None in contents.values() else contents
 
 
 def _read_archive(root: Path, source: type) -> dict[str, bytes] | None:
-    """The contents of the files in the archive; None if it is missing, or damaged and therefore deleted."""
+    """The contents of the files in the archive; None if it is missing, or damaged and set aside."""
     packed = _read_checked(root / source.filename, source.tgz_md5)
     if packed is None:
         return None
@@ -98,13 +98,13 @@ def _member(archive: tarfile.TarFile, name: str) -> bytes:
 
 
 def _read_checked(path: Path, md5: str) -> bytes | None:
-    """The bytes of a file; None if it is missing, or is named in a warning and deleted."""
+    """The bytes of a file; None if it is missing, or damaged, named in a warning and set aside."""
     if not path.is_file():
         return None
     content = path.read_bytes()
     if (damage := _damage(content, md5)) is None:
         return content
-    warnings.warn(f"{path} is damaged: {damage}. {delete(path)}", stacklevel=2)
+    warnings.warn(f"{path} is damaged: {damage}. {set_aside(path)}", stacklevel=2)
     return None
 
 

@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ def table(*rows: Sequence[str]) -> str:
 
 def outcome(run: Run, out: Path, program: str) -> str:
     """How a training ended, and what to do next."""
-    epochs = f"{len(run.rows)} of {run.config.all_epochs} epochs"
+    planned = "" if len(run.rows) > run.config.all_epochs else f" of {run.config.all_epochs}"
+    epochs = f"{len(run.rows)}{planned} epochs"
     if run.status != "finished":
         return f"{run.status} after {epochs}: the same command resumes it"
     last, following = run.rows[-1], f"{program} compact {shlex.quote(str(out))} small.safetensors"
@@ -48,7 +50,9 @@ def describe_run(folder: RunFolder) -> str:
     """
     about = folder.about()
     net, data, train = about["net"], about["data"], about["train"]
-    changed = [f"{name} {value}" for name, (value, _) in train.difference(TrainConfig()).items()]
+    usual = TrainConfig(epochs=train.epochs)
+    usual = replace(usual, epochs=TrainConfig().epochs, warmup=usual.warmup_epochs, ramp=usual.ramp_epochs)
+    changed = [f"{name} {_brief(value)}" for name, (value, _) in train.difference(usual).items()]
     blocks = [
         f"{net['network']} on {data['name']}, gates: {_posterior(net['posterior'])}\n"
         f"settings: {', '.join(changed) or 'those of TrainConfig()'}\n"
@@ -57,6 +61,10 @@ def describe_run(folder: RunFolder) -> str:
         _channels(folder, net["groups"]),
     ]
     return "\n\n".join(filter(None, blocks))
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _posterior(description: dict[str, Any]) -> str:
@@ -69,6 +77,8 @@ def _state(about: dict[str, Any], status: dict[str, Any]) -> str:
     words = [f"{status['state']}, epoch {status['epoch']:.2f} {end}"]
     if status["state"] == "running":
         words.append(f"{status['images_per_second']:.0f} images/s")
+        if status.get("speed") is not None:
+            words.append(f"held to {status['speed']:g} epochs a second")
         if status["seconds_left"] is not None:
             minutes, seconds = divmod(round(status["seconds_left"]), 60)
             words.append(f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left")

@@ -4,19 +4,17 @@ from collections.abc import Mapping, Sequence
 
 from .config import TrainConfig
 
-NEAR_CHANCE = 1.5  # times the accuracy of guessing
-HARDLY_ANY = 0.05  # of the MACs
-
 
 def collapse_notice(rows: Sequence[Mapping[str, float]], classes: int, config: TrainConfig) -> str:
     """What happened to a run whose accuracy collapsed, and what to change; "" for all others.
 
-    A run has collapsed if its validation accuracy is below half of the best that it had, or if it still is
-    that of guessing when hardly any MACs are left.
+    Accuracies count from that of guessing (0) to all right (1). A run has collapsed if it had more than .2,
+    has less than half of its best, and has closed a tenth of the MACs since; or if less than .05 is left at
+    less than a twentieth of the MACs.
 
     Args:
         rows: of `run.history`, in their order.
-        classes: how many the data have.
+        classes: how many the data have, at least 2.
         config: settings of the run.
 
     Example:
@@ -26,21 +24,26 @@ def collapse_notice(rows: Sequence[Mapping[str, float]], classes: int, config: T
         The validation accuracy fell from 0.95 (epoch 1) to 0.12: channels closed faster than the network \
 could adapt. Try a smaller lam (now 64), a smaller gate_lr, or a longer warmup and ramp.
     """
-    if not rows:
+    if not rows or classes < 2:
         return ""
-    last, best = rows[-1], max(rows, key=lambda row: row["val_accuracy"])
-    chance = NEAR_CHANCE / classes
-    if best["val_accuracy"] > 2 * chance and last["val_accuracy"] < best["val_accuracy"] / 2:
+
+    def learnt(row: Mapping[str, float]) -> float:
+        return (row["val_accuracy"] - 1 / classes) / (1 - 1 / classes)
+
+    last, best = rows[-1], max(rows, key=learnt)
+    closed = last["kept_macs"] < 0.9 * best["kept_macs"]
+    if learnt(best) > 0.2 and learnt(last) < learnt(best) / 2 and closed:
         what = (
             f"The validation accuracy fell from {best['val_accuracy']:.2f} (epoch {best['epoch']}) "
             f"to {last['val_accuracy']:.2f}"
         )
-    elif last["val_accuracy"] <= chance and last["kept_macs"] < HARDLY_ANY:
+    elif learnt(last) < 0.05 and last["kept_macs"] < 0.05:
         what = f"The network guesses (validation accuracy {last['val_accuracy']:.2f})"
     else:
         return ""
-    price = "a larger budget" if config.budget is not None else f"a smaller lam (now {last['lam']:g})"
+    price = "a larger budget, " if config.budget is not None else f"a smaller lam (now {last['lam']:g}), "
+    price = price if config.budget is not None or last["lam"] else ""  # there may be none
     return (
         f"{what}: channels closed faster than the network could adapt. "
-        f"Try {price}, a smaller gate_lr, or a longer warmup and ramp."
+        f"Try {price}a smaller gate_lr, or a longer warmup and ramp."
     )

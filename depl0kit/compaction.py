@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from . import checks
+from .admission import unwrapped
 from .arguments import checked
 from .groups import Group
 from .ties import Slot
@@ -32,9 +33,15 @@ def compact(net: "GatedModel", round_to: int = 1) -> nn.Module:
         Its outputs equal those of `net.eval()` up to rounding, its cost is `net.exact_cost()`.
 
     Raises:
-        ValueError: `round_to` is not a positive whole number.
+        ValueError: `net` has no gates, or `round_to` is not a positive whole number.
     """
     checks.whole("round_to", round_to, 1)
+    net = unwrapped(net)
+    if not hasattr(net, "plain_copy"):
+        raise ValueError(
+            f"compact removes the channels that gates closed, and {type(net).__name__} has no gates: pass a "
+            "GatedModel(model, example=images)."
+        )
     model = net.plain_copy().eval()
     with torch.no_grad():
         gates = net.posterior.deterministic()

@@ -1,12 +1,11 @@
 """The settings of one training run."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 from . import checks
-from .arguments import fitted
 from .cost import COSTS
 from .schedules import GATE_SCHEDULES, SCHEDULES
 
@@ -117,12 +116,14 @@ class TrainConfig:
 
 
 def _choice(name: str, value: str, allowed: Collection[str]) -> str:
-    return str(checks.one_of(name, value if isinstance(value, str) else repr(value), allowed))
+    return str(checks.one_of(name, value, allowed))  # NumPy's text, too
 
 
 def _milestones(name: str, value: Iterable[float]) -> tuple[float, ...]:
-    epochs = fitted(name, value, tuple[float, ...])
-    return tuple(_not_negative(f"every entry of {name}", epoch) for epoch in epochs)
+    is_scalar = getattr(value, "ndim", 1) == 0 or not isinstance(value, Iterable)
+    if is_scalar or isinstance(value, str | bytes | Mapping):
+        raise ValueError(f"{name} must be a list of epochs, such as (30, 60), got {checks.shown(value)}.")
+    return tuple(_not_negative(f"every entry of {name}", epoch) for epoch in value)
 
 
 _not_negative = partial(checks.number, low=0)

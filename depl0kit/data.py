@@ -18,7 +18,7 @@ from torch import Tensor
 from . import checks, cifar, fashion_mnist, image_folder
 from .arguments import checked
 from .data_files import DataNotFoundError
-from .decoding import DamagedImageError, decoded_bytes
+from .decoding import DamagedImageError, decoded_bytes, depth
 from .image_folder import Listing
 from .splits import Split, stratified
 from .streaming import StreamedSplit
@@ -104,7 +104,8 @@ def load_data(
     `test`: with val/ alone, as in ImageNet, its images become the *test* split, and validation is a
     tenth of train; with test/ alone, validation is a tenth of train, too; with neither, a tenth
     becomes validation and a fifth test. These parts are the same every time, with all classes in
-    their proportions.
+    their proportions. Images are read as a viewer shows them, see `decoding`; files that Pillow cannot
+    read are named in a warning.
 
     Args:
         root: where files are kept, see `data_root`. Digits need none.
@@ -121,7 +122,7 @@ def load_data(
         DataNotFoundError: the set is not on this machine and cannot be downloaded.
     """
     options = _FolderOptions(size, skip_damaged, stream)
-    if _is_folder(name_or_folder):
+    if is_folder(name_or_folder):
         return _folder(Path(name_or_folder).expanduser(), data_root(root), options)
     if name_or_folder == "imagenet":
         return _imagenet(data_root(root), options)
@@ -133,7 +134,8 @@ def load_data(
     return loader(data_root(root))
 
 
-def _is_folder(name_or_folder: str | Path) -> bool:
+def is_folder(name_or_folder: str | Path) -> bool:
+    """Whether `load_data` takes it for a folder, and not for a name."""
     if isinstance(name_or_folder, Path):
         return True
     if not isinstance(name_or_folder, str) or name_or_folder in (*_LOADERS, "imagenet"):
@@ -211,6 +213,10 @@ class _FolderOptions:
     def __post_init__(self) -> None:
         if self.size is not None:
             checks.whole("size", self.size, 1)
+        for name, allowed in (("skip_damaged", (False, True)), ("stream", (None, False, True))):
+            if getattr(self, name) not in allowed:  # "no" would be taken for True
+                words = " or ".join(map(str, allowed))
+                raise ValueError(f"{name} must be {words}, got {getattr(self, name)!r}.")
 
 
 def _imagenet(root: Path, options: _FolderOptions) -> Data:
@@ -239,10 +245,11 @@ def _folder(folder: Path, root: Path, options: _FolderOptions) -> Data:
 
 def _streamed(name: str, found: Listing, options: _FolderOptions) -> Data:
     mean, std = PHOTOS
+    bits = depth(found.paths(["train"]))
     splits = {
         part: StreamedSplit(
             found.folder, files, files.labels, torch.tensor(mean), torch.tensor(std), options.size or 224,
-            skip_damaged=options.skip_damaged,
+            skip_damaged=options.skip_damaged, bits=bits,
         )
         for part, files in found.splits.items()
     }  # fmt: skip

@@ -13,12 +13,25 @@ class DataNotFoundError(FileNotFoundError):
 
 
 def delete(path: Path) -> str:
-    """Delete a damaged file, and say so in a sentence."""
+    """Delete a damaged file that this package made, and say so in a sentence."""
     try:
         path.unlink(missing_ok=True)  # another process may have been first
     except OSError as error:
         return f"It cannot be deleted ({error}): delete it by hand."
     return "It is deleted, and fetched or built again."
+
+
+def set_aside(path: Path) -> str:
+    """Rename a damaged file that somebody brought, and say so in a sentence.
+
+    It is not ours to delete: offline, what is left of it may be all there is.
+    """
+    aside = path.with_name(f"{path.name}.damaged")
+    try:
+        path.replace(aside)
+    except OSError as error:
+        return f"It cannot be renamed ({error}): put it right by hand."
+    return f"It is kept as {aside.name}, and fetched again if there is a network."
 
 
 def read_cache(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:

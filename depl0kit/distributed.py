@@ -6,7 +6,7 @@ what one process would (batch-norm statistics apart, which are those of each par
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .device import best_device
+from .files import different_field
 
 # A process that waits so long for the others will wait forever: one of them is gone.
 PATIENCE = timedelta(minutes=10)
@@ -99,3 +100,28 @@ def from_first(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
+
+
+def agree(what: Mapping[str, Any], ignored: Collection[str] = ()) -> None:
+    """Refuse to train where the processes were started with different settings: they would compute other
+    things, or wait for each other in vain.
+
+    Args:
+        what: plain values by name, which may be in dicts of their own.
+        ignored: dotted names that may differ.
+
+    Raises:
+        ValueError: they differ; all processes raise it, with the first name and both values.
+    """
+    if not dist.is_initialized():
+        return
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, dict(what))
+    for rank, other in enumerate(everyone):
+        difference = different_field(everyone[0], other, ignored)
+        if difference is not None:
+            name, first, found = difference
+            raise ValueError(
+                f"the processes of this run differ in {name}: {first!r} in process 0, {found!r} in process "
+                f"{rank}. Start all of them with the same command, on the same files."
+            )

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .data_files import DataNotFoundError, delete, read_cache, write_cache
+from .data_files import DataNotFoundError, read_cache, set_aside, write_cache
 from .files import DamagedFileError
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -52,13 +52,13 @@ def load(root: Path) -> dict[str, Tensor]:
 
 def _find(raw: Path) -> dict[str, Tensor]:
     """From `raw`, where torchvision keeps the files, else from Debian, else downloaded to `raw`."""
-    tensors = _read_folder(raw, delete) or _read_folder(DEBIAN_FOLDER, _debian_remedy)
+    tensors = _read_folder(raw, set_aside) or _read_folder(DEBIAN_FOLDER, _debian_remedy)
     if tensors is None:
         try:
             _download(raw)
         except (DamagedFileError, RuntimeError, OSError, http.client.HTTPException) as error:
             raise DataNotFoundError(_how_to_get_it(raw, error)) from error
-        tensors = _read_folder(raw, delete)
+        tensors = _read_folder(raw, set_aside)
     return tensors
 
 

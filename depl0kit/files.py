@@ -7,17 +7,22 @@ notes and values, so that a file is either sound or found out.
 import json
 import os
 import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 CHECKSUM = "crc32"  # key of the notes that holds it
+UNFINISHED = ".unfinished-"  # how the name of a folder begins in which a file is being written
+MOST = 1e15  # no number in a small file is larger; Python's JSON also reads NaN and 10**400
 
 
 class DamagedFileError(Exception):
@@ -36,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
         OSError: it cannot be written; an old file is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder:
         unfinished, ordinary = Path(folder, path.name), Path(folder, "ordinary")
         write(unfinished)
         ordinary.touch()
@@ -45,12 +50,38 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
             with unfinished.open("rb+") as file:
                 os.fsync(file.fileno())
         os.replace(unfinished, path)
+    if durable and hasattr(os, "O_DIRECTORY"):  # the new name, too; Windows does not open folders
+        folder_of_path = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder_of_path)
+        finally:
+            os.close(folder_of_path)
+
+
+def remove_unfinished(folder: Path, before: float) -> None:
+    """Delete what killed processes left in `folder` while they wrote; `before`: last changed before then."""
+    for left in folder.glob(f"{UNFINISHED}*"):
+        with suppress(FileNotFoundError):  # somebody has just finished
+            if left.stat().st_mtime < before:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def write_json(path: Path, content: Mapping, durable: bool = True) -> None:
     """`content` as JSON, atomically."""
     text = json.dumps(content, indent=2)
     write_atomically(path, lambda unfinished: unfinished.write_text(f"{text}\n"), durable)
+
+
+def read_file(path: Path) -> bytes:
+    """What an ordinary file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedFileError: it is a folder, or a pipe, which would keep its reader waiting.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DamagedFileError(f"{path} is damaged: expected a file, found a folder, a pipe or a device")
+    return path.read_bytes()
 
 
 def read_json(path: Path) -> dict:
@@ -61,12 +92,50 @@ def read_json(path: Path) -> dict:
         DamagedFileError: it holds no JSON object.
     """
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
+        content = json.loads(read_file(path))
+    except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is damaged: expected JSON, found: {error}") from error
     if not isinstance(content, dict):
         raise DamagedFileError(f"{path} is damaged: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def misfit(value: Any, form: Any, name: str = "its content") -> str:
+    """What in a value from JSON has not the form that it should have; "" if all has.
+
+    Args:
+        form: a type (`float`: any finite number), None, a tuple of forms of which one must fit, [form] for a
+            list of any length, or {name: form} for an object, which may hold more; names that end in "?" may
+            be missing.
+    """
+    if isinstance(form, tuple):
+        found = [misfit(value, one, name) for one in form]
+        return "" if "" in found else found[0]
+    if isinstance(form, list) and isinstance(value, list):
+        parts = [(entry, form[0], f"every entry of {name}") for entry in value]
+    elif isinstance(form, dict) and isinstance(value, dict):
+        wanted = {key: one for key, one in form.items() if not key.endswith("?") or key[:-1] in value}
+        parts = [(value.get(key.rstrip("?")), one, key.rstrip("?")) for key, one in wanted.items()]
+    elif _is_of(value, form):
+        parts = []
+    else:
+        return f"expected {name} to be {_in_words(form)}, found {str(value)[:40]!r}"
+    return next(filter(None, (misfit(*part) for part in parts)), "")
+
+
+def _is_of(value: Any, form: Any) -> bool:
+    if form is None or isinstance(form, list | dict):  # a list or an object was looked for above
+        return form is None and value is None
+    if form in (int, float):
+        fits = isinstance(value, (int, float) if form is float else int) and not isinstance(value, bool)
+        return fits and -MOST < value < MOST  # NaN is not
+    return isinstance(value, form)
+
+
+def _in_words(form: Any) -> str:
+    kind = form if form is None or isinstance(form, type) else type(form)
+    words = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+    return (words | {list: "a list", dict: "an object", None: "null"})[kind]
 
 
 def different_field(
@@ -130,5 +199,6 @@ def _crc32(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
     described = {key: (str(tensors[key].dtype), tuple(tensors[key].shape)) for key in sorted(tensors)}
     checksum = zlib.crc32(json.dumps([described, notes], sort_keys=True).encode())
     for key in described:
-        checksum = zlib.crc32(tensors[key].numpy(), checksum)
+        data = tensors[key].contiguous().reshape(-1).view(torch.uint8)  # NumPy has no bfloat16
+        checksum = zlib.crc32(data.numpy(), checksum)
     return f"{checksum:08x}"

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import OneCycleLR
 
-from . import checks
+from . import checks, layout
+from .admission import check_fit
 from .arguments import checked
 from .data import Data, Split
 from .gated import GatedModel
+from .modes import eval_mode, freeze, frozen_parts
 from .training import evaluate
 
 BATCH = 256  # of the re-estimation: as many as fit easily, since every batch has its say
@@ -35,21 +37,19 @@ def reestimate_batch_norm(net: nn.Module, data: Data) -> None:
         data: the images; labels are not used.
     """
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    modes, momenta = {m: m.training for m in net.modules()}, [m.momentum for m in norms]
-    device = next(net.parameters()).device
-    try:
-        net.eval()  # no dropout, test-time gates
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the plain mean over all batches
-            norm.train()
-        for x, _ in _equal_batches(data.to(device).train) if norms else ():
-            net(x)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for module, mode in modes.items():
-            module.training = mode
+    momenta = [m.momentum for m in norms]
+    device, trial = next(net.parameters()).device, layout.try_step(net, data.train.shape)
+    with eval_mode(net):  # no dropout, test-time gates
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # the plain mean over all batches
+                norm.train()
+            for x, _ in _equal_batches(data.to(device).train) if norms else ():
+                net(layout.laid(x, trial.layout))
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
 
 def _equal_batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
@@ -77,7 +77,8 @@ def fine_tune(
 
     Args:
         net: a `GatedModel` or a compact network; trained in place, and left in eval mode. The
-            posterior of a `GatedModel` does not move.
+            posterior of a `GatedModel` does not move, nor do the statistics of batch norms that are in
+            eval mode while `net` is in training mode.
         data: trained on its training split.
         epochs, batch_size: whole numbers >= 1.
         lr: highest learning rate of SGD, a fifth of that of `TrainConfig`: what is learnt is kept.
@@ -91,7 +92,8 @@ def fine_tune(
         A row per epoch: epoch, train_loss, val_loss, val_accuracy, seconds.
 
     Raises:
-        ValueError: an argument outside its range, or a loss that is not finite.
+        ValueError: an argument outside its range, a network that does not suit the data (see `check_fit`), or
+            a loss that is not finite.
     """
     checks.whole("epochs", epochs, 1)
     checks.number("lr", lr, 0, open_low=True)
@@ -99,15 +101,19 @@ def fine_tune(
     checks.number("weight_decay", weight_decay, 0)
     device = next(net.parameters()).device
     data = data.to(device)
+    check_fit(net, data)
+    trial = layout.try_step(net, data.train.shape)
     batches = max(1, len(data.train) // checks.whole("batch_size", batch_size, 1))
     weights = net.model.parameters() if isinstance(net, GatedModel) else net.parameters()
     optimiser = torch.optim.SGD(weights, lr, momentum, weight_decay=weight_decay)
     schedule = OneCycleLR(optimiser, lr, epochs * batches, cycle_momentum=False)
     order, rows = torch.Generator().manual_seed(seed), []
+    frozen = [] if isinstance(net, GatedModel) else frozen_parts(net)  # it sees to its own
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
         with _gates_frozen(net):
-            images = data.train.batches(batch_size, order)
+            freeze(frozen)
+            images = ((layout.laid(x, trial.layout), y) for x, y in data.train.batches(batch_size, order))
             loss = _one_epoch(net, images, optimiser, schedule, penalty) / batches
         val_loss, val_accuracy = evaluate(net, data.val)
         if not torch.isfinite(torch.tensor(loss + val_loss)):
@@ -142,10 +148,9 @@ def _gates_frozen(net: nn.Module) -> Iterator[None]:
     frozen = []
     if isinstance(net, GatedModel):
         frozen = [p for p in net.posterior.parameters() if p.requires_grad]
-        net.model.train()
+    net.train()
+    if isinstance(net, GatedModel):
         net.training = False  # of the gates: `GatedModel.forward` asks for nothing else
-    else:
-        net.train()
     try:
         for p in frozen:
             p.requires_grad_(False)

@@ -17,6 +17,7 @@ from .arguments import checked
 DENSE = "dense"  # the method of the unpruned network
 NETWORK = ["data", "model"]  # results of different networks are never mixed
 CURVE = [*NETWORK, "method", "seed"]  # the runs that one curve goes through
+MOST_DRAWS = 1_000_000  # bootstrap samples; a hundred times the usual number
 AT = (0.5, 0.3, 0.15)  # shares of the dense MACs at which methods are compared, if nothing else is said
 
 
@@ -61,7 +62,7 @@ def at_matched_cost(
 
     Args:
         results: table of `dk.sweep`.
-        at: costs (> 0) in units of the column `cost`: shares of the dense network for "kept_macs".
+        at: costs (> 0), or one, in units of the column `cost`: shares of the dense network for "kept_macs".
         cost, accuracy: names of columns.
 
     Returns:
@@ -202,8 +203,9 @@ def mean_interval(
     Raises:
         ValueError: `draws` < 1, or `confidence` outside (0, 1).
     """
-    checks.whole("draws", draws, 1)
     checks.whole("seed", seed, 0)
+    if checks.whole("draws", draws, 1) > MOST_DRAWS:
+        raise ValueError(f"draws must be at most {MOST_DRAWS:,}: more change no digit that counts.")
     checks.number("confidence", confidence, 0, np.nextafter(1, 0), open_low=True)
     values = np.asarray(values, float)
     if len(values) < 2:
@@ -239,6 +241,8 @@ def finished(results: pd.DataFrame, cost: str, *others: str, stage: str | None =
 
 def require_columns(table: pd.DataFrame, *names: str, source: str = "dk.sweep") -> None:
     """Raise a ValueError that names the columns that `table` lacks, and where such tables come from."""
+    if not isinstance(table, pd.DataFrame):
+        raise ValueError(f"expected the table of {source}, got {type(table).__name__}.")
     missing = [name for name in names if name not in table]
     if missing:
         more = f" and {len(missing) - 9} more" if len(missing) > 9 else ""
@@ -281,11 +285,16 @@ def _interpolate(at: Sequence[float], costs: np.ndarray, values: np.ndarray) -> 
     return np.interp(np.log(at), np.log(costs), values, left=np.nan, right=np.nan)
 
 
-def _costs(at: Iterable[float]) -> list[float]:
+def _costs(at: Iterable[float] | float) -> list[float]:
+    at = checks.plain(at)
+    at = at if isinstance(at, Iterable) and not isinstance(at, str) else [at]
     return list(dict.fromkeys(checks.number("at", cost, 0, open_low=True) for cost in at))
 
 
 def _limits(limits: tuple[float, float]) -> tuple[float, float]:
+    limits = checks.plain(limits)
+    if not isinstance(limits, list | tuple) or len(limits) != 2:
+        raise ValueError(f"limits must be the lowest and the highest cost, got {limits!r}.")
     low, high = (checks.number("limits", limit, 0, open_low=True) for limit in limits)
     if low >= high:
         raise ValueError(f"limits must rise, got ({low:g}, {high:g}).")

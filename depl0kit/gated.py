@@ -1,23 +1,26 @@
 """An ordinary network, its channel groups, and a posterior over their gates."""
 
-import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import checks
+from .admission import check_network, copied, first_line, unwrapped
 from .arguments import fitted
 from .compaction import remove_channels
 from .cost import Cost, CostModel
 from .gating import gates_set, place_gates, remove_gates
 from .groups import Group, Groups, find_groups
 from .hard_concrete import HardConcrete
+from .modes import freeze, frozen_parts
 from .posteriors import GatePosterior, make_posterior
-from .tracing import Layer, probe_copy, trace
+from .tracing import Layer, check_training_mode, probe_copy, trace
 
 
 class GatedModel(nn.Module):
@@ -26,11 +29,12 @@ class GatedModel(nn.Module):
     In training mode each forward draws gates from the posterior; in eval mode it uses the test-time
     gates, so `net.eval()` is deterministic and computes what `compact(net)` computes. The model is
     copied: the one passed in stays as it is, and two `GatedModel`s share no weights. A posterior that
-    is passed in as an object is used as it is.
+    is passed in as an object is used as it is. Parts of `model` that are in eval mode while the whole is in
+    training mode, such as frozen batch norms, stay so while it trains.
 
     Args:
-        model: any convolutional classifier whose forward takes a batch of images. Groups whose removal
-            would not be exact stay without gates; `net.groups` says which, and why.
+        model: any convolutional classifier whose forward takes a batch of images, of any precision.
+            Groups whose removal would not be exact stay without gates; `net.groups` says which, and why.
         posterior: "mean_field" (L0-HC), "forward" or "backward" (Dep-L0), "autoregressive" (forward,
             conditioned on sampled gates), a `GatePosterior` for `net.groups.gated`'s sizes, or what its
             `describe` returned.
@@ -46,8 +50,9 @@ class GatedModel(nn.Module):
         dense_cost: `Cost` of the network with every channel, in ints.
 
     Raises:
-        ValueError: nothing in the model can be gated, it cannot be followed (`find_groups` and `trace`
-            say when), or an argument is unknown.
+        ValueError: nothing in the model can be gated, it cannot be followed (`check_network`, `find_groups`
+            and `trace` say when), has layers or outputs in training mode only, gives NaN or random outputs
+            in eval mode, or an argument is unknown.
 
     Example:
         >>> net = GatedModel(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)),
@@ -69,12 +74,14 @@ class GatedModel(nn.Module):
         fitted("model", model, nn.Module)
         checks.one_of("scope", scope, ("inner", "all"))
         self.scope, self.sampling = scope, checks.one_of("sampling", sampling, ("example", "batch"))
-        self.model = copy.deepcopy(model)
-        layers, macs = trace(copy.deepcopy(model).eval(), example)
-        example = example[:1]  # groups are the same for a whole batch, whose activations would be kept
-        total = Cost(macs, sum(p.numel() for p in model.parameters()))
-        found = find_groups(model, example, layers, scope)
-        self.groups = _refuse_inexact(model, found, layers, total, example)
+        check_network(model := unwrapped(model))
+        if any(isinstance(part, GatedModel) for part in model.modules()):
+            raise ValueError(
+                "model is a GatedModel already, or holds one: pass net.plain_copy() to give it other gates."
+            )
+        self.model, self._frozen = copied(model), []
+        with _without_autocast(example):
+            layers, total, self.groups = _structure(self.model, example, scope)
         gated = self.groups.gated
         if not gated:
             raise ValueError(
@@ -87,6 +94,14 @@ class GatedModel(nn.Module):
         self.cost_model = CostModel(gated, layers, total)
         self._gates = place_gates(self.model, gated)
         self._example_shape = example.shape[1:]
+
+    def train(self, mode: bool = True) -> "GatedModel":
+        """Training or eval mode, but for what the user froze by `.eval()`, which stays in eval mode."""
+        if self.model.training:  # else all of it is in eval mode, and only from before is known what froze
+            self._frozen = frozen_parts(self.model)
+        super().train(mode)
+        freeze(self._frozen)
+        return self
 
     @property
     def dense_cost(self) -> Cost:
@@ -132,7 +147,7 @@ class GatedModel(nn.Module):
 
     def plain_copy(self) -> nn.Module:
         """A copy of `model` without gates."""
-        model = copy.deepcopy(self.model)
+        model = copied(self.model)
         remove_gates(model)
         return model
 
@@ -164,7 +179,42 @@ class GatedModel(nn.Module):
         return self.cost_model.exact(self.open_channels())
 
 
+def _structure(model: nn.Module, example: Tensor, scope: str) -> tuple[list[Layer], Cost, Groups]:
+    """Layers, cost and groups of a network; `model` stays as it is."""
+    layers, macs = _traced(copied(model), example)
+    total = Cost(macs, sum(p.numel() for p in model.parameters()))
+    example = example[:1]  # groups are the same for a whole batch, whose activations would be kept
+    groups = find_groups(model, example, layers, scope)
+    return layers, total, _refuse_inexact(model, groups, layers, total, example)
+
+
+def _traced(model: nn.Module, example: Tensor) -> tuple[list[Layer], int]:
+    """As `trace`, of a copy, and that training mode shows nothing else."""
+    layers, macs = trace(model.eval(), example)
+    check_training_mode(model, layers, example)
+    return layers, macs
+
+
+@contextmanager
+def _without_autocast(example: object) -> Iterator[None]:
+    """Whatever the user has switched on: what is looked at is the network itself."""
+    kind = example.device.type if isinstance(example, Tensor) else "cpu"
+    with torch.autocast("cpu", enabled=False), torch.autocast(kind, enabled=False):
+        yield
+
+
 TOLERANCE = 1e-9  # of outputs, relative; in float64, removal that is exact is off by some 1e-14
+
+
+class _InFloat64(TorchFunctionMode):
+    """Whatever a forward makes or asks for by itself, such as x.half(), it gets in float64."""
+
+    def __torch_function__(
+        self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        made = func(*args, **(kwargs or {}))
+        other = isinstance(made, Tensor) and made.is_floating_point() and made.dtype != torch.float64
+        return made.double() if other else made
 
 
 def _refuse_inexact(
@@ -177,16 +227,62 @@ def _refuse_inexact(
     wrong channel cannot hide in rounding; of a set that fails the halves are tried.
     """
     probe = probe_copy(model).to("cpu", torch.float64)
-    example = torch.randn(example.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    bad = _failing(groups.gated, lambda some: _why_inexact(probe, some, layers, total, example))
-    good = [g for g in groups.gated if g.name not in bad]
-    together = _why_inexact(probe, good, layers, total, example) if bad and good else ""
-    if together:  # though each is fine alone
-        bad |= {g.name: together for g in good}
-    closable = [g for g in good if g.may_close]
-    if closable and _why_inexact(probe, closable, layers, total, example, closed=True):
-        closable = []
+    with _InFloat64():
+        example = _random_input(probe, example)
+        bad = _failing(groups.gated, lambda some: _why_inexact(probe, some, layers, total, example))
+        good = [g for g in groups.gated if g.name not in bad]
+        together = _why_inexact(probe, good, layers, total, example) if bad and good else ""
+        if together:  # though each is fine alone
+            bad |= {g.name: together for g in good}
+            good = []
+        closable = [g for g in good if g.may_close]
+        if closable and _why_inexact(probe, closable, layers, total, example, closed=True):
+            closable = []
     return Groups(replace(g, refusal=bad.get(g.name, g.refusal), may_close=g in closable) for g in groups)
+
+
+@torch.no_grad()
+def _random_input(probe: nn.Module, example: Tensor) -> Tensor:
+    """Random images of the example's shape, which alone counts: of zeros, a wrong channel may be zero, too.
+
+    Raises:
+        ValueError: the forward fails, its outputs are not finite, or others the second time.
+    """
+    name = type(probe).__name__
+    if not example.is_floating_point():
+        return example.cpu()
+    for draw in (torch.randn, torch.rand):  # some networks take roots or logarithms of the pixels
+        images = draw(example.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        try:
+            first, second = probe(images), probe(images)
+        except Exception as error:  # of any kind: it is the user's network that fails
+            raise ValueError(
+                f"the forward of {name} failed on the CPU in float64, where removal is tried: "
+                f"{first_line(error)}"
+            ) from error
+        if first.isfinite().all():
+            break
+    else:
+        raise ValueError(
+            f"the forward of {name} gives NaN or infinite outputs in eval mode: {_where_not_finite(probe)}."
+        )
+    if not _close(first, second):
+        raise ValueError(
+            f"the forward of {name} is random in eval mode: give F.dropout and its like "
+            "training=self.training, or use nn.Dropout."
+        )
+    return images
+
+
+def _where_not_finite(probe: nn.Module) -> str:
+    bad = next((key for key, t in probe.state_dict().items() if not t.isfinite().all()), None)
+    return f"{bad!r} holds some" if bad else "look for a division by zero, a root or a logarithm"
+
+
+def _close(expected: Tensor, got: Tensor) -> bool:
+    """Whether outputs are equal but for rounding."""
+    bound = TOLERANCE * float(expected.abs().max())
+    return expected.shape == got.shape and torch.allclose(expected, got, rtol=0, atol=bound)
 
 
 def _failing(groups: list[Group], why: Callable[[list[Group]], str]) -> dict[str, str]:
@@ -212,7 +308,7 @@ def _why_inexact(
     """What goes wrong when random channels of `groups` (or all) are removed; empty if nothing does."""
     generator = torch.Generator().manual_seed(0)
     values = [_random_gates(g.channels, generator).to(example) * (not closed) for g in groups]
-    masked, small = copy.deepcopy(probe), copy.deepcopy(probe)
+    masked, small = copied(probe), copied(probe)
     try:
         with gates_set(place_gates(masked, groups), [v.expand(len(example), -1) for v in values]):
             expected = masked(example)
@@ -221,8 +317,8 @@ def _why_inexact(
         with flops:
             got = small(example)
     except Exception as error:  # of any kind: it is the user's network that fails on this structure
-        return f"removal breaks the network ({str(error).splitlines()[0]})"
-    if not torch.allclose(expected, got, rtol=0, atol=TOLERANCE * float(expected.abs().max())):
+        return f"removal breaks the network ({first_line(error)})"
+    if not _close(expected, got):
         return "its channels are not removed exactly"
     cost = CostModel(groups, layers, total).exact([int((v > 0).sum()) for v in values])
     macs = flops.get_total_flops() // (2 * len(example))

@@ -113,8 +113,9 @@ def find_groups(model: nn.Module, example: Tensor, layers: Sequence[Layer], scop
         ValueError: Torch-Pruning cannot follow the network at all, or it computes attention.
     """
     probe = probe_copy(model)
-    ties = Ties(probe, [layer.name for layer in layers])
-    graph = dependency_graph(probe, example)
+    names = [layer.name for layer in layers]
+    ties = Ties(probe, names)
+    graph = dependency_graph(probe, example, names)
     ties.follow(graph)
     release(graph)
     groups = _join(ties)

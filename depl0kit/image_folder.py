@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from .data_files import DataNotFoundError, read_cache, write_cache
-from .decoding import decode, refusal
+from .decoding import SUFFIXES, decode, depth, refusal, suffixes
 from .splits import stratified
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 PARTS = ("train", "val", "test")
 LAYOUT = "train/<class>/ and test/<class>/ or val/<class>/"
-FORMAT = 1  # of the cache: raise it when the same files are to give other pixels
+FORMAT = 2  # of the cache: raise it when the same files are to give other pixels
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ class Listing:
     classes: tuple[str, ...]
     splits: dict[str, Files]  # train, val, test
 
-    def paths(self) -> list[str]:
-        """Of all images, as the file system takes them: train, then val, then test."""
-        return [os.path.join(self.folder, os.fsdecode(p)) for part in PARTS for p in self.splits[part].paths]
+    def paths(self, parts: Iterable[str] = PARTS) -> list[str]:
+        """Of all images of these splits, as the file system takes them."""
+        return [os.path.join(self.folder, os.fsdecode(p)) for part in parts for p in self.splits[part].paths]
 
 
 def listing(folder: Path) -> Listing:
@@ -63,24 +62,29 @@ def listing(folder: Path) -> Listing:
     train. With val alone, as ImageNet has it, val becomes the *test* split, so that nobody reports
     on what they chose models on, and validation is a tenth of train. With train alone, validation
     is a tenth of it and test a fifth. What is cut off train is drawn with a fixed seed, and has all
-    classes in their proportions.
+    classes in their proportions. Files that are no images Pillow can read are named in a warning.
 
     Raises:
         DataNotFoundError: the folder does not exist.
-        ValueError: it has another layout; the text says what to change.
+        ValueError: it has another layout, or a link in it leads nowhere; the text says what to change.
     """
     if not folder.exists():
         raise DataNotFoundError(
             f"the folder {folder} does not exist: check the path, {_here(folder.parent)}."
         )
+    for part in PARTS:
+        _refuse_broken_link(folder / part)
     if not (folder / "train").is_dir():
         raise ValueError(f"{folder} has no train/ in it: a data set is laid out as {LAYOUT}.")
-    found = {part: _class_files(folder / part) for part in PARTS if (folder / part).is_dir()}
+    left_out: list[str] = []
+    found = {part: _class_files(folder / part, left_out) for part in PARTS if (folder / part).is_dir()}
     classes = tuple(sorted(found["train"]))
     if not classes:
         raise ValueError(f"{folder / 'train'} has no class directories: images go into {LAYOUT}.")
     for part, files in found.items():
         _check_classes(folder, part, files, classes)
+    if left_out:
+        warnings.warn(_what_is_left_out(folder, left_out), stacklevel=2)
     return Listing(folder, classes, _split({p: _flat(folder, f, classes) for p, f in found.items()}))
 
 
@@ -91,21 +95,59 @@ def _here(parent: Path) -> str:
     return f"{parent} has the folders {', '.join(names[:8])}" if names else f"{parent} has no folders"
 
 
-def _class_files(part: Path) -> dict[str, list[str]]:
-    """{class: paths of its images, sorted}."""
-    directories = [e for e in os.scandir(part) if e.is_dir() and not e.name.startswith(".")]
-    return {e.name: [i.path for i in _images(e.path)] for e in directories}
+def _what_is_left_out(folder: Path, paths: list[str]) -> str:
+    return (
+        f"{len(paths)} entries of {folder} are left out, as they are no images that Pillow can read here, or "
+        f"lie in no class directory: {_few([os.path.relpath(path, folder) for path in paths])}."
+    )
 
 
-def _images(directory: str) -> Iterator[os.DirEntry]:
-    """The images in a directory and below, in the order of their names."""
-    for entry in sorted(os.scandir(directory), key=lambda e: e.name):
-        if entry.name.startswith("."):  # such as the ._0001.jpg that macOS leaves behind
-            continue
-        if entry.name.lower().endswith(SUFFIXES):
-            yield entry
-        elif entry.is_dir():
-            yield from _images(entry.path)
+def _refuse_broken_link(path: str | Path) -> None:
+    if os.path.islink(path) and not os.path.exists(path):
+        raise ValueError(f"{path} is a link to {os.readlink(path)}, which is not there: repair or delete it.")
+
+
+def _class_files(part: Path, left_out: list[str]) -> dict[str, list[str]]:
+    """{class: paths of its images, sorted}; the paths of what is no image go to `left_out`."""
+    found, endings, above = {}, set(suffixes()), (os.path.realpath(part),)
+    for entry in _visible(part):
+        _refuse_broken_link(entry.path)  # or a class would be missing without a word
+        if _is_directory(entry):
+            found[entry.name] = list(_images(entry.path, endings, above, left_out))
+        else:
+            left_out.append(entry.path)
+    return found
+
+
+def _images(directory: str, endings: set[str], above: tuple[str, ...], left_out: list[str]) -> Iterator[str]:
+    """The images in a directory and below, in the order of their names.
+
+    Args:
+        above: the directories that lead here, without links: one that links back to them is not entered.
+    """
+    here = os.path.realpath(directory)
+    if any(os.path.commonpath([here, one]) == here for one in above):
+        left_out.append(directory)
+        return
+    for entry in _visible(directory):
+        if _is_directory(entry):
+            yield from _images(entry.path, endings, (*above, here), left_out)
+        elif os.path.splitext(entry.name)[1].lower() in endings and (entry.is_symlink() or entry.is_file()):
+            yield entry.path  # also a link that leads nowhere: an image that cannot be read
+        else:
+            left_out.append(entry.path)
+
+
+def _visible(directory: str | Path) -> list[os.DirEntry]:
+    """Not such as the ._0001.jpg that macOS leaves behind; in the order of their names."""
+    return sorted((e for e in os.scandir(directory) if not e.name.startswith(".")), key=lambda e: e.name)
+
+
+def _is_directory(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _check_classes(folder: Path, part: str, files: dict[str, list[str]], classes: tuple[str, ...]) -> None:
@@ -190,7 +232,7 @@ def load(where: Listing, root: Path, size: int | None, skip_damaged: bool) -> di
 def _decode_all(where: Listing, size: int | None, skip: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
     """(tensors as `load` returns them, {path: the error} of damaged images)."""
     paths = where.paths()
-    images, damaged = decode(paths, size, skip)
+    images, damaged = decode(paths, size, skip, depth(where.paths(["train"])))
     sound = torch.ones(len(paths), dtype=torch.bool)
     sound[list(damaged)] = False
     counts, tensors = [len(where.splits[part].labels) for part in PARTS], {}
@@ -208,7 +250,7 @@ def _cache_path(where: Listing, root: Path, size: int | None) -> Path:
     files = hashlib.sha256(f"{FORMAT} {where.classes} {counts}".encode(errors="surrogateescape"))
     within = len(os.path.join(where.folder, ""))  # the same folder may go by several paths
     for path in where.paths():
-        status = os.stat(path)
+        status = os.stat(path) if os.path.exists(path) else os.lstat(path)  # of a link that leads nowhere
         state = f"{path[within:]}\0{status.st_size}\0{status.st_mtime_ns}\n"
         files.update(state.encode(errors="surrogateescape"))
     which = hashlib.sha256(f"{where.folder.resolve()}\n{size}".encode()).hexdigest()

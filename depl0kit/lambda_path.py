@@ -1,5 +1,7 @@
 """The whole trade-off from one training, in which lambda grows."""
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +19,8 @@ from .finetuning import fine_tune
 from .gated import GatedModel
 from .training import Trainer, evaluate, is_undecided
 
-DEFAULT = TrainConfig(
-    epochs=40, warmup=2
-)  # in fewer, lambda outruns the gates, and the last point is a large network
+# in fewer epochs, lambda outruns the gates, and the last point is a large network
+DEFAULT = TrainConfig(epochs=40, warmup=2)
 
 # Up to the last snapshot the weights must still repair what each closed channel breaks, and the gates move.
 # On digits (40 epochs, two seeds) the last network has .08 and .10 of the MACs at a constant lr, and .11 and
@@ -79,6 +80,7 @@ def lambda_path(
             as the training, more snapshots than steps.
         Diverged: the loss became infinite or NaN.
     """
+    lams = _two_lams(lams)
     config = _checked(config or DEFAULT, lams, snapshots, fine_tune_epochs)
     trainer = Trainer(net, data, config)
     steps = config.epochs * trainer.steps_per_epoch
@@ -89,7 +91,19 @@ def lambda_path(
             rows.append({"snapshot": number} | _row(net, snapshot, trainer.data, config, fine_tune_epochs))
             bar.set_postfix_str(f"val accuracy {rows[-1]['val_accuracy']:.3f}")
             bar.update()
+    if trainer.run.notice:
+        warnings.warn(trainer.run.notice, stacklevel=2)
     return pd.DataFrame(rows)
+
+
+def _two_lams(lams: Sequence[float]) -> tuple[float, float]:
+    lams = checks.plain(lams)
+    if not isinstance(lams, list | tuple | range) or len(lams) != 2:
+        raise ValueError(f"lams must be two numbers, the first lambda and the last, got {lams!r}.")
+    first, last = (checks.number("every entry of lams", lam, 0, open_low=True) for lam in lams)
+    if not first < last:
+        raise ValueError(f"lams must increase, got {lams!r}: lambda grows along the path.")
+    return first, last
 
 
 def _checked(
@@ -98,10 +112,6 @@ def _checked(
     """The config of the path, if all arguments are sound."""
     checks.whole("snapshots", snapshots, 2)
     checks.whole("fine_tune_epochs", fine_tune_epochs, 1)
-    for lam in lams:
-        checks.number("every entry of lams", lam, 0, open_low=True)
-    if not lams[0] < lams[1]:
-        raise ValueError(f"lams must increase, got {lams!r}: lambda grows along the path.")
     if config.budget is not None:
         raise ValueError(f"a path has no budget, got budget={config.budget:g}: lams say how far it goes.")
     if config.warmup_epochs >= config.epochs:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from . import checks
 from .arguments import checked
+from .modes import eval_mode
 
 
 @checked
@@ -39,20 +40,18 @@ def latency(
     checks.filled("networks", networks)
     if not example.dim():
         raise ValueError("example must be a batch of inputs, got a single number.")
-    modes = {name: net.training for name, net in networks.items()}
     device = next(next(iter(networks.values())).parameters()).device
     rows = []
     for batch in batch_sizes:
         x = _repeated(example, checks.whole("batch size", batch, 1)).to(device)
         times: dict[str, list[float]] = {name: [] for name in networks}
-        for turn in range(repeats + 3):
-            for name, net in networks.items():
-                took = _seconds(net.eval(), x)
-                if turn >= 3:
-                    times[name].append(1e3 * took)
+        with eval_mode(*networks.values()):
+            for turn in range(repeats + 3):
+                for name, net in networks.items():
+                    took = _seconds(net, x)
+                    if turn >= 3:
+                        times[name].append(1e3 * took)
         rows += [{"network": name, "batch": batch, **_quartiles(ms)} for name, ms in times.items()]
-    for name, net in networks.items():
-        net.train(modes[name])
     return pd.DataFrame(rows)
 
 

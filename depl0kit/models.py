@@ -1,6 +1,7 @@
 """The networks: the small one of the lessons, those of the papers, and every classifier of torchvision."""
 
 import difflib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +142,8 @@ MODELS: dict[str, Callable[[int, int, tuple[int, int]], nn.Module]] = {
     "resnet20": lambda in_channels, classes, image_size: CifarResNet(20, in_channels, classes),
     "resnet56": lambda in_channels, classes, image_size: CifarResNet(56, in_channels, classes),
 }
+CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")  # under which scripts save a network
+WRAPPED = r"^((module|_orig_mod)\.)+"  # what DataParallel and torch.compile put before every name
 AUXILIARY = ("googlenet", "inception_v3")  # their extra heads serve training only, and are left out
 
 
@@ -162,8 +165,9 @@ def make_model(
         classes: of the labels.
         image_size: (height, width); matters to "lenet" and "vgg16".
         weights: file to start from, a dense network's state_dict in safetensors or in torch's format
-            (as torchvision offers for download); without it weights are initialised at random. Only
-            tensors are read from it, so that a file from anywhere may be tried.
+            (as torchvision offers for download), also one of a compiled or parallel network, or inside of
+            a checkpoint as "state_dict"; without it weights are initialised at random. Only tensors are
+            read from it, so that a file from anywhere may be tried.
 
     Raises:
         ValueError: unknown name, images too small for the network, or weights of another network.
@@ -216,7 +220,7 @@ def _load_weights(model: nn.Module, path: Path, name: str) -> None:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        state = {key: tensor for key, tensor in state.items() if not key.lower().startswith("aux")}
+        state = _dense_state(state)
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} holds no state_dict of tensors alone: {reason}") from error
@@ -235,6 +239,20 @@ def _load_weights(model: nn.Module, path: Path, name: str) -> None:
             f"{_some(unexpected)} unexpected."
         )
     model.load_state_dict(state, strict=False)
+
+
+def _dense_state(content: dict) -> dict[str, Tensor]:
+    """Weights by the names of a plain network, without auxiliary heads.
+
+    Raises:
+        ValueError: something else than a tensor is among them.
+    """
+    content = next((content[key] for key in CHECKPOINT_KEYS if isinstance(content.get(key), dict)), content)
+    state = {re.sub(WRAPPED, "", key): value for key, value in content.items()}
+    other = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
+    if other is not None:
+        raise ValueError(f"its entry {other!r} is of type {type(state[other]).__name__}.")
+    return {key: tensor for key, tensor in state.items() if not key.lower().startswith("aux")}
 
 
 def _where_to_get(name: str) -> str:

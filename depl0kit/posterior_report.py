@@ -1,5 +1,6 @@
 """What a posterior over the gates of a network is like, trained or not: one table for all families."""
 
+import html
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,7 @@ class PosteriorReport:
 
     def _repr_html_(self) -> str:
         numbers = self.summary.map("{:.3g}".format).to_frame("").T.to_html()
-        return f"<b>{self.title}</b>{numbers}{self.groups.round(3).to_html(index=False)}"
+        return f"<b>{html.escape(self.title)}</b>{numbers}{self.groups.round(3).to_html(index=False)}"
 
 
 @checked

@@ -6,16 +6,20 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import distributed
-from .run_folder import RunFolder
+from .config import TrainConfig
+from .data import Data
+from .gated import GatedModel
+from .run_folder import SETTINGS, RunFolder
 from .runs import moments_of
 
 if TYPE_CHECKING:
@@ -34,9 +38,10 @@ def recorded(trainer: "Trainer", out: str | Path | None) -> Iterator[None]:
     Of several processes the first keeps the run; all go on from the same checkpoint and obey the same.
 
     Raises:
-        ValueError, RuntimeError: as `RunFolder.begin` and `in_use`.
-        OSError: the folder cannot be written, as on a full disk; what is in it stays good.
+        ValueError, RuntimeError: as `RunFolder.begin`, `resume_point` and `in_use`; the processes differ.
+        UnwritableError: the folder cannot be written, as on a full disk; what is in it stays good.
     """
+    distributed.agree({"out": out is not None})
     if out is None:
         yield from trainer
         return
@@ -44,21 +49,36 @@ def recorded(trainer: "Trainer", out: str | Path | None) -> Iterator[None]:
     with folder.in_use() if first else nullcontext():
         record = _Record(trainer, folder)
         try:
-            record.begin()
+            with _writing(folder):
+                record.begin()
             for _ in trainer:
-                record.step()
+                with _writing(folder):
+                    record.step()
                 yield
                 if trainer.run.status == "stopped":
                     break
-            record.end()
-        except OSError as error:
-            raise OSError(
-                f"the run folder {folder.path} cannot be written ({error}). Epochs up to the last checkpoint "
-                "are safe in it: make room, and start the same training again to go on."
-            ) from error
-        except BaseException as error:  # also an interrupt, and a loop that was left
-            record.end(error)
+            with _writing(folder):
+                record.end()
+        except UnwritableError:
             raise
+        except BaseException as error:  # also an interrupt, a loop that was left, images that are gone
+            record.end_with(error)
+            raise
+
+
+class UnwritableError(OSError):
+    """The folder of a run cannot be written."""
+
+
+@contextmanager
+def _writing(folder: RunFolder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableError(
+            f"the run folder {folder.path} cannot be written ({error}). Epochs up to the last checkpoint "
+            "are safe in it: make room, and start the same training again to go on."
+        ) from error
 
 
 class _Record:
@@ -67,7 +87,6 @@ class _Record:
     def __init__(self, trainer: "Trainer", folder: RunFolder) -> None:
         self.trainer, self.folder, self.writes = trainer, folder, distributed.ranks().first
         self._begun = False  # until then the folder may hold another run, which stays as it is
-        self._rows = self._moments = 0  # how many are in the folder
         self._saved_epoch = -1
         self._save_due = self._status_due = 0.0
         self._asked = "run"
@@ -78,23 +97,37 @@ class _Record:
 
     def begin(self) -> None:
         trainer, folder = self.trainer, self.folder
+        self._keep_warmup()
         if self.writes:
-            folder.begin(_about(trainer), _environment(trainer.device))
+            folder.begin(about(trainer.net, trainer.data, trainer.config), _environment(trainer.device))
         distributed.from_first(None)  # the others wait until the folder is ready
-        checkpoint = folder.latest_checkpoint()
+        checkpoint = folder.resume_point()
+        distributed.agree({"last epoch": checkpoint and checkpoint.epoch})  # all have read it
         if checkpoint is not None:
-            trainer.load(checkpoint, folder.history().to_dict("records"), moments_of(folder))
+            rows = folder.history(checkpoint).to_dict("records")
+            trainer.load(checkpoint, rows, moments_of(folder, checkpoint))
             self._saved_epoch = checkpoint.epoch
-        distributed.from_first(None)  # all have read it before it is replaced
+        distributed.from_first(None)  # and loaded it before it is replaced
         if self.writes:
-            self._cut()
-            folder.forget_state_request()
+            folder.tidy()
+            folder.forget_session()
             if checkpoint is None:
+                self._append()
                 self._save()  # so that a resumed run begins with the same weights, however they came about
+            else:
+                folder.go_back(checkpoint)
         self._counted = time.monotonic(), trainer.epoch
         self._begun = True
         self._take(distributed.from_first(folder.requests() if self.writes else None))
         self._status()
+
+    def _keep_warmup(self) -> None:
+        """A run that is resumed keeps its warm-up and ramp, also if it began with another default."""
+        if (self.folder.path / "config.json").exists():
+            config, saved = self.trainer.config, self.folder.about()["train"]
+            own = {name: getattr(saved, name) for name in ("warmup", "ramp") if getattr(config, name) is None}
+            if own and saved.epochs == config.epochs:
+                self.trainer.config = self.trainer.run.config = replace(config, **own)
 
     def step(self) -> None:
         """Write what is new, and do what is asked for."""
@@ -106,27 +139,34 @@ class _Record:
                 self._status()
         self._obey()
 
-    def end(self, error: BaseException | None = None) -> None:
+    def end(self, text: str = "") -> None:
         """Write the last epochs, and how it ended."""
-        run, text = self.trainer.run, ""
-        if isinstance(error, KeyboardInterrupt | GeneratorExit):
-            if run.status in UNDER_WAY:
-                self.trainer.stop()
-        elif error is not None:
-            text = f"{type(error).__name__}: {error}"
-            run.status = "failed" if run.status in UNDER_WAY else run.status
         if self.writes and self._begun:
             self._append()
-            self._cut()  # of an epoch that was given up
+            self.folder.cut(len(self.trainer.run.rows))  # of an epoch that was given up
             if self.trainer.saved.epoch != self._saved_epoch:
                 self._save()
             self._status(text)
 
+    def end_with(self, error: BaseException) -> None:
+        """`end`, after an error or an interrupt; that the folder cannot be written then hides no error."""
+        run, text = self.trainer.run, ""
+        if isinstance(error, KeyboardInterrupt | GeneratorExit):
+            if run.status in UNDER_WAY:
+                self.trainer.stop()
+        else:
+            text = f"{type(error).__name__}: {error}"
+            run.status = "failed" if run.status in UNDER_WAY else run.status
+        try:
+            self.end(text)
+        except OSError as unwritten:
+            text = f"the end of the run in {self.folder.path} was not written: {unwritten}"
+            warnings.warn(text, stacklevel=2)
+
     def _obey(self) -> None:
         """Do what is asked for; returns when the next step is due, or training shall stop."""
-        self._next_step = max(
-            self._next_step, time.monotonic() - PAUSE_SECONDS
-        )  # lost time is not made up for
+        # lost time is not made up for
+        self._next_step = max(self._next_step, time.monotonic() - PAUSE_SECONDS)
         if self._speed is not None:
             self._next_step += 1 / (self._speed * self.trainer.steps_per_epoch)
         while True:
@@ -149,24 +189,17 @@ class _Record:
             self._status()
 
     def _take(self, requests: dict[str, Any]) -> None:
-        for name in SETTINGS & requests.keys():
+        for name in requests.keys() & SETTINGS:
             setattr(self.trainer, name, requests[name])
         if "speed" in requests and requests["speed"] != self._speed:
             self._speed, self._next_step = requests["speed"], time.monotonic()
-            self._rate = 0.0  # that of the speed before says nothing
+            self._rate, self._counted = 0.0, (time.monotonic(), self.trainer.epoch)  # of the speed before
         self._asked = requests.get("state", self._asked)
         if requests:
             self._status()  # its watchers wait to see it
 
     def _append(self) -> None:
-        run = self.trainer.run
-        self.folder.append(run.rows[self._rows :], run.moments[self._moments :])
-        self._rows, self._moments = len(run.rows), len(run.moments)
-
-    def _cut(self) -> None:
-        run = self.trainer.run
-        self.folder.cut(len(run.rows))
-        self._rows, self._moments = len(run.rows), len(run.moments)
+        self.folder.append(self.trainer.run.rows, self.trainer.run.moments)
 
     def _save(self) -> None:
         start = time.monotonic()
@@ -178,11 +211,13 @@ class _Record:
         if not self.writes:
             return
         trainer, now = self.trainer, time.monotonic()
-        (then, before), self._counted = self._counted, (now, trainer.epoch)
+        then, before = self._counted
+        if trainer.epoch != before:  # else it waits, and there is nothing to count
+            self._counted = now, trainer.epoch
         if now > then and trainer.epoch > before:
             rate = (trainer.epoch - before) / (now - then)
             self._rate = 0.8 * self._rate + 0.2 * rate if self._rate else rate
-        epochs, endless = trainer.config.all_epochs, trainer.until_stop
+        epochs, endless = trainer.config.all_epochs, trainer.until_stop and not trainer.fine_tuning
         self.folder.set_status(
             state=trainer.run.status,
             epoch=trainer.epoch,
@@ -192,7 +227,7 @@ class _Record:
             lam=trainer.lam,
             temperature=trainer.temperature,
             gate_lr=trainer.gate_lr,
-            until_stop=trainer.until_stop,
+            until_stop=endless,
             speed=self._speed,
             notice=trainer.run.notice,
             device=str(trainer.device),
@@ -203,17 +238,14 @@ class _Record:
         self._status_due = now + STATUS_SECONDS
 
 
-SETTINGS = {"lam", "temperature", "gate_lr", "until_stop"}  # of the trainer
-
-
-def _about(trainer: "Trainer") -> dict[str, Any]:
-    data = trainer.data
+def about(net: GatedModel, data: Data, config: TrainConfig) -> dict[str, Any]:
+    """What is trained, on what, and how, as plain values: config.json."""
     sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
-    config = trainer.config  # with numbers for warmup and ramp: later versions may have other defaults
+    # with numbers for warmup and ramp: later versions may have other defaults
     numbers = {"warmup": config.warmup_epochs, "ramp": config.ramp_epochs}
     return {
         "version": version(),
-        "net": trainer.net.describe(),
+        "net": net.describe(),
         "data": {"name": data.name, "classes": data.num_classes, **sizes},
         "train": asdict(config) | numbers,
     }

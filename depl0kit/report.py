@@ -35,16 +35,17 @@ def write_report(folder: str | Path, file: str | Path) -> Path:
     Raises:
         FileNotFoundError, ValueError: there are no results in the folder, or they are damaged.
     """
+    folder, file = Path(folder).expanduser(), Path(file).expanduser()
     results = load_results(folder)
     about = SweepFolder(folder).about()
     body = "\n".join(_body(results, about))
-    title = f"depl0kit sweep: {html.escape(Path(folder).resolve().name)}"
+    title = f"depl0kit sweep: {html.escape(folder.resolve().name)}"
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style><h1>{title}</h1>\n{body}\n</html>\n"
     )
-    write_atomically(Path(file), lambda path: path.write_text(page, encoding="utf-8"))
-    return Path(file)
+    write_atomically(file, lambda path: path.write_text(page, encoding="utf-8"))
+    return file
 
 
 def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:
@@ -59,8 +60,9 @@ def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:
     )
     for (data, model), runs in good.groupby(["data", "model"], sort=False):
         yield f"<h2>{html.escape(f'{model} on {data}')}</h2>"
+        drawn = _for_figures(runs)
         yield _image(
-            lambda ax, runs=runs: plots.accuracy_vs_cost(runs, ax), (9.6, 5.4), "test error against MACs"
+            lambda ax, drawn=drawn: plots.accuracy_vs_cost(drawn, ax), (9.6, 5.4), "test error against MACs"
         )
         yield _table(summary(runs).drop(columns=["data", "model"]))
         yield from _comparison(runs)
@@ -77,12 +79,14 @@ def _comparison(runs: pd.DataFrame) -> Iterator[str]:
     reference = "mean_field" if "mean_field" in methods else methods[0]
     table = paired_differences(runs, reference, AT)
     yield (
-        f"<h3>Differences to {plots.method_name(reference)}, at matched MACs</h3>"
+        f"<h3>Differences to {html.escape(plots.method_name(reference))}, at matched MACs</h3>"
         "<p>Accuracies are interpolated between the runs of each seed and paired by seed. Intervals are "
         "bootstrapped over seeds: with five, one of 95 % covers the true mean in some 84 % of cases.</p>"
     )
     if table.difference.notna().any():
-        yield _image(lambda ax: plots.paired_intervals(table, ax), (9.6, 6), "paired differences")
+        yield _image(
+            lambda ax: plots.paired_intervals(_for_figures(table), ax), (9.6, 6), "paired differences"
+        )
     yield _table(table.drop(columns=["data", "model", "reference", "cost", "confidence"]))
     try:
         areas = _table(area_intervals(area_under_front(runs)))
@@ -98,6 +102,12 @@ def _image(draw: Callable[[Axes], object], size: tuple[float, float], alt: str) 
         png = io.BytesIO()
         figure.savefig(png, format="png")
     return f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
+
+
+def _for_figures(table: pd.DataFrame) -> pd.DataFrame:
+    """Names as matplotlib is to write them: a $ would begin a formula."""
+    names = table.columns.intersection(["data", "model", "method", "reference"])
+    return table.assign(**{name: table[name].str.replace("$", r"\$", regex=False) for name in names})
 
 
 def _table(table: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """What a training run leaves behind, in memory or in its folder."""
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from .collapse import collapse_notice
 from .config import TrainConfig
 from .gated import GatedModel
 from .models import make_model
-from .run_folder import RunFolder
+from .run_folder import Checkpoint, RunFolder
 
 
 class GateMoment(NamedTuple):
@@ -25,7 +26,7 @@ class GateMoment(NamedTuple):
     gate: np.ndarray  # at test time, [N]
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """What a training run left behind.
 
@@ -45,6 +46,14 @@ class Run:
     rows: list[dict] = field(default_factory=list)
     moments: list[GateMoment] = field(default_factory=list)
     notice: str = ""
+
+    def __repr__(self) -> str:
+        """One line: a notebook shows it where a run is the last word of a cell."""
+        words = [self.status, f"{len(self.rows)} of {self.config.all_epochs} epochs"]
+        if self.rows:
+            last = self.rows[-1]
+            words.append(f"validation accuracy {last['val_accuracy']:.3f}, MACs kept {last['kept_macs']:.0%}")
+        return f"Run({', '.join(words)})"
 
     @property
     def history(self) -> pd.DataFrame:
@@ -89,23 +98,30 @@ def load_run(folder: str | Path, net: GatedModel | None = None) -> Run:
         net = _rebuild(about["net"], files.path)
     checkpoint = files.latest_checkpoint()
     if checkpoint is None:
-        raise FileNotFoundError(f"{files.path} has no checkpoint yet: its training has not begun.")
+        raise FileNotFoundError(
+            f"{files.path} has no sound checkpoint: its training has not begun, or is lost."
+        )
     try:
         net.load_state_dict(checkpoint.part("net"))
     except RuntimeError as error:
         raise ValueError(f"{files.path} holds the run of another network than the net given.") from error
     net.posterior.temperature = checkpoint.numbers["temperature"]
-    history = files.history()
-    history = history[history.epoch <= checkpoint.epoch] if len(history) else history
-    moments = [moment for moment in moments_of(files) if moment.epoch <= checkpoint.epoch]
-    rows, config = history.to_dict("records"), about["train"]
+    rows = files.history(checkpoint).to_dict("records")[: checkpoint.epoch]
+    if len(rows) < checkpoint.epoch:
+        warnings.warn(
+            f"the history in {files.path} has {len(rows)} epochs, its network {checkpoint.epoch}: a part was "
+            "lost, perhaps as the folder was copied during training.",
+            stacklevel=2,
+        )
+    moments = [m for m in moments_of(files, checkpoint) if m.epoch <= checkpoint.epoch]
+    config = about["train"]
     notice = collapse_notice(rows, about["data"]["classes"], config)
     return Run(net.eval(), config, files.status()["state"], rows, moments, notice)
 
 
-def moments_of(folder: RunFolder) -> list[GateMoment]:
-    """The gates of a run, as they are in its folder."""
-    return [GateMoment(float(epoch), *gates) for epoch, *gates in zip(*folder.gates(), strict=True)]
+def moments_of(folder: RunFolder, until: Checkpoint | None = None) -> list[GateMoment]:
+    """The gates of a run, as they are in its folder, or as a checkpoint in it had counted them."""
+    return [GateMoment(float(epoch), *gates) for epoch, *gates in zip(*folder.gates(until), strict=True)]
 
 
 def _rebuild(description: dict, path: Path) -> GatedModel:
@@ -114,10 +130,16 @@ def _rebuild(description: dict, path: Path) -> GatedModel:
             f"the model of {path}, a {description['network']}, is not one of make_model: pass net=, a fresh "
             "GatedModel like the one that was trained."
         )
-    return GatedModel(
-        make_model(**description["made_by"]),
-        description["posterior"],
-        torch.zeros(1, *description["example"]),
-        description["scope"],
-        description["sampling"],
-    )
+    try:
+        return GatedModel(
+            make_model(**description["made_by"]),
+            description["posterior"],
+            torch.zeros(1, *description["example"]),
+            description["scope"],
+            description["sampling"],
+        )
+    except Exception as error:  # of any kind, after an edit of the file
+        raise ValueError(
+            f"the network that {path / 'config.json'} describes cannot be made ({type(error).__name__}: "
+            f"{error}): pass net=, a fresh GatedModel like the one that was trained."
+        ) from error

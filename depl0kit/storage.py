@@ -4,29 +4,23 @@ One file holds both (safetensors has room for text in its header), so that they 
 in it is ever executed: there is no pickle, and the JSON names only widths and three kinds of layers.
 """
 
-import copy
 import json
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
+from .admission import check_network, copied, unwrapped
 from .arguments import checked
+from .compact_header import WIDTHS, build_stand_in, checked_header, header_of
 from .files import DamagedFileError, read_tensors, write_tensors
-from .models import make_model
+from .gated import GatedModel
+from .models import MODELS, make_model
+from .tracing import channelwise_width
 
-FORMAT = 1
-KEY = "depl0kit"
-WIDTHS = (
-    *("in_channels", "out_channels", "groups", "in_features", "out_features"),
-    *("num_features", "num_channels", "num_groups", "num_parameters"),
-)
-# what `compact` leaves in the place of a closed branch: modules without weights, and what makes them
-STAND_INS = {
-    "Identity": (nn.Identity, ()),
-    "AvgPool2d": (nn.AvgPool2d, ("kernel_size", "stride", "padding")),
-    "ConstantPad3d": (nn.ConstantPad3d, ("padding", "value")),
-}
+KEY = "depl0kit"  # of the notes that holds the JSON
+PHOTO = (224, 224)  # a size that all networks of torchvision read
 
 
 @checked
@@ -34,22 +28,24 @@ def save_compact(model: nn.Module, path: str | Path) -> Path:
     """Write a compact (or any plain) network to `path`, atomically.
 
     Args:
-        model: what `compact` returned. If it stems from `make_model`, the file says so, and
-            `load_compact(path)` needs nothing else.
+        model: what `compact` returned, of any precision; of a compiled or parallel network the one inside.
+            If it stems from `make_model`, the file says so, and `load_compact(path)` needs nothing else.
         path: usually `name.safetensors`; an old file there is replaced when the new one is complete.
 
     Raises:
         OSError: the file cannot be written; an old one is still there.
+        ValueError: `model` has gates, or a state that is no tensor.
     """
-    path = Path(path)
-    header = {
-        "format": FORMAT,
-        "made_by": getattr(model, "made_by", None),
-        "widths": {name: widths for name, m in model.named_modules() if (widths := _widths(m))},
-        "stand_ins": {name: spec for name, m in model.named_modules() if (spec := _stand_in(m))},
-    }
-    tensors = {key: t.detach().cpu().contiguous().clone() for key, t in model.state_dict().items()}
-    write_tensors(path, tensors, {KEY: json.dumps(header)})
+    path, model = Path(path), unwrapped(model)
+    if any(isinstance(part, GatedModel) for part in model.modules()):
+        raise ValueError("save_compact writes networks without gates, got a GatedModel: pass compact(net).")
+    state = model.state_dict()
+    if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
+        raise ValueError(
+            f"{other[0]!r} of {type(model).__name__} is no tensor: take it out of the state_dict."
+        )
+    tensors = {key: t.detach().cpu().contiguous().clone() for key, t in state.items()}
+    write_tensors(path, tensors, {KEY: json.dumps(header_of(model))})
     return path
 
 
@@ -67,18 +63,24 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """
     path = Path(path)
     header, tensors = _read(path)
-    if model is None:
+    fresh = model is None
+    if fresh:
         if not header["made_by"]:
             raise ValueError(
                 f"{path} holds a network that make_model did not make: pass model=, a fresh one of the "
                 "same architecture with all channels."
             )
-        model = make_model(**header["made_by"])
-    model = copy.deepcopy(model)
+        model = _made(header["made_by"], tensors, path)
+    else:
+        check_network(model)
+        model = copied(unwrapped(model))
     try:
         _reshape(model, header, tensors)
-        model.load_state_dict(tensors)
-    except (AttributeError, RuntimeError) as error:
+        model.load_state_dict(tensors, assign=fresh)  # it may be without memory of its own
+        _check_widths(model)
+        if fresh:
+            _check_forward(model, header["made_by"])
+    except (AttributeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path} is of another architecture than {type(model).__name__}: {reason}"
@@ -91,23 +93,70 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
         raise FileNotFoundError(f"there is no file {str(path)!r}: save_compact(model, path) writes one.")
     try:
         tensors, notes = read_tensors(path)
-        header = json.loads(notes[KEY])
-    except (DamagedFileError, KeyError, ValueError) as error:
+        return checked_header(json.loads(notes[KEY])), tensors
+    except (DamagedFileError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is damaged or not a file of save_compact ({str(error) or type(error).__name__}): "
             "save it again."
         ) from error
-    if header.get("format") != FORMAT:
-        found = header.get("format")
-        raise ValueError(f"{path} has format {found!r}, this version reads {FORMAT}: use a newer depl0kit.")
-    return header, tensors
+
+
+def _made(made_by: dict, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    """A fresh network as the file has it, if its weights are there for so many classes."""
+    known = any(made_by["classes"] in t.shape[:1] for t in tensors.values())
+    try:
+        if not known:
+            raise ValueError(f"no tensor has {made_by['classes']} classes")
+        # our own need no memory before the weights are there, whatever sizes a file asks for
+        with torch.device("meta" if made_by["name"] in MODELS else "cpu"):
+            return make_model(**made_by)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged, as make_model cannot make its network: {str(error)[:200]}"
+        ) from error
+
+
+def _check_widths(model: nn.Module) -> None:
+    """Raise RuntimeError where a layer's own account of its shape is not that of its weights."""
+    for name, module in model.named_modules():
+        if not _has_its_widths(module):
+            raise RuntimeError(f"the widths of {name} are not those of its weights")
+
+
+@torch.no_grad()
+def _check_forward(model: nn.Module, made_by: dict) -> None:
+    """Raise what a forward raises where layers do not fit together, without computing anything."""
+    size = made_by["image_size"] if made_by["name"] in MODELS else PHOTO  # to torchvision it says nothing
+    images = torch.zeros(1, made_by["in_channels"], *size, device="meta")
+    state = {key: tensor.to("meta") for key, tensor in model.state_dict().items()}
+    torch.func.functional_call(model.eval(), state, (images.to(next(model.parameters()).dtype),))
+
+
+def _has_its_widths(module: nn.Module) -> bool:
+    """Whether the widths of a layer are those of its weights; so they are where it has none."""
+    weight, width = getattr(module, "weight", None), channelwise_width(module)
+    if isinstance(module, nn.Linear):
+        width = module.out_features
+        good = weight.shape == (width, module.in_features)
+    elif isinstance(module, _ConvNd):
+        inputs, width, groups = module.in_channels, module.out_channels, module.groups
+        wide = (inputs, width) if module.transposed else (width, inputs)
+        whole = groups > 0 and inputs % groups == width % groups == 0
+        good = whole and weight.shape[:2] == (wide[0], wide[1] // groups)
+    elif width:
+        blocks = getattr(module, "num_groups", 1)
+        good = blocks > 0 and width % blocks == 0 and (weight is None or weight.shape == (width,))
+    else:
+        return True
+    others = (getattr(module, key, None) for key in ("bias", "running_mean", "running_var"))
+    return good and all(t is None or t.shape == (width,) for t in others)
 
 
 def _reshape(model: nn.Module, header: dict, tensors: dict[str, Tensor]) -> None:
     """Give `model` the modules and widths of the file; weights are filled in afterwards."""
     for name, spec in header["stand_ins"].items():
         if name and any(True for _ in model.get_submodule(name).parameters()):
-            model.set_submodule(name, _build(spec))
+            model.set_submodule(name, build_stand_in(spec))
     for name, widths in header["widths"].items():
         module = model.get_submodule(name)
         for attribute, width in widths.items():
@@ -116,29 +165,15 @@ def _reshape(model: nn.Module, header: dict, tensors: dict[str, Tensor]) -> None
             setattr(module, attribute, int(width))
         for key, old in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             new = tensors.get(f"{name}.{key}" if name else key)
+            if new is not None and not _replaces(new, old):
+                raise AttributeError(f"{name}.{key} cannot be {new.dtype} of shape {tuple(new.shape)}")
             if new is not None and (new.shape, new.dtype) != (old.shape, old.dtype):
                 empty = torch.empty_like(new)
                 is_parameter = isinstance(old, nn.Parameter)
                 setattr(module, key, nn.Parameter(empty) if is_parameter else empty)
 
 
-def _widths(module: nn.Module) -> dict[str, int]:
-    found = {name: getattr(module, name, None) for name in WIDTHS}
-    return {name: width for name, width in found.items() if isinstance(width, int)}
-
-
-def _stand_in(module: nn.Module) -> list[list] | None:
-    """[kind, arguments...] of each module in a row, or None if it is not a stand-in."""
-    row = list(module) if type(module) is nn.Sequential else [module]
-    if not row or not all(type(m).__name__ in STAND_INS for m in row):
-        return None
-    return [[type(m).__name__, *(getattr(m, a) for a in STAND_INS[type(m).__name__][1])] for m in row]
-
-
-def _build(spec: list[list]) -> nn.Module:
-    row = []
-    for kind, *arguments in spec:
-        if kind not in STAND_INS:
-            raise AttributeError(f"module {kind!r} is none that compact leaves behind")
-        row.append(STAND_INS[kind][0](*(tuple(a) if isinstance(a, list) else a for a in arguments)))
-    return row[0] if len(row) == 1 else nn.Sequential(*row)
+def _replaces(new: Tensor, old: Tensor) -> bool:
+    """Whether a tensor is like another but for its precision and its widths."""
+    alike = new.is_floating_point() == old.is_floating_point() and new.dim() == old.dim()
+    return alike and new.shape[2:] == old.shape[2:]

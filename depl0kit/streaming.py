@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from .children import end_with_parent
 from .decoding import DamagedImageError, read, refusal
 from .device import usable_cores
 from .image_folder import Files
@@ -37,6 +38,7 @@ class StreamedSplit:
             processes of this machine.
         skip_damaged: leave an image that cannot be read out of its batch, with a warning, instead of
             raising. It still counts in `len`.
+        bits: of images with more than 8, see `decoding.depth`.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class StreamedSplit:
     size: int = 224
     workers: int | None = None
     skip_damaged: bool = False
+    bits: int = 16
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,7 +66,7 @@ class StreamedSplit:
     @property
     def example(self) -> Tensor:
         """The first image, normalised: float32 [1, C, H, W]."""
-        pixels = _Images(self.folder, self.files.paths, self.size, None)[0]
+        pixels = self._images(None)[0]
         if isinstance(pixels, str):
             raise refusal(pixels)
         return normalise(pixels[None].to(self.labels.device), *self._affine)
@@ -101,11 +104,12 @@ class StreamedSplit:
     def _read(self, picks: list[Tensor], seed: int | None, world: int) -> Iterator[tuple[Tensor, Tensor]]:
         device, workers = self.labels.device, self._workers(len(picks), world)
         loader = DataLoader(
-            _Images(self.folder, self.files.paths, self.size, seed),
+            self._images(seed),
             batch_sampler=[p.tolist() for p in picks],
             num_workers=workers,
             collate_fn=_collate,
             multiprocessing_context=_context() if workers else None,
+            worker_init_fn=_begin,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # or it draws from the global one, and with it changes a run
         )
@@ -117,6 +121,9 @@ class StreamedSplit:
             if sound.any():
                 x = normalise(pixels.to(device, non_blocking=True), *self._affine)
                 yield x, self.labels.index_select(0, i[sound].to(device))
+
+    def _images(self, seed: int | None) -> "_Images":
+        return _Images(self.folder, self.files.paths, self.size, self.bits, seed)
 
     def _workers(self, batches: int, world: int) -> int:
         if self.workers is not None:
@@ -132,10 +139,10 @@ class StreamedSplit:
 class _Images(Dataset):
     """uint8 [H, W, 3] of image i; augmented where `seed` is given."""
 
-    def __init__(self, folder: Path, paths: np.ndarray, size: int, seed: int | None) -> None:
+    def __init__(self, folder: Path, paths: np.ndarray, size: int, bits: int, seed: int | None) -> None:
         from torchvision.transforms import v2  # takes a second to import
 
-        self.folder, self.paths, self.seed = folder, paths, seed
+        self.folder, self.paths, self.bits, self.seed = folder, paths, bits, seed
         if seed is None:
             self.transform = v2.Compose([v2.Resize(round(size * 8 / 7)), v2.CenterCrop(size)])
         else:
@@ -144,7 +151,8 @@ class _Images(Dataset):
     def __getitem__(self, i: int) -> Tensor | str:
         """The image, or what is wrong with it: an error would lose its text on the way to the reader."""
         try:
-            image = read(os.path.join(self.folder, os.fsdecode(self.paths[i]))).convert("RGB")
+            path = os.path.join(self.folder, os.fsdecode(self.paths[i]))
+            image = read(path, bits=self.bits).convert("RGB")
         except DamagedImageError as error:
             return str(error)
         if self.seed is None:
@@ -152,6 +160,10 @@ class _Images(Dataset):
         with torch.random.fork_rng(devices=[]):  # the transforms draw from the global generator
             torch.default_generator.manual_seed(self.seed + i)
             return torch.from_numpy(np.array(self.transform(image)))
+
+
+def _begin(worker: int) -> None:
+    end_with_parent()
 
 
 def _collate(items: list[Tensor | str]) -> tuple[Tensor, Tensor, list[str]]:
@@ -168,5 +180,5 @@ def _context() -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # imported once, by the server, and not by every worker in every epoch
-    context.set_forkserver_preload([__name__, "torchvision.transforms.v2"])
+    context.set_forkserver_preload([__name__, "torchvision.transforms.v2", f"{__package__}.fork_server"])
     return context

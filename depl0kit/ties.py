@@ -7,13 +7,21 @@ noted here as a refusal, with the reason.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .tracing import attention_refusal, channelwise_width, has_plain_weights, is_convolution, is_grouped
+from .admission import first_line
+from .tracing import (
+    attention_refusal,
+    channelwise_width,
+    has_plain_weights,
+    is_convolution,
+    is_elementwise,
+    is_grouped,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns about optional packages that nothing here uses
@@ -22,6 +30,19 @@ with warnings.catch_warnings():
 Slot = tuple[str, str]  # (name of a module, "in" or "out"): a side of a layer where channels lie
 
 ATTENTION_OPS = ("BmmBackward", "ScaledDotProduct")
+# what may lie between the softmax of attention and the product that it weighs
+LAYOUT_OPS = (
+    "View",
+    "Reshape",
+    "Expand",
+    "Clone",
+    "Permute",
+    "Transpose",
+    "queeze",
+    "Dropout",
+    "Mul",
+    "ToCopy",
+)
 
 
 class _Graph(tp.DependencyGraph):
@@ -51,21 +72,58 @@ def _is_shuffle(node: object) -> bool:
     return False
 
 
-def dependency_graph(model: nn.Module, example: Tensor) -> _Graph:
+def dependency_graph(model: nn.Module, example: Tensor, names: Collection[str]) -> _Graph:
     """Torch-Pruning's graph of `model`, a copy in eval mode with gradients on.
+
+    Args:
+        names: of the layers that may be cut. Others that treat each channel by itself are replaced by an
+            activation, as Torch-Pruning ties together all places where it finds one and the same module.
 
     Raises:
         ValueError: it cannot be followed at all, or computes attention.
     """
+    kept = [model.get_submodule(name) for name in names]
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if name and module not in kept and is_elementwise(module):
+            model.set_submodule(name, nn.SiLU())
     try:
         with torch.enable_grad():
             graph = _Graph().build_dependency(model, (example,), verbose=False)
-    except Exception as error:
-        raise ValueError(f"Torch-Pruning cannot follow {type(model).__name__}: {error}") from error
-    for node in graph.module2node.values():
-        if any(op in str(node.grad_fn) for op in ATTENTION_OPS):
-            raise ValueError(attention_refusal(model, type(node.grad_fn).__name__))
+    except Exception as error:  # of any kind: it is Torch-Pruning that fails on this network
+        _check_no_attention(model, example)
+        raise ValueError(
+            f"Torch-Pruning cannot follow {type(model).__name__}: {first_line(error)}"
+        ) from error
+    if any(op in str(node.grad_fn) for node in graph.module2node.values() for op in ATTENTION_OPS):
+        _check_no_attention(model, example)
     return graph
+
+
+def _check_no_attention(model: nn.Module, example: Tensor) -> None:
+    """Refuse a fused attention, or a matrix product with what came out of a softmax."""
+    with torch.enable_grad():
+        ahead = [model(example).grad_fn]
+    seen = set()
+    while ahead:
+        fn = ahead.pop()
+        if fn is None or fn in seen:
+            continue
+        seen.add(fn)
+        if "ScaledDotProduct" in fn.name() or ("Bmm" in fn.name() and _weighs(fn)):
+            raise ValueError(attention_refusal(model, fn.name()))
+        ahead += [before for before, _ in fn.next_functions]
+
+
+def _weighs(product: object) -> bool:
+    """Whether a factor of a matrix product comes straight from a softmax."""
+    ahead = [before for before, _ in product.next_functions]
+    while ahead:
+        fn = ahead.pop()
+        if fn is not None and "Softmax" in fn.name():
+            return True
+        if fn is not None and any(op in fn.name() for op in LAYOUT_OPS):
+            ahead += [before for before, _ in fn.next_functions]
+    return False
 
 
 def release(graph: _Graph) -> None:

@@ -1,7 +1,7 @@
 """One forward pass on an example: which layers a network has, in which order, and what they cost."""
 
-import copy
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
+
+from .admission import copied, first_line
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def trace(model: nn.Module, example: Tensor) -> tuple[list[Layer], int]:
     The MACs are PyTorch's own count, so they include what is computed outside of the layers.
 
     Args:
-        model: a network in eval mode; it is not changed.
+        model: a network in eval mode; it is not changed. In training mode its statistics move.
         example: a batch of inputs, any size.
 
     Raises:
@@ -59,16 +61,22 @@ def trace(model: nn.Module, example: Tensor) -> tuple[list[Layer], int]:
     _check_example(model, example)
     _check_no_attention(model)
     layers: dict[str, Layer] = {}
+    shared: set[str] = set()  # without weights: each place may have its own channels
 
     def record(name: str, module: nn.Module, output: Tensor) -> None:
-        if name in layers:
+        if name not in layers:
+            layers[name] = _layer(name, module, output)
+        elif is_elementwise(module):
+            shared.add(name)
+        else:
             raise _Reused(f"layer {name!r} is used at two places: give each place a layer of its own.")
-        layers[name] = _layer(name, module, output)
 
     hooks = [
         module.register_forward_hook(lambda m, _, out, name=name: record(name, m, out))
         for name, module in model.named_modules()
-        if (module._parameters or module._buffers) and ".parametrizations." not in f".{name}."
+        if (module._parameters or module._buffers)
+        and not _has_one_slope(module)
+        and ".parametrizations." not in f".{name}."
     ]
     flops = FlopCounterMode(display=False)
     try:
@@ -83,10 +91,48 @@ def trace(model: nn.Module, example: Tensor) -> tuple[list[Layer], int]:
             hook.remove()
     if not isinstance(output, Tensor):
         raise ValueError(
-            f"the forward of {type(model).__name__} must return one tensor, the logits, got "
-            f"{type(output).__name__}: wrap it in a module that returns them alone."
+            f"the forward of {type(model).__name__} must return one tensor, the logits,{_in_training(model)} "
+            f"got {type(output).__name__}: {_way_out(model)}."
         )
-    return list(layers.values()), flops.get_total_flops() // (2 * len(example))
+    if not output.is_floating_point():
+        raise ValueError(
+            f"the forward of {type(model).__name__} must return logits, in floating point, got "
+            f"{str(output.dtype).removeprefix('torch.')}: leave out the argmax."
+        )
+    kept = [layer for name, layer in layers.items() if name not in shared]
+    return kept, flops.get_total_flops() // (2 * len(example))
+
+
+def check_training_mode(model: nn.Module, layers: Sequence[Layer], example: Tensor) -> None:
+    """Refuse what only training mode shows: nobody could say what of it may be removed.
+
+    Args:
+        model: a copy; it is left in training mode, its statistics moved.
+        layers: what ran in eval mode.
+
+    Raises:
+        ValueError: layers run in training mode only, such as auxiliary heads, or outputs are no tensor.
+    """
+    devices = [example.device] if example.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):  # dropout must not change what is drawn afterwards
+        running, _ = trace(model.train(), torch.cat([example[:1]] * 2))  # batch norm needs two images
+    known = {layer.name for layer in layers}
+    extra = [layer.name for layer in running if layer.name not in known]
+    if extra:
+        raise ValueError(
+            f"layer {extra[0]!r} of {type(model).__name__} runs in training mode only, so that it cannot be "
+            f"cut along with the others: {_way_out(model)}."
+        )
+
+
+def _in_training(model: nn.Module) -> str:
+    return " in training mode, too," if model.training else ""
+
+
+def _way_out(model: nn.Module) -> str:
+    if model.training:
+        return "leave such auxiliary heads out (in torchvision aux_logits=False)"
+    return "wrap it in a module that returns them alone"
 
 
 class _Reused(ValueError):
@@ -123,11 +169,25 @@ def channelwise_width(module: nn.Module) -> int:
     return 0
 
 
+def is_elementwise(module: nn.Module) -> bool:
+    """Whether a layer treats each channel by itself and holds nothing that could be cut."""
+    empty = all(t is None for t in (*module._parameters.values(), *module._buffers.values()))
+    return _has_one_slope(module) or (isinstance(module, _BatchNorm | _InstanceNorm) and empty)
+
+
+def _has_one_slope(module: nn.Module) -> bool:
+    return isinstance(module, nn.PReLU) and module.num_parameters == 1
+
+
 def _check_example(model: nn.Module, example: Tensor) -> None:
     if not isinstance(example, Tensor):
         raise ValueError(
             f"example must be a batch of inputs as a tensor, got {type(example).__name__}: pass "
             "example=torch.zeros(1, channels, height, width), of the size of your images."
+        )
+    if example.dim() < 2 or not example.numel():
+        raise ValueError(
+            f"example must be a batch of at least one input, [batch, ...], got shape {tuple(example.shape)}."
         )
     device = next((p.device for p in model.parameters()), example.device)
     if device != example.device:
@@ -145,16 +205,16 @@ def _check_no_attention(model: nn.Module) -> None:
 
 def attention_refusal(model: nn.Module, where: str) -> str:
     return (
-        f"{type(model).__name__} is a transformer ({where}): attention mixes its channels in heads, which "
-        "gates on channels cannot remove. Use a convolutional network."
+        f"{type(model).__name__} computes attention ({where}), as transformers do: it mixes channels in "
+        "heads, which gates on channels cannot remove. Use a convolutional network."
     )
 
 
 def _explain(model: nn.Module, example: Tensor, error: Exception) -> str:
     """Why a forward failed: in PyTorch's words, or that it wants more than one argument."""
-    reason = (str(error) or type(error).__name__).splitlines()[0]
     name, shape = type(model).__name__, tuple(example.shape)
-    text = f"the forward of {name} failed on an example of shape {shape}: {reason}"
+    text = f"the forward of {name} failed on an example of shape {shape}"
+    text += f"{' in training mode' if model.training else ''}: {first_line(error)}"
     needed = [
         p.name
         for p in inspect.signature(model.forward).parameters.values()
@@ -174,15 +234,15 @@ def probe_copy(model: nn.Module) -> nn.Module:
     A fresh network is no probe: its batch norms pass channels on unchanged, and scales that start at
     0 or 1e-6 hide what comes through them.
     """
-    copied = copy.deepcopy(model).eval().requires_grad_(True)
+    probe = copied(model).eval().requires_grad_(True)
     generator = torch.Generator().manual_seed(0)
-    matrices = {id(m.weight) for m in copied.modules() if is_convolution(m) or isinstance(m, nn.Linear)}
-    tensors = [*copied.parameters(), *copied.buffers()]
+    matrices = {id(m.weight) for m in probe.modules() if is_convolution(m) or isinstance(m, nn.Linear)}
+    tensors = [*probe.parameters(), *probe.buffers()]
     with torch.no_grad():
         for t in tensors:
             if id(t) not in matrices and t.is_floating_point():
                 t.copy_(torch.empty(t.shape).uniform_(0.5, 1.5, generator=generator))
-    return copied
+    return probe
 
 
 def has_plain_weights(module: nn.Module) -> bool:

@@ -17,14 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import checks, distributed, objective, schedules
+from . import checks, distributed, layout, objective, schedules
+from .admission import check_fit
 from .arguments import checked
 from .collapse import collapse_notice
 from .config import TrainConfig
 from .data import Data, Split
 from .device import keep_freed_memory
 from .gated import GatedModel
-from .recording import recorded
+from .modes import eval_mode
+from .recording import about, recorded
 from .run_folder import Checkpoint
 from .runs import GateMoment, Run
 
@@ -74,9 +76,11 @@ class Trainer:
     It trains `net` in place, on the device where the network is. `lam`, `temperature` and `gate_lr`
     may be read and set at any time, also from another thread; the next step uses them. So may `until_stop`:
     while it is True the run does not end, and from the end of the ramp on, price and learning rates stay as
-    they are there. Set to False, the run ends with the epoch in which it passes `config.epochs` (without
-    fine-tuning, if that is later than planned). All that is random in an epoch follows from the seed and the
-    epoch's number, so that a run can resume from any.
+    they are there. Set to False, it ends with the epoch under way, if it is past `config.epochs`; of the
+    fine-tuning follows what is planned for later. Fine-tuning itself takes no notice of it.
+
+    All that is random in an epoch follows from the seed and the epoch's number, so that a run can resume
+    from any.
 
     Args:
         net, data, config: what to train, on what, and how (`TrainConfig()` if None).
@@ -84,15 +88,19 @@ class Trainer:
     Attributes:
         run: history, gates and network so far.
         epoch: finished epochs, with the fraction of the one under way.
+        fine_tuning: whether the gates stand, as in the last `config.fine_tune_epochs`.
         saved: the `Checkpoint` of the last finished epoch.
 
     Raises:
-        ValueError: the batch size cannot be shared out among the processes of torchrun.
+        ValueError: the network and the data do not suit each other (see `check_fit`), the batch size cannot
+            be shared out among the processes of torchrun, or they were started with different settings.
     """
 
     @checked
     def __init__(self, net: GatedModel, data: Data, config: TrainConfig | None = None) -> None:
         self.config = config = config or TrainConfig()
+        # the name may be that of a folder, its own on each machine
+        distributed.agree(about(net, data, config), ignored=("data.name",))
         self.device = device = next(net.parameters()).device
         self._ranks = distributed.ranks()
         if config.batch_size % self._ranks.world:
@@ -102,7 +110,9 @@ class Trainer:
             )
         keep_freed_memory()  # steps on a CPU are then 3 to 10 % faster
         self.net, self.data = net, data.to(device)
-        net.model.to(memory_format=torch.channels_last)  # convolutions are 5 to 30 % faster, also on a CPU
+        check_fit(net, self.data)
+        layout.lay(net.model)
+        self._trial = layout.try_step(net, data.train.shape)
         self.run = Run(net, config)
         self.epoch = 0.0
         self.steps_per_epoch = max(1, len(data.train) // config.batch_size)
@@ -112,7 +122,7 @@ class Trainer:
         )
         self._gates = torch.optim.Adam(net.posterior.parameters(), fused=True)
         self._noise = torch.Generator(device)
-        self.lam, self.until_stop = config.lam, False
+        self.lam, self.until_stop, self.fine_tuning = config.lam, False, False
         if config.temperature is not None:
             self.temperature = config.temperature
         default_lr = net.posterior.default_lr(config.budget)
@@ -148,28 +158,40 @@ class Trainer:
     def gate_lr(self, value: float) -> None:
         self._gate_lr = checks.number("gate_lr", value, 0)
 
+    @property
+    def until_stop(self) -> bool:
+        """Whether it trains on after the last epoch."""
+        return self._until_stop
+
+    @until_stop.setter
+    def until_stop(self, value: bool) -> None:
+        self._until_stop = checks.switch("until_stop", value)
+
     def __iter__(self) -> Iterator[None]:
         """The steps that are left: a loop that was broken off goes on where it was."""
         return self._steps
 
     def _train(self) -> Iterator[None]:
-        config, rows = self.config, self.run.rows
-        for last, fine_tuning in ((config.epochs, False), (config.all_epochs, True)):
-            batch = None
-            while len(rows) < last or (self.until_stop and not fine_tuning):
-                batch = self._prepare(fine_tuning) if batch is None else batch
-                yield from self._one_epoch(len(rows) + 1, batch, fine_tuning)
+        config, rows, batch = self.config, self.run.rows, None
+        while len(rows) < config.epochs or (self.until_stop and not self.fine_tuning):
+            batch = batch if batch is not None else self._prepare()
+            yield from self._one_epoch(len(rows) + 1, batch)
+        if len(rows) < config.all_epochs:
+            self.fine_tuning = True
+            batch = self._prepare()
+            while len(rows) < config.all_epochs:
+                yield from self._one_epoch(len(rows) + 1, batch)
         self.run.status = "finished"
 
-    def _prepare(self, fine_tuning: bool) -> nn.Module:
+    def _prepare(self) -> nn.Module:
         """What computes a batch, compiled and shared out as configured."""
         batch: nn.Module = _Batch(self.net, self.config.cost)
         if self.config.compile:
             objective.cost_share(self.net, self.config.cost)  # makes its tables: no part of a step
             batch = torch.compile(batch)
-        return distributed.wrapped(batch, self.device, some_unused=fine_tuning)
+        return distributed.wrapped(batch, self.device, self.fine_tuning or self._trial.some_unused)
 
-    def _one_epoch(self, epoch: int, batch: nn.Module, fine_tuning: bool) -> Iterator[None]:
+    def _one_epoch(self, epoch: int, batch: nn.Module) -> Iterator[None]:
         start, total_loss = time.perf_counter(), 0.0
         self.net.train()
         torch.manual_seed(self._seed(epoch, 1 + self._ranks.rank))  # of dropout
@@ -177,7 +199,7 @@ class Trainer:
         for step, (x, y) in enumerate(self._batches(epoch)):
             self.epoch = epoch - 1 + step / self.steps_per_epoch
             self._set_rates(step + (epoch - 1) * self.steps_per_epoch)
-            noise = None if fine_tuning else self._draw_noise(len(x))
+            noise = None if self.fine_tuning else self._draw_noise(len(x))
             total_loss = total_loss + self._step(batch, x, y, noise)  # on the device: no waiting for it here
             self._remember_gates(epoch, step + 1)
             yield
@@ -195,15 +217,31 @@ class Trainer:
 
     def _draw_noise(self, batch: int) -> Tensor:
         """Uniforms for this process's gates; all draw those of all, so that many compute what one does."""
-        by_example = self.net.sampling == "example"
-        rows = self._ranks.world * (batch if by_example else 1)
-        mine = self.net.posterior.noise(rows, self._noise)[self._ranks.slice(rows)]
-        return mine if by_example else mine[0]
+        posterior, alone = self.net.posterior, self._ranks.world == 1
+        if self.net.sampling == "example":
+            rows = batch if alone else self._whole_batch
+            return posterior.noise(rows, self._noise)[self._ranks.slice(rows)][:batch]
+        return posterior.noise(self._ranks.world, self._noise)[self._ranks.rank]
+
+    @property
+    def _whole_batch(self) -> int:
+        """Images in a step of all processes, if none of them is damaged."""
+        return min(self.config.batch_size, len(self.data.train))
+
+    def _weight(self, mine: int) -> float:
+        """Of this process's part of a batch: the average over processes then is the mean over the images."""
+        world = self._ranks.world
+        may_miss_some = getattr(self.data.train, "skip_damaged", False)
+        if world == 1 or (self._whole_batch % world == 0 and not may_miss_some):
+            return 1.0
+        return mine * world / float(distributed.total(torch.tensor(float(mine))))
 
     def _set_rates(self, step: int) -> None:
         """Learning rates of a step, counted from the start of the run."""
         config = self.config
-        held = config.warmup_epochs + config.ramp_epochs if self.until_stop else math.inf
+        past = step >= config.all_epochs * self.steps_per_epoch  # of a run that lasted until it was stopped
+        endless = past or (self.until_stop and not self.fine_tuning)
+        held = config.warmup_epochs + config.ramp_epochs if endless else math.inf
         epoch, start = (min((step + part) / self.steps_per_epoch, held) for part in (0.5, 0))
         if config.schedule == "one_cycle":
             share = schedules.one_cycle(epoch / config.all_epochs)
@@ -215,17 +253,18 @@ class Trainer:
         self._gates.param_groups[0]["lr"] = self.gate_lr * share
 
     def _step(self, batch: nn.Module, x: Tensor, y: Tensor, noise: Tensor | None) -> Tensor:
-        """One optimisation step; returns the batch's cross-entropy."""
+        """One optimisation step; returns the batch's cross-entropy, weighed among the processes."""
         half = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            loss, share = batch(x, y, noise)
-        (loss + self._penalty(share) if noise is not None else loss).backward()
+            loss, share = batch(layout.laid(x, self._trial.layout), y, noise)
+        weight = self._weight(len(x))
+        (weight * (loss + self._penalty(share) if noise is not None else loss)).backward()
         self._weights.step()
         if noise is not None:
             self._gates.step()
         for optimiser in (self._weights, self._gates):
             optimiser.zero_grad()
-        return loss.detach()
+        return weight * loss.detach()
 
     def _penalty(self, share: Tensor) -> Tensor:
         """What the expected share of the dense cost is worth at this moment."""
@@ -305,7 +344,10 @@ class Trainer:
         Raises:
             ValueError: it is of another network or of other optimisers.
         """
-        self.net.load_state_dict(checkpoint.part("net"))
+        try:
+            self.net.load_state_dict(checkpoint.part("net"))
+        except RuntimeError as error:
+            raise ValueError(f"the checkpoint is of another network than this one: {error}") from error
         for name, optimiser in self._optimisers():
             _load_optimiser(optimiser, checkpoint.part(name))
         for name, value in checkpoint.numbers.items():
@@ -321,7 +363,7 @@ class Trainer:
         for name, optimiser in self._optimisers():
             tensors |= {f"{name}.{key}": t for key, t in _optimiser_tensors(optimiser).items()}
         copies = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
-        numbers = {name: getattr(self, name) for name in ("lam", "temperature", "gate_lr", "until_stop")}
+        numbers = {name: getattr(self, name) for name in ("lam", "temperature", "gate_lr", "fine_tuning")}
         return Checkpoint(len(self.run.rows), copies, numbers)
 
     def _optimisers(self) -> tuple[tuple[str, torch.optim.Optimizer], ...]:
@@ -405,15 +447,12 @@ def evaluate(net: torch.nn.Module, split: Split, batch_size: int = 1000) -> tupl
 
     Where several processes train, each takes a part, and all get the result of the whole.
     """
-    was_training, mine = net.training, distributed.ranks()
-    net.eval()
+    mine = distributed.ranks()
     sums = torch.zeros(2, device=next(net.parameters()).device)
-    try:
+    with eval_mode(net):
         for x, y in split.batches(batch_size, part=(mine.rank, mine.world)):
-            logits = net(x)
+            logits = layout.outputs(net, x)
             loss, correct = F.cross_entropy(logits, y, reduction="sum"), (logits.argmax(1) == y).sum()
             sums += torch.stack([loss.float(), correct.float()])
-    finally:
-        net.train(was_training)
     loss, correct = distributed.total(sums).tolist()
     return loss / len(split), correct / len(split)

@@ -145,6 +145,12 @@ def norm_of_all(x):
     return x / (1 + x.abs().mean(1, keepdim=True))
 
 
+def complains_of_fewer_channels(m, x):
+    if x.shape[1] != 8:
+        raise AssertionError  # without a word
+    return x
+
+
 EXACT = {
     "identity": lambda: Net(lambda m, x: (x + m.a(x)).relu(), a=conv(8, 8)),
     "concatenation": lambda: Net(lambda m, x: torch.cat([x, m.a(x), x], 1), 20, a=conv(8, 4)),
@@ -154,6 +160,18 @@ EXACT = {
     "group norm": lambda: Net(lambda m, x: m.a(x), a=nn.GroupNorm(4, 8)),
     "instance norm": lambda: Net(lambda m, x: m.a(x), a=nn.InstanceNorm2d(8, affine=True)),
     "prelu": lambda: Net(lambda m, x: m.a(x), a=nn.PReLU(8)),
+    "one slope": lambda: Net(lambda m, x: m.a(x), a=nn.PReLU()),
+    "one slope at two places": lambda: Net(
+        lambda m, x: m.a(m.b(m.a(x))), 5, a=nn.PReLU(), b=conv(8, 5), c=nn.PReLU()
+    ),
+    "shared norm without parameters": lambda: Net(
+        lambda m, x: m.a(m.b(m.a(x))), a=nn.InstanceNorm2d(8), b=conv(8, 8)
+    ),
+    "shared statistics of the batch": lambda: Net(
+        lambda m, x: m.a(m.b(m.a(x))),
+        a=nn.BatchNorm2d(8, affine=False, track_running_stats=False),
+        b=conv(8, 8),
+    ),
     "softplus": lambda: Net(lambda m, x: F.softplus(x)),
     "sigmoid": lambda: Net(lambda m, x: x.sigmoid()),
     "norm without scale": lambda: Net(lambda m, x: m.a(x), a=nn.BatchNorm2d(8, affine=False)),
@@ -195,6 +213,10 @@ REFUSED = {  # and a word of the reason why the stem is not gated
         lambda: Net(lambda m, x: x * m.a, a=nn.Parameter(torch.rand(8, 1, 1))),
         "outside of a layer",
     ),
+    "silent failure": (
+        lambda: Net(complains_of_fewer_channels),
+        "removal breaks the network (AssertionError)",
+    ),
     "own convolution": (
         lambda: Net(lambda m, x: F.conv2d(x, m.a), a=nn.Parameter(torch.rand(8, 8, 1, 1))),
         "outside of a layer",
@@ -228,6 +250,105 @@ def test_structures_that_cannot_be_removed_stay_and_the_rest_works(name):
     assert "last" in [g.name for g in net.groups.gated]  # behind it all is well
     set_gates(net, 0.5, 0)
     check_removal(net, x)
+
+
+MIXING = {  # what one channel becomes depends on the others, but of zeros it is zero
+    "local response norm": nn.LocalResponseNorm(3, 1.0),
+    "softmax": nn.Softmax(1),
+    "max": lambda x: x - x.amax(1, keepdim=True),
+    "sum": lambda x: x * x.sum(1, keepdim=True),
+    "root mean square": lambda x: x * (x.square().mean(1, keepdim=True) + 1e-5).rsqrt(),
+    "layer norm": lambda x: F.layer_norm(x, x.shape[1:]),
+}
+
+
+PRECISIONS = torch.float32, torch.bfloat16, torch.float16
+TRIALS = [
+    (name, precision)
+    for name, precision in itertools.product(MIXING, PRECISIONS)
+    if name != "local response norm" or precision == torch.float32  # the CPU has it in no other
+]
+
+
+@pytest.mark.parametrize(("name", "precision"), TRIALS)
+def test_the_trial_needs_no_example_and_no_biases(name, precision):
+    """A wrong channel must show although all that the user passes is zero."""
+    torch.manual_seed(0)
+    model = WithoutBiases(MIXING[name]).to(precision)
+    net = dk.GatedModel(model, example=torch.zeros(1, 2, 6, 6, dtype=precision))
+    assert [g.name for g in net.groups.gated] == ["second"]
+    assert "not removed exactly" in net.groups[0].refusal
+    x = torch.randn(3, 2, 6, 6, dtype=precision)
+    set_gates(net.eval(), 0.5, 0)
+    with torch.no_grad():
+        out, small = net(x), dk.compact(net)(x)
+    assert out.dtype == small.dtype == precision
+    bound = 1e-5 if precision == torch.float32 else 0.03
+    assert float((out - small).abs().max()) <= bound * float(out.abs().max())
+
+
+class WithoutBiases(nn.Module):
+    """Without a single bias, so that zeros stay zeros."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.first, self.second, self.third = (conv(i, o, bias=False) for i, o in ((2, 8), (8, 6), (6, 3)))
+        self.mix = mix
+
+    def forward(self, x):
+        return self.third(self.second(self.mix(self.first(x))).relu()).mean((2, 3))
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_gradients_in_half_precision(precision):
+    """Gates are float32, as Adam needs them; the network keeps its own precision."""
+    model, x = network("resnet20")
+    net = dk.GatedModel(model.to(precision), "forward", example=x.to(precision), scope="all")
+    net.train()(x.to(precision)).float().square().sum().backward()
+    assert net.model.conv.weight.grad.dtype == precision
+    moved = [p.grad for p in net.posterior.parameters() if p.grad is not None]
+    assert moved and all(g.dtype == torch.float32 and bool(g.isfinite().all()) for g in moved)
+
+
+def test_a_forward_that_asks_for_a_precision_is_tried_in_float64_all_the_same():
+    def casting(m, x):
+        x = m.a(x.float() + torch.ones(1)).half()
+        return x.to(torch.bfloat16).type_as(m.a.weight)
+
+    net, _ = gated(lambda: Net(casting, a=conv(8, 8)))
+    assert [g.name for g in net.groups.gated] == ["stem", "a", "last"]
+    mixing, _ = gated(lambda: Net(lambda m, x: casting(m, x.float().softmax(1).half().float()), a=conv(8, 8)))
+    assert [g.name for g in mixing.groups.gated] == ["a", "last"]
+
+
+def test_autocast_does_not_reach_the_trial():
+    """What a forward does in half precision, or that it fails there, says nothing about its channels."""
+
+    def in_float32_only(m, x):
+        return torch.zeros(x.shape).index_add(0, torch.arange(len(x)), m.a(x))
+
+    build = {"a": lambda: Net(in_float32_only, a=conv(8, 8)), "softmax": REFUSED["softmax"][0]}
+    with torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(RuntimeError):
+            build["a"]()(torch.zeros(1, 2, 6, 6))  # or the test shows nothing
+        nets = {name: gated(network)[0] for name, network in build.items()}
+    assert [g.name for g in nets["a"].groups.gated] == ["stem", "a", "last"]
+    assert "not removed exactly" in nets["softmax"].groups[0].refusal
+
+
+def test_networks_of_positive_images_are_tried_on_such():
+    net, x = gated(lambda: Positive())
+    assert [g.name for g in net.groups.gated] == ["stem", "last"]
+    set_gates(net, 0.5, 0)
+    check_removal(net, x.abs() + 0.1)
+
+
+class Positive(Net):
+    def __init__(self):
+        super().__init__(lambda m, x: x)
+
+    def forward(self, x):
+        return super().forward(x.log())
 
 
 def test_halves_of_a_layer_are_two_groups():

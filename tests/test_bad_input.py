@@ -256,8 +256,12 @@ class Silent(nn.Module):
         (Recurrent, (1, 5, 4), ["nothing to gate in Recurrent"]),
         (Bare, (1, 4), ["nothing to gate in Bare"]),
         (Silent, (1, 4), ["the forward of Silent failed", "AssertionError"]),
-        (Attention, (1, 5, 8), ["Attention is a transformer (inner)", "Use a convolutional network"]),
-        (OwnAttention, (1, 5, 8), ["OwnAttention is a transformer (", "Use a convolutional network"]),
+        (
+            Attention,
+            (1, 5, 8),
+            ["Attention computes attention (inner), as transformers do", "Use a convolutional network"],
+        ),
+        (OwnAttention, (1, 5, 8), ["OwnAttention computes attention (Bmm", "Use a convolutional network"]),
         (NeedsMask, (1, 4), ["takes 2 arguments (x, mask)", "takes the images alone"]),
         (lambda: nn.Sequential(nn.ReLU()), (1, 4), ["nothing to gate in Sequential"]),
         (
@@ -283,6 +287,12 @@ def test_models_that_cannot_be_gated(model, shape, says, capfd):
 def test_examples_that_are_no_tensor(example):
     text = message(lambda: dk.GatedModel(dk.make_model("small"), example=example))
     assert text.startswith("example must be") and type(example).__name__ in text
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (0, 1, 8, 8), (1, 1, 0, 8)])
+def test_examples_without_images(shape):
+    text = message(lambda: gated(dk.make_model("small", 1), *shape))
+    assert text == f"example must be a batch of at least one input, [batch, ...], got shape {shape}."
 
 
 def test_an_example_on_another_device():

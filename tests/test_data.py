@@ -449,17 +449,18 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_raw_file_is_named_deleted_and_fetched_again(files, root, raw, server, damage):
+def test_a_damaged_raw_file_is_named_set_aside_and_fetched_again(files, root, raw, server, damage):
     spoil, text = DAMAGES[damage]
     write(raw, files | {IMAGES: spoil(files[IMAGES])}, packed=False)
-    with pytest.warns(UserWarning, match=f"{IMAGES} is damaged: .*{text}.*deleted"):
+    with pytest.warns(UserWarning, match=f"{IMAGES} is damaged: .*{text}.*kept as {IMAGES}.damaged"):
         data = load_data("fashion_mnist", root)
     assert_is_the_small_set(data, files)
     assert not (raw / IMAGES).exists() and (raw / f"{IMAGES}.gz").exists()
+    assert (raw / f"{IMAGES}.damaged").read_bytes() == spoil(files[IMAGES])
 
 
 @pytest.mark.parametrize("cut", [10, -4, -200])  # in the header, in the checksum, in the data
-def test_a_cut_gz_file_is_named_deleted_and_fetched_again(files, root, raw, server, cut):
+def test_a_cut_gz_file_is_named_set_aside_and_fetched_again(files, root, raw, server, cut):
     write(raw, files)
     path = raw / f"{IMAGES}.gz"
     path.write_bytes(path.read_bytes()[:cut])

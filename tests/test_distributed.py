@@ -122,3 +122,107 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):
     monkeypatch.setattr(distributed, "ranks", lambda: distributed.Ranks(0, 3))
     with pytest.raises(ValueError, match="multiple of the number of processes, 3, got 64"):
         dk.Trainer(net, data, dk.TrainConfig(batch_size=64))
+
+
+# --- what differs between the processes ------------------------------------------------------------
+
+DIFFERENT = """
+import sys, torch
+from dataclasses import replace
+import depl0kit as dk
+from depl0kit.distributed import joined, ranks
+from torch import nn
+
+torch.set_num_threads(1)
+
+class Spare(nn.Sequential):  # with a layer that takes no part
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.spare = nn.Linear(3, 3)
+    def forward(self, x):
+        for name, layer in self.named_children():
+            x = x if name == "spare" else layer(x)
+        return x
+
+def train(what, out):
+    rank, data = ranks().rank, dk.load_data("digits")
+    images = {"data": 200 + rank, "unequal": 3}.get(what, 128)
+    data = replace(data, train=data.train.take(images), val=data.val.take(50))
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 4 + rank * (what == "network"), 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(10)
+    model = (Spare if what == "unused" else nn.Sequential)(*layers)
+    model(data.example)
+    net = dk.GatedModel(model, "autoregressive" if what == "unequal" else "forward", example=data.example)
+    config = dk.TrainConfig(epochs=2, fine_tune_epochs=1, batch_size=32, warmup=0, ramp=0)
+    if what == "settings" and rank:
+        config = replace(config, lam=8.0, epochs=3)
+    if what == "unequal":
+        config = replace(config, lr=0.5, weight_decay=0.0)
+    if what == "epoch" and rank:
+        dk.RunFolder.resume_point = lambda self: None
+    return dk.train(net, data, config, progress=False, out=None if what == "folder" and rank else out)
+
+def main(whats, out):
+    with joined("cpu"):
+        for what in whats.split():
+            try:
+                text = f"RESULT {train(what, out)}"
+            except ValueError as error:
+                text = f"REFUSED {what}: {error}"
+            sys.stdout.write(text + chr(10))
+            sys.stdout.flush()
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def different(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("script") / "differ.py"
+    path.write_text(DIFFERENT)
+    return path
+
+
+def test_processes_that_differ_are_refused_with_one_sentence(different, tmp_path):
+    says = {
+        "settings": "train.lam: 4.0 in process 0, 8.0 in process 1",
+        "data": "data.train: 200 in process 0, 201 in process 1",
+        "network": "net.groups: [['0', 4]] in process 0, [['0', 5]] in process 1",
+        "folder": "out: True in process 0, False in process 1",
+    }
+    start, output = time.monotonic(), run(2, different, " ".join(says), tmp_path)
+    for what, difference in says.items():
+        sentence = f"REFUSED {what}: the processes of this run differ in {difference}. Start all of them with"
+        assert output.count(sentence) == 2
+    assert "RESULT" not in output and not (tmp_path / "history.csv").exists()
+    assert time.monotonic() - start < 120  # they do not wait for each other in vain
+
+
+def test_processes_that_would_resume_from_different_epochs_are_refused(different, tmp_path):
+    output = run(2, different, "alike epoch", tmp_path)
+    assert output.count("RESULT") == 2
+    assert output.count("differ in last epoch: 3 in process 0, None in process 1") == 2
+
+
+def test_a_layer_that_takes_no_part_trains(different, tmp_path):
+    alone, together = (run(n, different, "unused", tmp_path / str(n)) for n in (1, 2))
+    assert together.count("RESULT") == 2
+    assert_close(tmp_path, tolerance=2e-4)
+    assert alone.count("RESULT") == 1
+
+
+def test_unequal_parts_of_a_batch_count_by_their_images(different, tmp_path):
+    """Three images, one and two in a part: the step is that of the whole batch."""
+    for n in (1, 2):
+        assert run(n, different, "unequal", tmp_path / str(n)).count("RESULT") == n
+    assert_close(tmp_path, tolerance=1e-5)
+
+
+def assert_close(folder: Path, tolerance: float) -> None:
+    one, two = (dk.RunFolder(folder / name) for name in ("1", "2"))
+    a, b = (run_folder.latest_checkpoint() for run_folder in (one, two))
+    for name in a.tensors:
+        torch.testing.assert_close(a.tensors[name], b.tensors[name], rtol=1e-3, atol=tolerance)
+    losses = [run_folder.history().train_loss for run_folder in (one, two)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)

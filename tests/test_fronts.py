@@ -96,6 +96,14 @@ def test_only_runs_of_stage_report_are_compared(results):
     pd.testing.assert_frame_equal(fronts.at_matched_cost(both), fronts.at_matched_cost(results))
 
 
+def test_one_cost_may_stand_alone_and_arrays_for_lists(results):
+    expected = fronts.at_matched_cost(results, at=[0.3])
+    for at in (0.3, np.float64(0.3), np.array(0.3), np.array([0.3]), (0.3, 0.3)):
+        pd.testing.assert_frame_equal(fronts.at_matched_cost(results, at=at), expected)
+    areas = fronts.area_under_front(results, limits=np.array([0.15, 0.6]))
+    pd.testing.assert_frame_equal(areas, fronts.area_under_front(results, limits=(0.15, 0.6)))
+
+
 @given(st.lists(st.floats(-1e3, 1e3), min_size=5, max_size=5))
 @settings(deadline=None, max_examples=20)
 def test_pairing_cancels_seed_effects_of_any_size(effects):
@@ -209,6 +217,16 @@ def apart(table: pd.DataFrame) -> pd.DataFrame:
         (lambda t: fronts.at_matched_cost(t.assign(error="lost")), "none has finished of stage 'report'"),
         (lambda t: fronts.at_matched_cost(t[t.method == "dense"]), "all .* are of the dense network"),
         (lambda t: fronts.at_matched_cost(t, at=[0]), r"at must be a number in \(0"),
+        (lambda t: fronts.at_matched_cost(t, at="0.3"), r"at must be a number in \(0, inf\), got '0.3'"),
+        (lambda t: fronts.at_matched_cost(t, at=[10**400]), r"at must be a number in \(0"),
+        (lambda t: fronts.at_matched_cost(t, at=None), r"at must be a number in .* got None"),
+        (lambda t: fronts.pareto_front([1]), "expected the table of dk.sweep, got list"),
+        (lambda t: fronts.area_intervals(None), "expected the table of dk.area_under_front, got NoneType"),
+        (lambda t: fronts.paired_differences(t, seed="three"), "seed must be a whole number"),
+        (lambda t: fronts.paired_differences(t, draws=10**400), "draws must be at most 1,000,000"),
+        (lambda t: fronts.area_under_front(t, limits=0.5), "limits must be the lowest and the highest cost"),
+        (lambda t: fronts.area_under_front(t, limits=(0.1, 0.2, 0.3)), "limits must be the lowest"),
+        (lambda t: fronts.area_under_front(t, limits=(0.1, float("nan"))), "limits must be a number"),
         (lambda t: fronts.at_matched_cost(t.assign(kept_macs=0.0)), "must be > 0"),
         (lambda t: fronts.paired_differences(t, "meanfield"), "Did you mean 'mean_field'"),
         (lambda t: fronts.paired_differences(t, draws=0), "draws must be"),

@@ -2,15 +2,18 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from depl0kit import data as dk_data
 from depl0kit import decoding, image_folder
@@ -119,7 +122,8 @@ def test_directories_within_a_class_and_hidden_and_other_files(folder, root):
     for name in (".hidden.png", "._001.png", "notes.txt"):
         (folder / "train" / "bee" / name).write_bytes(b"no image")
     (folder / "train" / ".cache").mkdir()
-    data = quietly(folder, root)
+    with pytest.warns(UserWarning, match=r"^1 entries of .* left out.*: train/bee/notes\.txt\.$"):
+        data = load_data(folder, root)
     assert sum(map(len, (data.train, data.val, data.test))) == 16
     (split,) = [s for s in (data.train, data.val, data.test) if 99 in numbers(s)]
     assert split.labels[numbers(split).index(99)] == 1
@@ -177,16 +181,239 @@ def test_other_kinds_of_images(tmp_path):
     colour.convert("P").save(tmp_path / "palette.png")
     colour.convert("CMYK").save(tmp_path / "cmyk.jpg")
     colour.convert("1").save(tmp_path / "bits.png")
-    Image.fromarray(pixels[..., 0].astype(np.uint16) * 256 + 99).save(tmp_path / "deep.png")
     Image.fromarray(pixels[..., 0].astype(np.float32)).save(tmp_path / "float.tif")
-    assert np.array_equal(decoding.read(tmp_path / "alpha.png"), pixels[..., :3])
-    assert np.array_equal(
-        decoding.read(tmp_path / "deep.png"), pixels[..., 0]
-    )  # 16 bits, not clipped to white
+    Image.fromarray(-pixels[..., 0].astype(np.int32)).save(tmp_path / "negative.tif")
     modes = {name: decoding.read(tmp_path / name).mode for name in ("palette.png", "cmyk.jpg", "bits.png")}
     assert modes == {"palette.png": "RGB", "cmyk.jpg": "RGB", "bits.png": "L"}
     with pytest.raises(DamagedImageError, match=r"float\.tif .*floating-point"):
         decoding.read(tmp_path / "float.tif")
+    with pytest.raises(DamagedImageError, match=r"negative\.tif .*negative numbers"):
+        decoding.read(tmp_path / "negative.tif")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize(
+    ("orientation", "stored"),  # what a camera stores of the upright image, by the EXIF standard
+    [
+        *((1, lambda a: a), (2, np.fliplr), (3, lambda a: np.rot90(a, 2)), (4, np.flipud)),
+        *((5, lambda a: a.T), (6, np.rot90), (7, lambda a: np.rot90(a.T, 2)), (8, lambda a: np.rot90(a, -1))),
+    ],
+)
+def test_photographs_stand_upright(tmp_path, suffix, orientation, stored):
+    upright = np.linspace(0, 250, 16 * 24).reshape(16, 24).astype(np.uint8)
+    exif = Image.Exif()
+    exif[decoding.ORIENTATION] = orientation
+    path = tmp_path / f"photo.{suffix}"
+    lossless = {"webp": {"lossless": True}, "jpg": {"quality": 100}}.get(suffix, {})
+    Image.fromarray(np.ascontiguousarray(stored(upright))).save(path, exif=exif, **lossless)
+    shown = np.asarray(decoding.read(path).convert("L")).astype(int)
+    assert shown.shape == upright.shape and np.abs(shown - upright).max() < 6
+
+
+def test_a_damaged_note_of_a_camera_is_no_damaged_image(tmp_path, monkeypatch):
+    Image.new("L", (4, 3), 7).save(tmp_path / "a.png")
+
+    def broken(image):
+        raise SyntaxError("not a TIFF header")
+
+    monkeypatch.setattr(Image.Image, "getexif", broken)
+    assert np.asarray(decoding.read(tmp_path / "a.png")).max() == 7
+
+
+def hidden_colours() -> np.ndarray:
+    """RGBA: a red pixel, one that is transparent, and one that is half so; all three are red below."""
+    return np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]], np.uint8)
+
+
+def test_transparent_parts_are_white_whatever_lies_below_them(tmp_path):
+    rgba = Image.fromarray(hidden_colours())
+    rgba.save(tmp_path / "alpha.png")
+    rgba.save(tmp_path / "alpha.webp", lossless=True, exact=True)
+    rgba.save(tmp_path / "alpha.tif")
+    for name in ("alpha.png", "alpha.webp", "alpha.tif"):
+        shown = np.asarray(decoding.read(tmp_path / name)).tolist()
+        assert shown == [[[200, 0, 0], [255, 255, 255], [244, 204, 204]]], name
+    grey = Image.fromarray(hidden_colours()[..., [0, 3]])
+    grey.save(tmp_path / "grey.png")
+    assert decoding.read(tmp_path / "grey.png").mode == "L"
+    assert np.asarray(decoding.read(tmp_path / "grey.png")).tolist() == [[200, 255, 244]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_transparent_colours_of_palettes_and_of_grey_images_are_white(tmp_path, suffix):
+    palette = Image.new("P", (3, 1))
+    palette.putpalette([200, 0, 0, 0, 99, 0])
+    palette.putdata([0, 1, 0])
+    palette.save(tmp_path / f"palette.{suffix}", transparency=1)
+    shown = np.asarray(decoding.read(tmp_path / f"palette.{suffix}")).tolist()
+    assert shown == [[[200, 0, 0], [255, 255, 255], [200, 0, 0]]]
+    for values in (np.array([[9, 40]], np.uint8), np.array([[9 * 257, 40 * 257]], np.uint16)):
+        Image.fromarray(values).save(tmp_path / "grey.png", transparency=int(values[0, 1]))
+        assert np.asarray(decoding.read(tmp_path / "grey.png")).tolist() == [[9, 255]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_numbers_of_16_bits_become_8_by_the_whole_range(tmp_path, suffix):
+    values = np.arange(0, 65536, 13)[:-1].astype(np.uint16).reshape(71, 71)
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(values).save(path)
+    assert decoding.depth([str(path)]) == 16
+    assert np.array_equal(decoding.read(path), (values / 257).round())
+
+
+@pytest.mark.parametrize(("bits", "brightest"), [(8, 90), (8, 255), (10, 1000), (12, 4095), (14, 9000)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_small_range_of_16_bits_is_brought_to_8_in_the_same_way_in_every_image(
+    folder, root, bits, brightest, stream
+):
+    """And not each by its own: a dark image of a bright folder stays dark."""
+    for c in CLASSES:
+        (folder / "train" / c).mkdir(parents=True)
+        for i in range(4):
+            values = np.linspace(0, brightest, 12 * 12).reshape(12, 12) / (1 if i else 4)
+            Image.fromarray(values.astype(np.uint16)).save(folder / "train" / c / f"{i}.png")
+    data = quietly(folder, root, stream=stream, size=12)
+    files = image_folder.listing(folder).splits
+    for part, split in (("train", data.train), ("val", data.val), ("test", data.test)):
+        for i, name in enumerate(files[part].paths):
+            path = folder / os.fsdecode(name)
+            expected = (np.asarray(Image.open(path)) * (255 / (2**bits - 1))).round()
+            shown = decoding.read(path, bits=split.bits) if stream else split.images[i, 0]
+            assert np.array_equal(shown, expected)
+
+
+def png_of_16_bits(path: Path, numbers: np.ndarray) -> None:
+    """Colours, [H, W, 3], which Pillow cannot write."""
+    height, width, _ = numbers.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in numbers)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, part in ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")):
+        content += struct.pack(">I", len(part)) + name + part + struct.pack(">I", zlib.crc32(name + part))
+    path.write_bytes(content)
+
+
+def test_colours_of_16_bits_have_their_upper_8_bits_and_are_refused_where_these_are_empty(tmp_path):
+    numbers = np.random.default_rng(0).integers(0, 65536, (9, 7, 3))
+    path = tmp_path / "deep.png"
+    png_of_16_bits(path, numbers)
+    bits = decoding.depth([str(path)])
+    assert bits == 16 and np.array_equal(decoding.read(path, bits=bits), numbers >> 8)
+    png_of_16_bits(path, numbers >> 4)
+    assert decoding.depth([str(path)]) == 12
+    with pytest.raises(DamagedImageError, match=r"deep\.png .*only the upper 8 bits"):
+        decoding.read(path, bits=12)
+
+
+def test_formats_that_phones_and_browsers_write_are_read(folder, root):
+    """gif, jfif and avif were left out without a word."""
+    for c in CLASSES:
+        (folder / "train" / c).mkdir(parents=True)
+        for i, suffix in enumerate(("gif", "jfif", "JPE", "avif", "tga", "jp2")):
+            image = Image.new("RGB", (8, 8), (40 * i, 0, 0))
+            image.save(folder / "train" / c / f"{i}.{suffix}", "JPEG" if suffix == "JPE" else None)
+    data = quietly(folder, root)
+    assert len(data.train) + len(data.val) + len(data.test) == 18
+
+
+def test_the_endings_are_those_of_torchvision_and_of_pillow_but_for_what_it_cannot_draw():
+    assert decoding.SUFFIXES == IMG_EXTENSIONS
+    endings = set(decoding.suffixes())
+    assert endings > {*IMG_EXTENSIONS, ".gif", ".jfif", ".avif"}
+    assert not endings & {".eps", ".ps", ".mpg", ".h5", ".pdf", ".txt", ".wmf"}
+
+
+def test_an_eps_by_another_name_starts_no_ghostscript(tmp_path):
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    (tmp_path / "a.png").write_bytes(eps)
+    assert Image.open(tmp_path / "a.png").format == "EPS"
+    with pytest.raises(DamagedImageError, match="cannot identify"):
+        decoding.read(tmp_path / "a.png")
+
+
+def test_what_is_left_out_is_named_in_one_warning(folder, root):
+    fill(folder, "train", 4)
+    for name in ("bee/x.heic", "bee/clip.mpg", "readme.txt"):
+        (folder / "train" / name).write_bytes(b"?")
+    with pytest.warns(UserWarning) as caught:
+        load_data(folder, root)
+    (warning,) = caught
+    text = str(warning.message)
+    assert text.startswith("3 entries of") and "\n" not in text
+    for name in ("train/bee/x.heic", "train/bee/clip.mpg", "train/readme.txt"):
+        assert name in text
+
+
+# ---- links
+
+
+def test_a_broken_link_is_a_damaged_image(folder, root):
+    fill(folder, "train", 10)
+    bad = folder / "train" / "bee" / "014.png"
+    bad.unlink()
+    bad.symlink_to(folder / "gone.png")
+    text = error_of(folder, root, DamagedImageError)
+    assert str(bad) in text and "No such file" in text and "skip_damaged=True" in text
+    for _ in "ab":  # decoded, and from the cache
+        with pytest.warns(UserWarning, match=f"1 images cannot be read and are left out: {bad}"):
+            data = load_data(folder, root, skip_damaged=True)
+        assert sum(map(len, (data.train, data.val, data.test))) == 29
+    write(folder / "gone.png", 14)  # mended: a change that the cache must see
+    assert sum(len(s) for s in vars(quietly(folder, root)).values() if isinstance(s, Split)) == 30
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "bee/deeper"])
+def test_a_circle_of_links_ends(folder, root, target):
+    fill(folder, "train", 4)
+    (folder / "train" / "bee" / "deeper").mkdir()
+    link = folder / "train" / "bee" / "deeper" / "round"
+    link.symlink_to(folder / "train" / target if target == "bee/deeper" else Path("..") / target)
+    with pytest.warns(UserWarning, match=r"1 entries .* left out.*: train/bee/deeper/round\.$"):
+        data = load_data(folder, root)
+    assert sum(map(len, (data.train, data.val, data.test))) == 12
+
+
+def test_links_to_directories_elsewhere_are_followed(folder, root, tmp_path):
+    fill(tmp_path / "store", "train", 4)
+    (folder / "train").mkdir(parents=True)
+    for name in CLASSES:
+        (folder / "train" / name).symlink_to(tmp_path / "store" / "train" / name)
+    data = quietly(folder, root)
+    assert sum(map(len, (data.train, data.val, data.test))) == 12
+
+
+@pytest.mark.parametrize("name", ["train/cat", "val", "train/cat itself"])
+def test_a_link_that_should_be_a_directory_and_leads_nowhere_is_refused(folder, root, name):
+    """Its class, or its whole part, would be missing without a word."""
+    fill(folder, "train", 4)
+    link = folder / name
+    link.symlink_to(link if "itself" in name else folder / "gone") if not link.exists() else None
+    if name == "train/cat":
+        for path in link.iterdir():
+            path.unlink()
+        link.rmdir()
+        link.symlink_to(folder / "gone")
+    text = error_of(folder, root)
+    assert text.startswith(f"{link} is a link to") and "which is not there: repair or delete it." in text
+
+
+def test_a_link_to_itself_within_a_class_is_named(folder, root):
+    fill(folder, "train", 4)
+    for name in ("loop", "loop.png"):
+        (folder / "train" / "bee" / name).symlink_to(folder / "train" / "bee" / name)
+    with pytest.warns(UserWarning) as caught:
+        load_data(folder, root, skip_damaged=True)
+    texts = sorted(str(w.message) for w in caught)
+    assert "1 entries" in texts[0] and "bee/loop." in texts[0]
+    assert "1 images cannot be read" in texts[1] and "bee/loop.png" in texts[1]
+
+
+def test_what_is_no_file_is_not_read(folder, root):
+    """To open a FIFO would wait for ever."""
+    fill(folder, "train", 4)
+    os.mkfifo(folder / "train" / "bee" / "pipe.png")
+    with pytest.warns(UserWarning, match=r"left out.*pipe\.png"):
+        load_data(folder, root)
 
 
 def test_many_threads_keep_the_order(folder, monkeypatch):
@@ -254,6 +481,15 @@ def test_a_change_in_the_folder_makes_a_new_cache_in_place_of_the_old(folder, ro
     assert data.classes == listed.classes
     expected = [np.asarray(Image.open(p))[0, 0, 0] for p in listed.paths()]
     assert numbers(data.train) + numbers(data.val) + numbers(data.test) == expected
+
+
+def test_a_cache_of_another_way_to_decode_is_not_used(folder, root, monkeypatch):
+    fill(folder, "train", 4)
+    quietly(folder, root)
+    monkeypatch.setattr(image_folder, "FORMAT", image_folder.FORMAT - 1)
+    no_decoding(monkeypatch)
+    with pytest.raises(AssertionError, match="an image was decoded"):
+        quietly(folder, root)
 
 
 def test_each_size_and_each_folder_has_its_own_cache(folder, root, tmp_path):
@@ -414,6 +650,12 @@ def test_too_few_images_to_split(folder, root):
 @pytest.mark.parametrize("size", [0, -1, 2.5, "32"])
 def test_a_bad_size_is_refused(folder, root, size):
     assert "size must be a whole number" in error_of(folder, root, size=size)
+
+
+@pytest.mark.parametrize("option", ["skip_damaged", "stream"])
+def test_a_switch_that_is_no_bool_is_refused(folder, root, option):
+    """ "no" would be taken for True."""
+    assert f"{option} must be" in error_of(folder, root, **{option: "no"})
 
 
 # ---- names and folders

@@ -1,5 +1,6 @@
 """The path: one training, lambda growing, and what is measured on the way."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,7 +61,7 @@ def test_costs_are_those_of_the_open_channels(path):
 
 
 def test_the_same_seed_gives_the_same_path(data, path):
-    net, table = short_path(data)
+    net, table = short_path(data, lams=np.array([2, 200]))  # and an array the same numbers
     assert table.equals(path[1])
     for one, other in zip(net.parameters(), path[0].parameters(), strict=True):
         assert torch.equal(one, other)
@@ -83,6 +84,9 @@ def test_snapshots_leave_no_trace_in_the_training(data, path):
         ({"lams": (1, 2, 3)}, "lams must be two numbers"),
         ({"lams": "12"}, "lams must be two numbers"),
         ({"lams": 5}, "lams must be two numbers"),
+        ({"lams": {4, 9}}, "lams must be two numbers"),
+        ({"lams": (1, 10**400)}, "every entry of lams must be a number"),
+        ({"lams": np.array([9.0, 4.0])}, r"lams must increase, got \[9.0, 4.0\]"),
         ({"snapshots": 1}, "snapshots must be a whole number of at least 2"),
         ({"snapshots": 2.5}, "snapshots must be a whole number, got 2.5"),
         ({"fine_tune_epochs": 0}, "fine_tune_epochs must be a whole number of at least 1"),

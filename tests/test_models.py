@@ -72,6 +72,41 @@ def test_weights_with_auxiliary_heads_load_without_them(tmp_path):
         torch.testing.assert_close(model(x), full.eval()(x))
 
 
+@pytest.mark.parametrize(
+    ("form", "wrapped"),
+    [
+        ("pth", lambda state: {"state_dict": state, "epoch": 3}),
+        ("pth", lambda state: {"model_state_dict": state, "loss": 0.5}),
+        ("pth", lambda state: {"model": state}),
+        *(
+            (form, lambda state: {f"module.{k}": t for k, t in state.items()})
+            for form in ("pth", "safetensors")
+        ),
+        *(
+            (form, lambda state: {f"_orig_mod.{k}": t for k, t in state.items()})
+            for form in ("pth", "safetensors")
+        ),
+        ("pth", lambda state: {"state_dict": {f"module._orig_mod.{k}": t for k, t in state.items()}}),
+    ],
+)
+def test_weights_of_wrapped_networks_and_of_checkpoints(form, wrapped, tmp_path):
+    torch.manual_seed(0)
+    dense, path = dk.make_model("small", 1), tmp_path / f"weights.{form}"
+    content = wrapped(dense.state_dict())
+    save_file(content, path) if form == "safetensors" else torch.save(content, path)
+    loaded = dk.make_model("small", 1, weights=path)
+    assert all(torch.equal(t, loaded.state_dict()[k]) for k, t in dense.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "content", [{"state_dict": {"a": 3}}, {"epoch": 3}, [1, 2], torch.zeros(3), {"a": [1]}, {1: 2}]
+)
+def test_files_without_weights_are_refused(content, tmp_path):
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"weights\.pth holds no state_dict of tensors alone: ."):
+        dk.make_model("small", 1, weights=tmp_path / "weights.pth")
+
+
 def save_other(path):
     """Names of layers that LeNet does not have, and none of a wrong shape."""
     state = dk.make_model("small", 1, 10).state_dict()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -138,6 +139,24 @@ def test_controls_follow_what_others_ask_for(monitor, few, tmp_path):
     steps.close()
 
 
+def test_a_slider_that_was_moved_here_follows_others_again(monitor, few, tmp_path):
+    steps, folder = recorded(trainer(few, 50), tmp_path / "run"), dk.RunFolder(tmp_path / "run")
+    next(steps)
+    until(lambda: monitor.controls["lam"].value == 7, "the sliders stand where the run is")
+    for lam in (30.0, 60.0):
+        if lam == 30:
+            monitor.controls["lam"].value = lam
+        else:
+            folder.ask(lam=lam)
+        time.sleep(0.06)
+        next(steps)
+        until(
+            lambda lam=lam: folder.status()["lam"] == lam == monitor.controls["lam"].value, "both are there"
+        )
+        time.sleep(0.5)  # some looks
+    steps.close()
+
+
 def test_a_slider_does_not_jump_back_while_the_run_is_slow_to_obey(monitor, few, tmp_path):
     steps = recorded(trainer(few, 50), tmp_path / "run")
     next(steps)
@@ -178,6 +197,29 @@ def test_close_ends_its_thread_and_a_second_of_the_name_replaces_the_first(tmp_p
     second.close()
     first.close()
     assert not threads()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[]", "waiting for a run"),
+        ('{"state": "running", "epoch": [], "lam": null}', "waiting for a run"),
+        (
+            '{"state": "paused", "epoch": 1.5, "error": "", "images_per_second": 9, "seconds_left": null, '
+            '"updated": 0}',
+            "paused: epoch 1.5 of 1, 9 images/s",
+        ),
+    ],
+)
+def test_a_status_that_was_edited_is_no_traceback(monitor, few, tmp_path, text, says):
+    for _ in recorded(trainer(few, 1), tmp_path / "run"):
+        pass
+    until(lambda: "finished" in line(monitor), "the end is shown")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (tmp_path / "run" / "status.json").write_text(text)
+        until(lambda: says in line(monitor), says)
+    assert "Error" not in line(monitor)
 
 
 def test_a_run_of_another_format_is_one_line(tmp_path):

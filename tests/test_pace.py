@@ -9,6 +9,7 @@ import torch
 
 import depl0kit as dk
 from depl0kit import schedules
+from depl0kit.collapse import collapse_notice
 from depl0kit.data import Data, Split
 from depl0kit.recording import recorded
 
@@ -30,12 +31,12 @@ def trainer(data, config=CONFIG) -> dk.Trainer:
 
 
 def whole(data, folder, config=CONFIG, **asked) -> dk.Trainer:
-    """A run to its end, with requests that lie in its folder from the start."""
+    """A run to its end, with requests after its first step."""
     made = trainer(data, config)
-    if asked:
-        folder.mkdir()
-        dk.RunFolder(folder).ask(**asked)
-    for _ in recorded(made, folder):
+    steps = recorded(made, folder)
+    next(steps)
+    dk.RunFolder(folder).ask(**asked)
+    for _ in steps:
         pass
     return made
 
@@ -48,22 +49,61 @@ def assert_same_run(a: dk.Trainer, b: dk.Trainer) -> None:
 
 
 def test_speed_takes_time_and_changes_no_number(few, tmp_path):
-    fast = whole(few, tmp_path / "fast")
+    fast = whole(few, tmp_path / "fast", speed=None)
     start = time.monotonic()
     slow = whole(few, tmp_path / "slow", speed=2.0)
-    assert time.monotonic() - start > 0.9 * (3 - 1 / slow.steps_per_epoch) / 2
+    steps = 3 * slow.steps_per_epoch - 2  # at that speed; it is heard of after the second at the latest
+    assert time.monotonic() - start > 0.9 * steps / slow.steps_per_epoch / 2
     assert_same_run(fast, slow)
-    assert dk.RunFolder(tmp_path / "slow").status()["speed"] == 2
+    status = dk.RunFolder(tmp_path / "slow").status()
+    assert status["speed"] == 2 and 1.5 < status["images_per_second"] / 256 < 2.5
+
+
+def test_each_session_begins_as_fast_as_it_can(few, tmp_path):
+    """Code without buttons takes no notice of the speed that somebody chose to watch an earlier session."""
+    made, folder = trainer(few), dk.RunFolder(tmp_path)
+    steps = recorded(made, tmp_path)
+    next(steps)
+    folder.ask(speed=0.001, lam=9.0)
+    steps.close()
+    start = time.monotonic()
+    again = trainer(few)
+    run = dk.train(again.net, few, CONFIG, False, tmp_path)
+    assert time.monotonic() - start < 30 and run.status == "finished"
+    assert run.history.lam.tolist() == [9.0] * 3 and folder.status()["speed"] is None
+
+
+def test_until_stop_ends_with_a_stop_and_outlives_a_kill(few, tmp_path):
+    folder = dk.RunFolder(tmp_path)
+    steps = recorded(trainer(few), tmp_path)
+    next(steps)
+    folder.ask(until_stop=True)
+    for _ in steps:
+        if len(folder.history()) >= 5:
+            break
+    resumed = trainer(few)
+    steps = recorded(resumed, tmp_path)
+    until_epoch(resumed, 7, steps)
+    assert resumed.until_stop
+    folder.ask(state="stop")
+    for _ in steps:
+        pass
+    last = trainer(few)
+    for _ in recorded(last, tmp_path):
+        pass
+    assert last.run.status == "finished" and not last.until_stop
 
 
 @pytest.mark.parametrize(("asked", "ends"), [({"speed": None}, "finished"), ({"state": "stop"}, "stopped")])
 def test_a_slow_run_hears_what_is_asked_while_it_waits(few, tmp_path, asked, ends):
-    """After its first step it would wait for minutes."""
+    """After its second step at the latest it would wait for minutes."""
     made, folder = trainer(few), dk.RunFolder(tmp_path)
+    steps = recorded(made, tmp_path)
+    next(steps)
     folder.ask(speed=0.001)
     threading.Timer(0.5, lambda: folder.ask(**asked)).start()
     start = time.monotonic()
-    for _ in recorded(made, tmp_path):
+    for _ in steps:
         pass
     assert 0.4 < time.monotonic() - start < 30
     assert folder.status()["state"] == made.run.status == ends
@@ -83,6 +123,36 @@ def until_epoch(made: dk.Trainer, epochs: int, steps=None) -> None:
     for _ in made if steps is None else steps:
         if len(made.run.rows) >= epochs:
             break
+
+
+def test_fine_tuning_takes_no_notice_of_until_stop_and_resumes_as_it_was(few, tmp_path):
+    config = dk.TrainConfig(epochs=2, fine_tune_epochs=3, lam=6.0)
+    made = trainer(few, config)
+    steps = recorded(made, tmp_path)
+    until_epoch(made, 3, steps)
+    dk.RunFolder(tmp_path).ask(until_stop=True)
+    until_epoch(made, 4, steps)
+    steps.close()
+    resumed = trainer(few, config)
+    for _ in recorded(resumed, tmp_path):
+        pass
+    plain = trainer(few, config)
+    for _ in plain:
+        pass
+    assert resumed.fine_tuning
+    assert_same_run(resumed, plain)
+
+
+def test_a_rate_stays_as_it_is_for_the_rest_of_the_last_epoch(few):
+    made = trainer(few)
+    made.until_stop = True
+    until_epoch(made, 5)
+    next(iter(made))
+    rate = made.run.history.lr.iloc[-1]
+    made.until_stop = False
+    for _ in made:
+        pass
+    assert made.run.status == "finished" and made.run.history.lr.iloc[-1] == rate
 
 
 def test_until_stop_holds_price_and_rates_as_they_are_at_the_end_of_the_ramp(few):
@@ -123,6 +193,37 @@ def test_a_run_until_stop_resumes_with_the_same_bits(few, tmp_path):
 
 
 # --- a run whose accuracy collapses --------------------------------------------------------------
+
+
+def row(epoch: int, accuracy: float, kept: float, lam: float = 16.0) -> dict:
+    return {"epoch": epoch, "val_accuracy": accuracy, "kept_macs": kept, "lam": lam}
+
+
+@pytest.mark.parametrize(
+    ("classes", "best", "last", "says"),
+    [
+        (10, row(3, 0.98, 0.9), row(9, 0.30, 0.02), "fell from 0.98 (epoch 3) to 0.30"),
+        (2, row(3, 0.98, 0.9), row(9, 0.55, 0.1), "fell from 0.98 (epoch 3) to 0.55"),
+        (1000, row(3, 0.60, 1.0), row(9, 0.10, 0.1), "fell from 0.60"),
+        (10, row(1, 0.10, 1.0), row(9, 0.10, 0.01), "The network guesses"),
+        (2, row(1, 0.50, 1.0), row(9, 0.51, 0.01), "The network guesses"),
+        (10, row(3, 0.98, 0.9), row(9, 0.90, 0.02), ""),  # pruned, and well
+        (2, row(3, 0.80, 0.9), row(9, 0.74, 0.04), ""),
+        (10, row(3, 0.50, 1.0), row(4, 0.20, 1.0), ""),  # a dip, nothing has closed
+        (1000, row(1, 0.004, 1.0), row(2, 0.001, 0.8), ""),  # has learnt nothing yet
+        (10, row(1, 0.10, 1.0), row(2, 0.10, 1.0), ""),
+        (3, row(3, 0.60, 0.5), row(9, 0.58, 0.3), ""),
+    ],
+)
+def test_which_runs_have_collapsed(classes, best, last, says):
+    notice = collapse_notice([best, last], classes, CONFIG)
+    assert says in notice and bool(says) == bool(notice)
+
+
+def test_a_notice_names_the_price_that_there_is():
+    fell = [row(3, 0.98, 0.9, 0.0), row(9, 0.30, 0.02, 0.0)]
+    assert "a smaller lam" not in collapse_notice(fell, 10, dk.TrainConfig(lam=0))
+    assert "a larger budget" in collapse_notice(fell, 10, dk.TrainConfig(budget=0.1))
 
 
 def test_a_run_that_collapses_says_what_to_change(few, tmp_path):

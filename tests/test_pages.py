@@ -53,6 +53,12 @@ def test_every_picture_has_a_text(run):
     assert explorer == "Density, distribution function and samples of one gate"
 
 
+def test_no_page_asks_to_run_a_cell(run):
+    """What a saved notebook says in place of an explorer; a page has its picture."""
+    _, _, page = run
+    assert "run this cell again" not in page.text and len(page.select("img")) == 2
+
+
 def test_cells_are_counted_from_one_and_no_kernel_warns(run):
     done, _, page = run
     prompts = [prompt.text.strip() for prompt in page.select(".jp-InputPrompt")]

@@ -257,6 +257,23 @@ def test_what_a_posterior_changes(tmp_path):
     assert load_recipe(file, posterior="forward", lam=5).train.lam == 5
 
 
+def test_damaged_images_are_left_out_where_a_recipe_says_so(tmp_path, monkeypatch):
+    text = 'description = "x"\nmodel = "small"\ndata = "/a/pets"\nsize = 9\nskip_damaged = true\n'
+    assert load_recipe(write(tmp_path, text)).skip_damaged
+    assert not load_recipe("small-digits").skip_damaged
+    assert load_recipe("small-digits", skip_damaged=True).skip_damaged
+    seen = []
+
+    def refuse(name, **options):
+        seen.append((name, options))
+        raise ValueError("that is enough")
+
+    monkeypatch.setattr(recipes, "load_data", refuse)
+    with pytest.raises(ValueError, match="enough"):
+        load_recipe(write(tmp_path, text)).build()
+    assert seen == [("/a/pets", {"size": 9, "skip_damaged": True})]
+
+
 # ---- what goes wrong
 
 
@@ -281,6 +298,7 @@ def test_what_a_posterior_changes(tmp_path):
         ("lam_per_weight = 1e-6\n[train]\ncost = 'macs'", ["lam_per_weight is the price of a parameter"]),
         ("lam_per_weight = -1", ["lam_per_weight must be a number in [0, inf), got -1"]),
         ("scope = 'outer'", ["unknown scope 'outer'"]),
+        ("skip_damaged = 1", ["skip_damaged must be true or false, got 1"]),
         ("size = 0", ["size must be a whole number of at least 1, got 0"]),
         ("model = ", ["is not TOML"]),
     ],

@@ -3,9 +3,11 @@
 import json
 import os
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -161,3 +163,86 @@ def test_json_can_set_nothing_but_widths_and_stand_ins(changes, tmp_path):
     rewrite(path, **changes)
     with pytest.raises(ValueError, match="another architecture"):
         dk.load_compact(path)
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, torch.compile, lambda m: nn.DataParallel(torch.compile(m))]
+)
+def test_of_a_wrapped_network_the_one_inside_is_saved(wrap, tmp_path):
+    model, x = shrunk("small", (1, 8, 8))
+    loaded = dk.load_compact(dk.save_compact(wrap(model), tmp_path / "net.safetensors"))
+    assert repr(loaded) == repr(model)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), model(x))
+
+
+def test_bfloat16_is_read_as_it_was_written(tmp_path):
+    model, x = shrunk("resnet20", (3, 32, 32))
+    model.bfloat16()
+    loaded = dk.load_compact(dk.save_compact(model, tmp_path / "net.safetensors"))
+    assert {p.dtype for p in loaded.parameters()} == {torch.bfloat16}
+    with torch.no_grad():
+        assert torch.equal(loaded(x.bfloat16()), model(x.bfloat16()))
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.bool, torch.complex64, torch.int64]
+)
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+def test_tensors_of_every_type_have_a_checksum(dtype, shape, tmp_path):
+    path, tensor = tmp_path / "x.safetensors", torch.ones(shape).to(dtype)
+    write_tensors(path, {"x": tensor})
+    got = read_tensors(path)[0]["x"]
+    assert got.dtype == dtype and got.shape == shape and torch.equal(got.cfloat(), tensor.cfloat())
+
+
+def test_the_checksum_of_old_files_is_still_right(tmp_path):
+    """Of values and description as they were: crc32 of one file of an earlier version."""
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7)}, {"note": "x"})
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"note": "x", "crc32": "4db6ee98"}
+
+
+def test_a_gated_network_is_not_saved(tmp_path):
+    net = dk.GatedModel(dk.make_model("small", 1), example=torch.zeros(1, 1, 8, 8))
+    for given in (net, nn.DataParallel(net), nn.Sequential(net)):
+        with pytest.raises(ValueError, match=r"without gates, got a GatedModel: pass compact\(net\)"):
+            dk.save_compact(given, tmp_path / "net.safetensors")
+    assert os.listdir(tmp_path) == []
+
+
+class WithNotes(nn.Linear):
+    def get_extra_state(self):
+        return "some text"
+
+
+def test_a_state_that_is_no_tensor_is_named(tmp_path):
+    with pytest.raises(ValueError, match="'_extra_state' of WithNotes is no tensor"):
+        dk.save_compact(WithNotes(2, 2), tmp_path / "net.safetensors")
+
+
+class Casting(nn.Module):
+    """A network in bfloat16 that reads float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = dk.make_model("small", 1).bfloat16()
+
+    def forward(self, x):
+        return self.net(x.bfloat16())
+
+
+def test_runs_keep_networks_in_bfloat16(tmp_path):
+    data = dk.load_data("digits")
+    data = replace(data, **{part: getattr(data, part).take(64) for part in ("train", "val", "test")})
+
+    def fresh():
+        torch.manual_seed(0)
+        return dk.GatedModel(Casting(), example=data.example)
+
+    net = fresh()
+    dk.train(net, data, dk.TrainConfig(epochs=2), progress=False, out=tmp_path / "run")
+    run = dk.load_run(tmp_path / "run", fresh())
+    assert run.status == "finished" and run.net.model.net.classifier.weight.dtype == torch.bfloat16
+    assert all(torch.equal(t, run.net.state_dict()[key]) for key, t in net.state_dict().items())

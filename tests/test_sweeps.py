@@ -17,10 +17,10 @@ from distributed import Client, LocalCluster
 
 import depl0kit as dk
 from depl0kit import sweeps
-from depl0kit.files import write_json
 from depl0kit.sweeps import COLUMNS, METHODS, Grid, SweepFolder, load_grid, load_results, spec_names, summary
 from depl0kit.sweeps.job import read_result, run_job
 from depl0kit.sweeps.results import plain
+from depl0kit.sweeps.table import write_row
 from depl0kit.sweeps.tuning import chosen_gate_lrs
 
 QUICK = dk.TrainConfig(epochs=1, fine_tune_epochs=1, warmup=0, ramp=0)
@@ -121,7 +121,7 @@ def test_a_grid_from_a_file(tmp_path):
 
 def made_up(job, folder):
     """A row as `run_job` would return it, without training."""
-    found = read_result(folder)
+    found = read_result(folder, job)
     if found is not None:
         return found
     if job.seed == 13:
@@ -130,8 +130,8 @@ def made_up(job, folder):
         kept = job.budget or 1 / (1 + (job.lam or 0))
         numbers = {"kept_macs": kept, "val_accuracy": 0.9 + 0.01 * job.seed, "test_accuracy": 0.9}
         row = sweeps.failed(job, "") | numbers
-    row["seconds"] = time.time()
-    write_json(folder / "result.json", row)
+    row |= {"seconds": time.time(), "settings": job.settings()}
+    write_row(folder, row)
     return row
 
 

@@ -131,6 +131,17 @@ def test_history_and_gates_have_a_row_per_epoch_and_channel(few):
     assert row.undecided == pytest.approx(undecided.mean())
 
 
+def test_a_run_as_the_last_word_of_a_cell_is_one_line(few):
+    trainer = dk.Trainer(tiny_net(), few, dk.TrainConfig(epochs=2, fine_tune_epochs=1))
+    assert repr(trainer.run) == "Run(running, 0 of 3 epochs)"
+    for _ in trainer:
+        pass
+    row = trainer.run.rows[-1]
+    accuracy, kept = f"{row['val_accuracy']:.3f}", f"{row['kept_macs']:.0%}"
+    expected = f"Run(finished, 3 of 3 epochs, validation accuracy {accuracy}, MACs kept {kept})"
+    assert repr(trainer.run) == expected
+
+
 def test_evaluate_is_the_mean_loss_and_accuracy_of_test_time_gates(few):
     net = tiny_net().train()
     x, y = next(few.val.batches(1000))

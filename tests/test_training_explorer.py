@@ -1,14 +1,18 @@
 """Live training without a browser: the thread obeys, nothing is left behind, errors are one line."""
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 import torch
+from ipywidgets.widgets.widget import _instances
 
 import depl0kit as dk
 from depl0kit.data import Data, Split
 from depl0kit.lab import DependencyExplorer, TrainingExplorer
+from depl0kit.lab.live.explorer import CLOSED
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,7 @@ def explorer(data):
         made.append(TrainingExplorer(make, data, config, name="test", seconds=None))
         return made[-1]
 
+    new.made = made
     yield new
     for e in made:
         e.close()
@@ -152,16 +157,63 @@ def test_train_after_the_end_begins_anew(explorer):
     assert e.run is not old and e.run.history.val_loss.equals(old.history.val_loss)
 
 
-def test_a_cell_run_again_leaves_one_worker(explorer):
+def test_a_cell_run_again_leaves_one_worker_and_no_widget(explorer):
+    before = len(_instances)
     first = explorer()
+    alone = len(_instances) - before
     first.train()
     until(lambda: first.run.rows, "an epoch")
     second = explorer()
     assert first.run.status == "stopped" and not workers() and watchers() == 1
+    assert len(_instances) - before == alone > 20
     second.train()
     assert len(workers()) == 1 and watchers() == 1
-    first.train()  # takes its place again
-    assert second.run.status == "stopped" and len(workers()) == 1 and watchers() == 1
+    with pytest.raises(RuntimeError, match="another of the name 'test' took its place: run its cell again"):
+        first.train()
+    assert second.run.status == "running" and len(workers()) == 1 and watchers() == 1
+    second.close()
+    assert len(_instances) == before and not workers() and not watchers()
+
+
+def test_an_explorer_that_is_replaced_leaves_the_memory(explorer):
+    explorer().train()
+    first = explorer.made.pop()
+    gone = [weakref.ref(one) for one in (first, first.figure, first.trainer)]
+    del first
+    explorer()
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 3
+
+
+def test_an_ended_explorer_trains_again_and_a_closed_one_says_why_not(explorer, capsys):
+    e = explorer(epochs=1)
+    e.end()
+    assert not watchers()
+    e.train()
+    until(lambda: state(e) == "finished", "a whole training")
+    assert watchers() == 1
+    e.close()
+    e._ipython_display_()
+    assert "HTML" in capsys.readouterr().out and "run the cell again" in CLOSED
+
+
+def test_controls_stay_alive_when_the_thread_ends_after_the_run(explorer, monkeypatch):
+    """A look between the last status and the end of the thread must not take it for a foreign run's end."""
+    e = explorer(epochs=1)
+    train = e._train
+    monkeypatch.setattr(e, "_train", lambda: (train(), time.sleep(0.8)))
+    e.train()
+    until(lambda: state(e) == "finished" and not workers(), "the end")
+    assert not any(part.disabled for part in (*e.controls.values(), *e._buttons))
+
+
+def test_a_refused_start_does_not_stay_in_the_way(explorer):
+    with pytest.raises(ValueError, match="lam"):
+        explorer(lam=-1.0)
+    with pytest.raises(ValueError, match="seconds"):
+        TrainingExplorer(None, None, name="test", seconds=0)
+    e = explorer(lam=300.0, epochs=1)  # beyond the slider: a run may begin anywhere
+    assert e.controls["lam"].value == 300 and state(e) == "ready"
 
 
 def test_a_failed_training_says_why_in_one_line(explorer):

@@ -79,11 +79,13 @@ class OfflineExporter(HTMLExporter):
 
 
 def pictures_for_widgets(notebook: nbformat.NotebookNode) -> None:
-    """Show every widget by the picture it carries, with its text; drop those without one (progress bars)."""
+    """Show every widget by the picture it carries, with its text; drop those without one (progress bars), and
+    the advice to run the cell again."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             data = [(output, output.get("data", {})) for output in cell.outputs]
+            data = [(output, d) for output, d in data if "depl0kit-saved" not in d.get("text/html", "")]
             cell.outputs = [output for output, d in data if WIDGET not in d or "image/png" in d]
             for output, d in data:
                 if d.pop(WIDGET, None) and "image/png" in d:

@@ -20,7 +20,8 @@ def channel_scores(net: GatedModel, example: Tensor, importance: tp.importance.I
         ValueError: Torch-Pruning cannot follow the network.
     """
     model = net.plain_copy().eval().requires_grad_(True)  # of a frozen network it would see nothing
-    graph = dependency_graph(model, example.to(next(model.parameters()).device))
+    names = [layer.name for layer in net.cost_model.layers]
+    graph = dependency_graph(model, example.to(next(model.parameters()).device), names)
     scores = [_group_scores(group, model, graph, importance) for group in net.groups.gated]
     release(graph)
     return scores

@@ -1,12 +1,13 @@
 """Baselines that prune nothing: the whole network, and one that is small from the start."""
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from .. import layout
+from ..admission import copied, unwrapped
 from ..config import TrainConfig
 from ..data import Data
 from ..finetuning import fine_tune
@@ -15,7 +16,7 @@ from .choice import best_channels, cut, in_proportion, structure
 
 def dense(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
     """The whole network, trained; `keep` is ignored. The mark for all others."""
-    model = copy.deepcopy(model)
+    model = copied(unwrapped(model))
     with seeded(model, config.seed):
         train_weights(model, data, config)
     return model
@@ -43,7 +44,7 @@ def train_weights(
     penalty: Callable[[nn.Module], Tensor] | None = None,
 ) -> None:
     """Train in place as `config` says; see `fine_tune`."""
-    model.to(memory_format=torch.channels_last)  # as in Trainer: faster
+    layout.lay(model)  # as in Trainer: faster
     fine_tune(model, data, config.epochs, config.lr, penalty=penalty, **config.sgd)
 
 

@@ -17,6 +17,7 @@ from .live import Explorer, Layout, LiveFigure, NumberSlider, float_slider
 
 CORRELATIONS = (*(i / 20 for i in range(20)), 0.99)
 GAINS = np.linspace(0, 30, 61)
+PAUSE = 0.05  # seconds between two fits that are made ahead
 
 
 class CollinearExplorer(Explorer):
@@ -162,7 +163,7 @@ def _series(gain: float) -> tuple[ExactPosterior, Fit]:
 
 
 def _fit_ahead(gains: Sequence[float]) -> None:
-    """Fit the chain at one gain after the other, while the kernel has nothing else to do.
+    """Fit the chain at one gain after the other, with pauses in which the kernel can do other things.
 
     A fit takes about 60 ms, too long to wait for fifty of them after a fast drag.
     """
@@ -171,7 +172,7 @@ def _fit_ahead(gains: Sequence[float]) -> None:
     except RuntimeError:  # a script: there every gain is fitted when it is needed
         return
     if gains:
-        loop.call_soon(lambda: (_series(gains[0]), _fit_ahead(gains[1:])))
+        loop.call_later(PAUSE, lambda: (_series(gains[0]), _fit_ahead(gains[1:])))
 
 
 @cache

@@ -14,14 +14,14 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..arguments import checked
-from ..run_folder import RunFolder
+from ..run_folder import SETTINGS, RunFolder
 from .live import Explorer, Layout, LiveFigure, button, checkbox, float_slider, log_slider, set_slider
 from .run_view import RunView
 
 LOOK_SECONDS = 0.23  # from look to look at the folder: four pictures a second; more would slow the training
 REST_SECONDS = 0.1  # between looks at least, however long a picture takes
 ASKED_SECONDS = 10  # for which a control stands where it was put, while the run does not say that it obeys
-SETTINGS = {"lam", "temperature", "gate_lr", "speed", "until_stop"}
+CONTROLS = {*SETTINGS, "speed"}  # by what their values are called in a run
 LIVE = ("running", "paused")
 FAILED = ("failed", "diverged")
 
@@ -36,8 +36,8 @@ class Monitor(Explorer):
 
     Args:
         folder: of the run; it may not exist yet.
-        name: monitors of one name replace each other, so that a cell that is run again leaves one thread;
-            the folder's path if None. A second one in the same notebook takes another name.
+        name: a new monitor closes the one of its name, so that a cell that is run again leaves nothing
+            behind; the folder's path if None. A second one in the same notebook takes another name.
 
     Attributes:
         folder: the `RunFolder`.
@@ -96,21 +96,35 @@ class Monitor(Explorer):
     def close(self) -> None:
         """Remove it from the page, and end its thread."""
         self.end()
+        if self._by_name.get(self._name) is self:
+            del self._by_name[self._name]
         super().close()
 
     def _ask(self, **requests: Any) -> None:
-        if self._ended.is_set():  # replaced by another of its name: takes its place again
-            self._take_name(self._name)
-            self._follow()
+        if self._ended.is_set():
+            self._begin_again()
         self.folder.ask(**requests)
+
+    def _begin_again(self) -> None:
+        """After `end`.
+
+        Raises:
+            RuntimeError: it was closed.
+        """
+        if self.comm is None:
+            raise RuntimeError(
+                f"this explorer was closed, as another of the name {self._name!r} took its place: "
+                "run its cell again."
+            )
+        self._take_name(self._name)
+        self._follow()
 
     # ---- its thread
 
     def _take_name(self, name: str) -> None:
         old = self._by_name.get(name)
         if old not in (None, self):
-            old.end()
-            old._say(f"another explorer of the name {name!r} took over", False)
+            old.close()  # its widgets and its figure would stay as long as the kernel
         self._by_name[name] = self
         self._name, self._ended = name, threading.Event()
         self._lock = threading.RLock()  # one look at a time
@@ -132,7 +146,7 @@ class Monitor(Explorer):
         with self._lock:
             self.folder, self.view, self._stale = folder, RunView(folder), True
             self._asked: dict[str, tuple[Any, float]] = {}  # by a control: its value, and when
-            self._in_force: Mapping[str, Any] = {}  # the status of the look before
+            self._in_force: dict[str, Any] = {}  # the settings of the run, at the look before
 
     # ---- what it shows
 
@@ -155,7 +169,7 @@ class Monitor(Explorer):
     def numbers(self, **_settings: float) -> str:
         """State of the training; the settings in force, and the results of the last epoch."""
         status = self.view.status
-        if self.view.about is None:
+        if self.view.about is None or status["state"] == "new":
             return f"waiting for a run in {self.folder.path}"
         if status["state"] in FAILED:
             return f"{status['state']} in epoch {status['epoch']:.1f}. {status['error']}"
@@ -166,7 +180,8 @@ class Monitor(Explorer):
         state, since = status["state"], self.view.silent_since()
         if since is not None:
             state = f"no sign of life since {time.strftime('%H:%M:%S', time.localtime(since))}"
-        end = "until Stop" if status.get("until_stop") and state in LIVE else f"of {self._shape()[1]}"
+        planned = self._shape()[1]
+        end = "until Stop" if status.get("until_stop") or status["epoch"] > planned else f"of {planned}"
         text = f"{state}: epoch {status['epoch']:.1f} {end}"
         if state in LIVE and status["images_per_second"]:
             text += f", {status['images_per_second']:,.0f} images/s"
@@ -175,7 +190,8 @@ class Monitor(Explorer):
         return text if state in LIVE or since is not None else text + self._after_the_end()
 
     def _after_the_end(self) -> str:
-        return ". Nothing obeys the sliders any more; the command that started the run resumes it."
+        resumes = self.view.status["state"] != "finished"
+        return ". Nothing obeys the sliders any more" + (": the same command resumes it." if resumes else ".")
 
     def _is_wrong(self) -> bool:
         status = self.view.status
@@ -229,35 +245,40 @@ class Monitor(Explorer):
     # ---- its controls
 
     def _make_controls(self) -> dict[str, Widget]:
-        start = self._start_settings()
-        hints = "Right: fewer channels", "Of the gates", "Learning rate of the gates"
-        return {
-            "lam": log_slider("Price λ", start["lam"], 0.5, 100, first="off", hint=hints[0]),
-            "temperature": float_slider(
-                "Temperature β", start["temperature"], 2 / 30, 2, 1 / 30, 2, hints[1]
-            ),
-            "gate_lr": log_slider("Gate lr", start["gate_lr"], 1e-4, 1, hint=hints[2]),
-            "speed": log_slider(
-                "Epochs a second", start["speed"], *SPEEDS, last=FAST, hint="At most; it changes no number"
-            ),
-            "until_stop": checkbox("until Stop", start["until_stop"], UNTIL_STOP),
+        hints = (
+            "Right: fewer channels",
+            "Of the gates",
+            "Learning rate of the gates",
+            "At most; changes no result",
+        )
+        controls = {
+            "lam": log_slider("Price λ", 4, 0.5, 100, first="off", hint=hints[0]),
+            "temperature": float_slider("Temperature β", 2 / 3, 2 / 30, 2, 1 / 30, 2, hints[1]),
+            "gate_lr": log_slider("Gate lr", 0.1, 1e-4, 1, hint=hints[2]),
+            "speed": log_slider("Epochs a second", None, *SPEEDS, last=FAST, hint=hints[3]),
+            "until_stop": checkbox("until Stop", False, UNTIL_STOP),
         }
+        for name, value in self._start_settings().items():
+            set_slider(controls[name], value)  # also outside the range: a run may begin anywhere
+        return controls
 
     def _start_settings(self) -> dict[str, Any]:
-        """Where the controls stand until there is a run."""
-        return {"lam": 4.0, "temperature": 2 / 3, "gate_lr": 0.1, "speed": None, "until_stop": False}
+        """Where controls stand until there is a run, if it is not where they are made."""
+        return {}
 
     def _follow_run(self) -> None:
-        """Put the controls where the run is, but for those that have just been moved."""
+        """Put the controls where the run is; one that was moved here stays until the run obeys."""
         status = self.view.status
-        for name in status.keys() & SETTINGS:
-            value, since = self._asked.get(name, (None, -ASKED_SECONDS))
-            is_news = self._in_force.get(name, ...) != status[name]
-            waits = time.monotonic() - since < ASKED_SECONDS and value != status[name]
-            if is_news and not waits and self.controls[name].value != status[name]:
+        for name in status.keys() & CONTROLS:
+            if name in self._asked:
+                value, since = self._asked[name]
+                if value != status[name] and time.monotonic() - since < ASKED_SECONDS:
+                    continue
+                del self._asked[name]
+            if self._in_force.get(name, ...) != status[name] and self.controls[name].value != status[name]:
                 self._adopt(name, status[name])
-        self._in_force = status
-        self._enable(status["state"] in (*LIVE, "new"))
+            self._in_force[name] = status[name]
+        self._enable(status["state"] in LIVE)
 
     def _adopt(self, name: str, value: Any) -> None:
         self._adopting = threading.get_ident()
@@ -281,7 +302,7 @@ class Monitor(Explorer):
 
 NO_GATES = "no gates so far"
 SPEEDS, FAST = (0.1, 50), "as fast as it can"  # epochs a second
-UNTIL_STOP = "Train on after the last epoch: full price, constant learning rates, until Stop"
+UNTIL_STOP = "Keep training after the last epoch, at the full price and constant learning rates"
 
 
 def make_buttons(*actions: tuple) -> list[Button]:
@@ -293,8 +314,9 @@ def make_buttons(*actions: tuple) -> list[Button]:
 
 
 def settings_in_words(status: Mapping[str, Any]) -> str:
-    """lam, temperature and gate_lr in a line."""
-    return f"λ {status['lam']:.4g}  β {status['temperature']:.2f}  gate lr {status['gate_lr']:.3g}"
+    """Of lam, temperature and gate_lr those that are known, in a line."""
+    words = {"lam": "λ {:.4g}", "temperature": "β {:.2f}", "gate_lr": "gate lr {:.3g}"}
+    return "  ".join(text.format(status[name]) for name, text in words.items() if name in status)
 
 
 def in_words(seconds: float) -> str:

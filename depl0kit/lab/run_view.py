@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..run_folder import RunFolder, parse_history, patience
+from ..run_folder import RunFolder, patience
 
 COLUMNS = 200  # of the heatmap, at most: a screen shows hardly more
 
@@ -59,7 +59,7 @@ class RunView:
         """When a run that claims to be running was last heard of (Unix time); None if all is well."""
         if self.status["state"] != "running" or self.about is None:
             return None
-        here = self.status["host"] == socket.gethostname()  # the clocks of two machines may differ
+        here = self.status.get("host") == socket.gethostname()  # the clocks of two machines may differ
         silence = time.time() - self.status["updated"] if here else time.monotonic() - self._heard
         return self.status["updated"] if silence > patience(self.about, self.status) else None
 
@@ -79,10 +79,10 @@ class RunView:
         text, known = self.folder.history_text(), self._history_text
         if known and text.startswith(known):
             names = text[: text.index("\n") + 1]
-            added = parse_history(names + text[len(known) :])
+            added = self.folder.parse_history(names + text[len(known) :])
             self.history = pd.concat([self.history, added], ignore_index=True)
         else:
-            self.history = parse_history(text)
+            self.history = self.folder.parse_history(text)
         self._history_text = text
 
     def _changed(self, name: str) -> bool:

@@ -15,9 +15,9 @@ from ..arguments import checked
 from ..data import Data
 from ..gated import GatedModel
 from ..recording import recorded
-from ..run_folder import RunFolder
+from ..run_folder import SETTINGS, RunFolder
 from ..training import Diverged, Run, TrainConfig, Trainer
-from .monitor import SETTINGS, SPEEDS, Monitor, make_buttons, settings_in_words
+from .monitor import CONTROLS, SPEEDS, Monitor, make_buttons, settings_in_words
 
 
 class TrainingExplorer(Monitor):
@@ -30,7 +30,7 @@ class TrainingExplorer(Monitor):
         make_net: returns a new `GatedModel`; called once per run.
         data: what to train on.
         config: settings of the run; its `lam`, `temperature` and `gate_lr` are where the sliders start.
-        name: of the explorer; explorers of one name replace each other.
+        name: of the explorer; a new one closes the one of its name.
         folder: keep the run there: Train then resumes what it holds. Without one, the run has a
             temporary folder, which goes with the explorer and at Reset.
         seconds: that a whole run takes at the speed where the slider starts, > 0: long enough to watch, and
@@ -101,6 +101,8 @@ class TrainingExplorer(Monitor):
 
     def _prepare(self) -> None:
         """A new network that is ready to train, in a new folder if none is given."""
+        if self._thread is not None and self._ended.is_set():
+            self._begin_again()
         self._end_training()
         trainer, old = Trainer(self._make_net(), self._data, self._config), self._temporary
         if self._folder is None:
@@ -110,18 +112,17 @@ class TrainingExplorer(Monitor):
             self._watch_folder(RunFolder(self._folder or self._temporary.name))
         if old is not None:
             old.cleanup()
-        if self._thread is not None and self._ended.is_set():  # another of its name had taken over
-            self._take_name(self._name)
-            self._follow()
 
     def _begin_training(self) -> None:
         before = self.folder.status().get("updated")
-        self.folder.ask(**{name: self.controls[name].value for name in SETTINGS})
+        # "run": what was asked for before a stop is no wish of this run, but these are
+        self.folder.ask(state="run", **{name: self.controls[name].value for name in SETTINGS})
         self._training = threading.Thread(target=self._train, name=f"depl0kit-{self._name}", daemon=True)
         self._training.start()
         # a pause that is asked for sooner would be taken for one of the session before
         while self._is_training() and self.folder.status().get("updated") == before:
             time.sleep(0.005)
+        self.folder.ask(speed=self.controls["speed"].value)  # each session begins as fast as it can
 
     def _train(self) -> None:
         try:
@@ -151,7 +152,7 @@ class TrainingExplorer(Monitor):
             return self._failure
         if self.view.about is not None:
             return super().numbers()
-        settings = {name: self.controls[name].value for name in SETTINGS}
+        settings = {name: self.controls[name].value for name in CONTROLS}
         return f"ready: epoch 0.0 of {self._config.all_epochs}\n{settings_in_words(settings)}"
 
     def _is_wrong(self) -> bool:
@@ -175,13 +176,14 @@ class TrainingExplorer(Monitor):
         if self._is_training():
             super()._follow_run()
 
+    def _enable(self, on: bool) -> None:
+        """They can always be moved."""
+
     def _start_settings(self) -> Mapping[str, Any]:
         speed = None if self._seconds is None else self._config.all_epochs / self._seconds
         if speed is not None and speed > SPEEDS[1]:
             speed = None
-        start = {
-            name: getattr(self.trainer, name) for name in ("lam", "temperature", "gate_lr", "until_stop")
-        }
+        start = {name: getattr(self.trainer, name) for name in SETTINGS}
         return start | {"speed": speed and max(speed, SPEEDS[0])}
 
     def _make_buttons(self) -> list[Button]:

@@ -172,16 +172,27 @@ def _read(name_or_file: str | Path, before: tuple[Path, ...] = ()) -> dict[str, 
     path = _find(name_or_file)
     if path in before:
         raise ValueError(f"{path} extends itself: {' -> '.join(p.name for p in (*before, path))}.")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}.") from error
+    table = read_toml(path)
     _check_table(table, path)
     parent = table.pop("extends", None)
     if parent is None:
         return _merged({}, table)
     beside = path.parent / parent
     return _merged(_read(beside if parent.endswith(".toml") else parent, (*before, path)), table)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a file, with or without the byte order mark that editors of Windows begin it with.
+
+    Raises:
+        ValueError: it holds no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError(f"{path} is not TOML: it is nested too deeply.") from None
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, a number of thousands of digits
+        raise ValueError(f"{path} is not TOML: {error}.") from error
 
 
 def _find(name_or_file: str | Path) -> Path:
@@ -282,6 +293,6 @@ def _in_words(expected: Any) -> str:
     if isinstance(expected, types.UnionType):
         return " or ".join(_in_words(option) for option in get_args(expected))
     if get_origin(expected) is tuple:
-        return "a list of numbers"
+        return f"a list of {'names' if get_args(expected)[0] is str else 'numbers'}"
     words = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
     return (words | {dict: "a table", types.NoneType: "None"})[expected]

@@ -18,10 +18,11 @@ from ..arguments import checked
 from ..fronts import DENSE
 from ..recording import version
 from .grid import METHODS, Grid, Job, load_grid, spec_names
-from .job import COLUMNS, failed, run_job
+from .job import failed, run_job
 from .local import local_executor
 from .results import SweepFolder, load_results
 from .summary import summary
+from .table import COLUMNS
 from .tuning import chosen_gate_lrs
 
 __all__ = [
@@ -51,8 +52,8 @@ def sweep(
 ) -> pd.DataFrame:
     """Run a grid and return its table, a row per run (columns: see `load_results`).
 
-    A run that fails is a row with its error. Killed at any moment, the same call goes on where it was, and
-    tries failed runs again.
+    A run that fails is a row with its error. Killed at any moment, the same call resumes it, and tries
+    failed runs again; its worker processes end with the process that called.
 
     Args:
         grid: what to run.

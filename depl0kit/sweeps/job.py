@@ -3,7 +3,6 @@
 train (or train and prune) -> compact network -> batch-norm statistics -> fine-tuning -> measurement
 """
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,67 +13,75 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from ..baselines import BASELINES
 from ..compaction import compact
 from ..cost import plain_cost
-from ..data import Data, load_data
+from ..data import Data, is_folder, load_data
 from ..device import best_device
-from ..files import write_json
 from ..finetuning import fine_tune, reestimate_batch_norm
 from ..gated import GatedModel
 from ..latency import latency
 from ..models import make_model
+from ..modes import eval_mode
 from ..posteriors import POSTERIORS
 from ..run_folder import RunFolder
 from ..splits import Split
 from ..storage import save_compact
 from ..training import evaluate, train
 from .grid import Job
+from .table import COLUMNS, read_row, write_row
 
 BATCH = 64  # of the latency
-COLUMNS = {  # of the table of a sweep: type as pandas has it
-    "run": "str", "stage": "str", "data": "str", "model": "str", "method": "str",
-    "lam": "float64", "budget": "float64", "seed": "int64", "gate_lr": "float64",
-    "epochs": "int64", "fine_tune_epochs": "int64",
-    "raw_val_accuracy": "float64", "val_accuracy": "float64", "test_accuracy": "float64",
-    "macs": "Int64", "params": "Int64", "kept_macs": "float64", "kept_params": "float64",
-    "undecided": "float64", "latency_ms": "float64", "seconds": "float64", "device": "str", "error": "str",
-    "groups": "object", "channels": "object", "open": "object", "confusion": "object",
-    "times": "object", "prob_open": "object",
-}  # fmt: skip
+LOCK_SECONDS = 20  # the workers of a killed sweep need a moment to end
 
 
 def run_job(job: Job, folder: Path) -> dict[str, Any]:
     """Do one run in its folder, or take what is there, and return its row (keys of COLUMNS).
 
-    A posterior's training goes on where it was broken off. What goes wrong becomes a row with `error`; it
+    A posterior's training resumes where it was broken off. What goes wrong becomes a row with `error`; it
     is tried again by the next call. result.json and compact.safetensors are kept in the folder.
     """
-    found = read_result(folder)
-    if found is not None:
+    if (found := read_result(folder, job)) is not None:
         return found
-    start = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)  # the sign that it has begun: a baseline writes only at its end
-    row = dict.fromkeys(COLUMNS) | _identity(job)
+    try:
+        with FileLock(folder / "job.lock", LOCK_SECONDS):
+            return read_result(folder, job) or _run(job, folder)
+    except Timeout:
+        return failed(job, f"another process is at work in {folder}: sweep again when it has ended")
+
+
+def _run(job: Job, folder: Path) -> dict[str, Any]:
+    start = time.perf_counter()
+    row = dict.fromkeys(COLUMNS) | _identity(job) | {"settings": job.settings()}
     try:
         with _one_thread():
             row |= _measured(job, folder)
     except Exception as error:  # of any kind: one failed run is a row, not the end of a sweep
         row["error"] = f"{type(error).__name__}: {error}"
     row["seconds"] = time.perf_counter() - start
-    write_json(folder / "result.json", row)
+    write_row(folder, row)
     return row
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """The row of a run that is done, without an error."""
-    try:
-        row = json.loads((folder / "result.json").read_text())
-    except FileNotFoundError:
-        return None
-    return None if row["error"] else row
+def read_result(folder: Path, job: Job) -> dict[str, Any] | None:
+    """The row of this very job, if it is done without an error."""
+    row = read_row(folder)
+    return row if row is not None and not row["error"] and _is_of(row, job) else None
+
+
+def _is_of(row: dict[str, Any], job: Job) -> bool:
+    if "settings" in row:
+        return row["settings"] == job.settings()
+    expected = _identity(
+        job
+    )  # all that versions before noted; their gate lr is what a posterior took by itself
+    if job.gate_lr is None:
+        del expected["gate_lr"]
+    return all(row[name] == value for name, value in expected.items())
 
 
 def failed(job: Job, error: str) -> dict[str, Any]:
@@ -101,8 +108,9 @@ def _one_thread() -> Iterator[None]:
 
 
 @lru_cache(maxsize=2)
-def _data(name: str, train_images: int | None, device: str) -> Data:
-    data = load_data(name)
+def _data(name: str, train_images: int | None, skip_damaged: bool, device: str) -> Data:
+    in_files = is_folder(name) or name == "imagenet"  # the others have no images to skip
+    data = load_data(name, skip_damaged=True) if skip_damaged and in_files else load_data(name)
     if train_images is not None:
         # as many to choose with: twenty looks at thousands would take longer than the training
         data = replace(data, train=data.train.take(train_images), val=data.val.take(train_images))
@@ -111,7 +119,7 @@ def _data(name: str, train_images: int | None, device: str) -> Data:
 
 def _measured(job: Job, folder: Path) -> dict[str, Any]:
     device = best_device()
-    data = _data(job.data, job.train_images, str(device))
+    data = _data(job.data, job.train_images, job.skip_damaged, str(device))
     torch.manual_seed(job.seed)  # one seed, one set of initial weights, whatever the method
     model = make_model(job.model, data.in_channels, data.num_classes, data.image_size).to(device)
     net = GatedModel(model, job.method if job.method in POSTERIORS else "mean_field", data.example)
@@ -172,10 +180,9 @@ def _width(small: nn.Module, writer: str) -> int:
 @torch.no_grad()
 def confusion(net: nn.Module, split: Split, classes: int) -> Tensor:
     """How often each class (rows) is taken for each (columns), in eval mode: int64 [classes, classes]."""
-    was_training, counts = net.training, torch.zeros(classes * classes, dtype=torch.int64)
-    net.eval()
-    for x, y in split.batches(1000):
-        pairs = classes * y + net(x).argmax(1)
-        counts += pairs.bincount(minlength=classes * classes).cpu()
-    net.train(was_training)
+    counts = torch.zeros(classes * classes, dtype=torch.int64)
+    with eval_mode(net):
+        for x, y in split.batches(1000):
+            pairs = classes * y + net(x).argmax(1)
+            counts += pairs.bincount(minlength=classes * classes).cpu()
     return counts.view(classes, classes)

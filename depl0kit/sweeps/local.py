@@ -6,6 +6,7 @@ from multiprocessing.queues import SimpleQueue
 
 import torch
 
+from ..children import end_with_parent
 from ..device import usable_cores
 
 
@@ -25,6 +26,7 @@ def local_executor(workers: int | None = None) -> ProcessPoolExecutor:
 
 
 def _begin(numbers: "SimpleQueue[int | None]") -> None:
+    end_with_parent()  # or it would wait for ever for its next run, or finish one under the next sweep's eyes
     gpu = numbers.get()
     if gpu is not None:
         torch.cuda.set_device(gpu)

@@ -1,8 +1,9 @@
 """The table of a sweep, and its folder.
 
 sweep.json        the grid, versions, the command that made it
-results.parquet   a row per run, in the grid's order; grows as runs finish
-runs/NAME/        the run itself: result.json, compact.safetensors, and for posteriors its run folder
+results.parquet   a row per run, in the grid's order; grows as runs finish; its pages have checksums
+runs/NAME/        the run itself: result.json (with a checksum, and all settings of the run),
+                  compact.safetensors, for posteriors its run folder; job.lock, held by who is at work
 """
 
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
+from pandas.api.types import is_numeric_dtype
 
 from .. import checks
 from ..arguments import checked
@@ -19,10 +20,12 @@ from ..device import best_device
 from ..files import DamagedFileError, different_field, read_json, write_atomically, write_json
 from ..recording import versions
 from .grid import Grid, Job
-from .job import COLUMNS, read_result
+from .job import read_result
+from .table import COLUMNS, read_row, to_table, write_row
 
 FORMAT = 1
 TABLE, ABOUT = "results.parquet", "sweep.json"
+NOTED = {"format": int, "version": str, "grid": dict, "environment": dict, "command": str}  # in sweep.json
 
 
 class SweepFolder:
@@ -39,13 +42,13 @@ class SweepFolder:
         """
         about = {"format": FORMAT, "version": version, "grid": plain(grid.describe())}
         noted = self.path / ABOUT
-        if noted.exists():
+        if noted.is_file():
             difference = different_field(self.about(), about)
             if difference is not None:
                 name, before, now = difference
                 raise ValueError(
                     f"{self.path} holds a sweep with {name} = {before!r}, not {now!r}: sweep the same grid "
-                    "to go on with it, or choose another folder."
+                    "to resume it, or choose another folder."
                 )
         else:
             write_json(noted, about | {"environment": versions(best_device()), "command": _command()})
@@ -57,38 +60,43 @@ class SweepFolder:
             FileNotFoundError: there is no sweep here.
             ValueError: its sweep.json is damaged.
         """
+        path = self.path / ABOUT
+        if not path.is_file():  # also what would block whoever reads it, such as a FIFO
+            raise FileNotFoundError(f"there is no sweep in {self.path}: it has no {ABOUT}.")
         try:
-            return read_json(self.path / ABOUT)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"there is no sweep in {self.path}: it has no {ABOUT}.") from None
+            about = read_json(path)
         except DamagedFileError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(f"{error}.") from error
+        for name, kind in NOTED.items():
+            if not isinstance(about.get(name), kind):
+                found = f"found {about[name]!r}" if name in about else "found none"
+                raise ValueError(f"{path} is damaged: expected {name} as {kind.__name__}, {found}.")
+        return about
 
     def run_folder(self, job: Job) -> Path:
         return self.path / "runs" / job.name
 
     def done(self, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
         """Rows of those jobs that are finished, by name."""
-        rows = {job.name: read_result(self.run_folder(job)) for job in jobs}
+        rows = {job.name: read_result(self.run_folder(job), job) for job in jobs}
         return {name: row for name, row in rows.items() if row is not None}
 
     def keep(self, job: Job, row: dict[str, Any]) -> None:
         """Keep the row of a job that ran where this disk is not seen, or that failed before it began."""
-        if not (self.run_folder(job) / "result.json").exists():
-            write_json(self.run_folder(job) / "result.json", row)
+        stored = read_row(self.run_folder(job))
+        if stored is None or (stored != row and not row["error"]):
+            write_row(self.run_folder(job), row)
 
     def write_table(self, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
         """Write results.parquet anew, and return it."""
         table = to_table(rows)
-        write_atomically(self.path / TABLE, lambda path: table.to_parquet(path, compression="zstd"))
+        write_atomically(self.path / TABLE, lambda path: write_parquet(table, path))
         return table
 
 
-def to_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a table with the columns and types of a sweep."""
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    as_bytes = [None if v is None else bytes(v) for v in table.prob_open]  # a list in JSON, bytes in Parquet
-    return table.assign(prob_open=pd.Series(as_bytes, index=table.index, dtype="object"))
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """With checksums, which `load_results` verifies; without, two of three flipped bits went unnoticed."""
+    table.to_parquet(path, compression="zstd", write_page_checksum=True)
 
 
 @checked
@@ -111,20 +119,24 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         FileNotFoundError: there is no such table.
         ValueError: it is damaged, or columns are missing.
     """
-    path = Path(folder)
+    path = Path(folder).expanduser()
     path = path / TABLE if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"there are no results in {str(folder)!r}: expected a file {TABLE}.")
     try:
-        table = pd.read_parquet(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is damaged: expected a Parquet file, found: {error}") from error
+        table = pd.read_parquet(path, page_checksum_verification=True)
+    except Exception as error:  # Arrow and pandas have many for what they do not expect
+        problem = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged: expected a Parquet file, found: {problem}.") from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ValueError(
             f"{path} lacks the columns {', '.join(missing)}: it was not written by `sweep`, or by "
             "another version."
         )
+    texts = [n for n, kind in COLUMNS.items() if kind.endswith("64") and not is_numeric_dtype(table[n])]
+    if texts:
+        raise ValueError(f"{path} is damaged: expected numbers in the columns {', '.join(texts)}.")
     return table
 
 

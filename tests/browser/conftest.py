@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jupyter
 import pytest
+from playwright.sync_api import Browser
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -16,13 +17,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def open_notebook(chromium: str, tmp_path_factory) -> Iterator[Callable[..., jupyter.Notebook]]:
+def browser(chromium: str) -> Iterator[Browser]:
+    """One for all: Playwright refuses a second one in the same process."""
+    with jupyter.chromium_browser(chromium) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def open_notebook(browser: Browser, tmp_path_factory) -> Iterator[Callable[..., jupyter.Notebook]]:
     """`open_notebook(path, **options)`: a throw-away copy of a notebook in a new window."""
     root, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
     (root.parent / "data").symlink_to(
         Path(__file__).resolve().parents[2] / "data"
     )  # results that lessons read
-    with jupyter.jupyter_lab(root, home) as address, jupyter.chromium_browser(chromium) as browser:
+    with jupyter.jupyter_lab(root, home) as address:
 
         def open_copy(path: Path, **options) -> jupyter.Notebook:
             return jupyter.Notebook(browser, address, Path(shutil.copy(path, root)).name, **options)

@@ -16,7 +16,7 @@ SAVED = f"async () => {{ await {jupyter.PANEL}.context.save() }}"
 
 
 @pytest.fixture(scope="module")
-def lab(chromium, tmp_path_factory):
+def lab(browser, tmp_path_factory):
     """A browser, a JupyterLab's address, and its files: a checkout of its own, for its settings too."""
     checkout, home = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("home")
     shutil.copytree(CHECKOUT / "tools" / "jupyter", checkout / "tools" / "jupyter")
@@ -25,11 +25,11 @@ def lab(chromium, tmp_path_factory):
         shutil.copy(path, checkout / "notebooks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_CONFIG_PATH", str(checkout / "tools" / "jupyter"))
-        with jupyter.jupyter_lab(checkout, home) as address, jupyter.chromium_browser(chromium) as browser:
+        with jupyter.jupyter_lab(checkout, home) as address:
             yield browser, address, checkout / "notebooks", home / "server.log"
 
 
-@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
+@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS], ids=lambda name: f"lesson {name[:2]}")
 def test_a_notebook_that_is_only_opened_is_not_modified(lab, name):
     browser, address, folder, _ = lab
     notebook = jupyter.Notebook(browser, address, f"notebooks/{name}")

@@ -12,11 +12,22 @@ from torch import Tensor, nn
 import depl0kit as dk
 from depl0kit.tracing import probe_copy
 
-ACTIVATIONS = [nn.ReLU, nn.SiLU, nn.Hardswish, nn.GELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Identity]
+ACTIVATIONS = [
+    nn.ReLU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.GELU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.PReLU,
+    nn.Identity,
+]
 NORMS = [
     nn.BatchNorm2d,
     lambda width: nn.BatchNorm2d(width, affine=False),
     lambda width: nn.InstanceNorm2d(width, affine=True),
+    nn.InstanceNorm2d,
     lambda width: nn.GroupNorm(width, width),
     lambda width: nn.GroupNorm(1, width),
     lambda width: nn.Identity(),

@@ -62,6 +62,7 @@ def run(function: Callable[..., Any], shown: str, *arguments: Any) -> Any:
         with contextlib.redirect_stdout(printed):
             answer = function(*arguments)
     except Exception as error:  # whatever the reader's code does, they get one line
+        print(printed.getvalue(), end="")  # with what they print to find their mistake
         raise Wrong(f"{shown} raised {type(error).__name__}: {' '.join(str(error).split())}") from error
     if answer is None and printed.getvalue():
         raise Wrong(f"{shown} prints something, but returns None: write return in place of print.")

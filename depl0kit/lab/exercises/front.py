@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...checks import plain
 from .base import Wrong, brief, exercise, run
 
 CASES = (  # MACs, accuracies, and what a wrong answer overlooks
@@ -50,18 +51,13 @@ def _truths(shown: str, answer: Any, runs: int) -> list[bool]:
         entries = None
     if entries is None:
         raise Wrong(f"{wanted}; got {type(answer).__name__} {brief(answer)}.")
-    if other := [one for one in entries if not isinstance(_plain(one), bool)]:
-        indices = ": the indices of the runs?" if isinstance(_plain(other[0]), int) else "."
+    if other := [one for one in entries if not isinstance(plain(one), bool)]:
+        indices = ": the indices of the runs?" if isinstance(plain(other[0]), int) else "."
         raise Wrong(f"{wanted}; yours holds {brief(other[0])}{indices}")
     if len(entries) != runs:
         more = "more" if len(entries) > runs else len(entries)
         raise Wrong(f"{wanted}; it has {more} for {runs} runs.")
     return [bool(one) for one in entries]
-
-
-def _plain(one: Any) -> Any:
-    """An entry of an array or a tensor as a number or truth value of Python."""
-    return one.item() if getattr(one, "shape", None) == () else one
 
 
 def unbeaten(costs: Sequence[float], accuracies: Sequence[float]) -> list[bool]:

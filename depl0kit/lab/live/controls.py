@@ -26,6 +26,7 @@ class NumberSlider(anywidget.AnyWidget):
     """
 
     _esm = Path(__file__).with_name("slider.js")
+    _css = Path(__file__).with_name("live.css")
     value = traitlets.Float(allow_none=True).tag(sync=True)
     numbers = traitlets.List(traitlets.Float()).tag(sync=True)
     first = traitlets.Unicode("").tag(sync=True)

@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -13,6 +13,7 @@ from .figure import LiveFigure
 from .picture import text_size
 
 SAVED = '<p class="depl0kit-saved">This explorer has no kernel yet: run this cell again.</p>'
+CLOSED = '<p class="depl0kit-saved">This explorer was closed: run the cell again that made it.</p>'
 
 
 class Explorer(widgets.VBox):
@@ -101,11 +102,14 @@ class Explorer(widgets.VBox):
         self.redraw()
 
     def close(self) -> None:
-        """Remove the explorer from the page, with everything in it."""
+        """Remove the explorer from the page, with everything in it; it cannot be shown again."""
+        if self.comm is None:  # ipywidgets also closes what is forgotten
+            return
         for row in self.children:
             for child in (*getattr(row, "children", ()), row):
-                child.close()
-        super().close()
+                _close_with_parts(child, child.close)
+        self.figure.picture.png = b""
+        _close_with_parts(self, super().close)
 
     def _watch(self, on: bool) -> None:
         for control in self.controls.values():
@@ -113,6 +117,9 @@ class Explorer(widgets.VBox):
 
     def _ipython_display_(self) -> None:
         """Show the explorer; a saved notebook says how to get it back, as JupyterLab itself does not."""
+        if self.comm is None:
+            display(HTML(CLOSED))
+            return
         display(HTML(SAVED))
         display(self._repr_mimebundle_(), raw=True)
 
@@ -121,3 +128,14 @@ class Explorer(widgets.VBox):
         bundle = super()._repr_mimebundle_(**kwargs)
         picture = base64.b64encode(self.figure.png).decode()
         return bundle | {"text/plain": self.figure.picture.alt, "image/png": picture}
+
+
+def _close_with_parts(widget: widgets.Widget, close: Callable[[], None]) -> None:
+    """Close a widget with its layout and style, which are widgets, too, and would stay."""
+    parts = [getattr(widget, name, None) for name in ("layout", "style")]
+    close()
+    # anywidget keeps every widget of its own for as long as the kernel, and with it whom that would call
+    widget.unobserve_all()
+    for part in parts:
+        if isinstance(part, widgets.Widget):
+            part.close()

@@ -112,8 +112,9 @@ class LiveFigure:
 
     def arrange_again(self) -> None:
         """Let the next `update` place the panels anew."""
-        self._laid: tuple[object, Sequence[Artist]] = None, []
-        self._figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))  # inches
+        with _DRAWING:
+            self._laid: tuple[object, Sequence[Artist]] = None, []
+            self._figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))  # inches
 
     @property
     def png(self) -> bytes:
@@ -214,9 +215,8 @@ class LiveFigure:
         if self.picture.height == self._height:
             self.picture.png = png
         else:
-            with (
-                self.picture.hold_sync()
-            ):  # one message: the picture is never shown in a frame of another size
+            # in one message, or the picture would be seen in a frame of another size
+            with self.picture.hold_sync():
                 self.picture.height, self.picture.png = self._height, png
 
     def _lay_ground(self) -> None:

@@ -7,7 +7,11 @@ const PULSE_MS = 1000; // from look to look, whether there is a kernel
 function nameSliders(explorer) {
   for (const slider of explorer?.querySelectorAll(".widget-hslider") ?? []) {
     const name = slider.querySelector(".widget-label")?.textContent ?? "";
-    slider.querySelector(".noUi-handle")?.setAttribute("aria-label", name);
+    const handle = slider.querySelector(".noUi-handle");
+    handle?.setAttribute("aria-label", name);
+    // one that shows no number has only a place in a list: what is there stands in the line
+    const line = explorer.querySelector(".depl0kit-line")?.textContent;
+    if (!slider.querySelector(".widget-readout")?.checkVisibility() && line) handle?.setAttribute("aria-valuetext", line);
   }
 }
 
@@ -31,6 +35,7 @@ function render({ model, el }) {
     const old = url;
     url = URL.createObjectURL(new Blob([model.get("png")], { type: "image/png" }));
     image.src = url; // the browser keeps the old picture until the new one is decoded
+    setTimeout(() => nameSliders(el.closest(".depl0kit-explorer")), SETTLE_MS); // the line follows the picture
     if (old) URL.revokeObjectURL(old);
   };
   const fit = () => {

@@ -4,13 +4,15 @@ const inWords = (number) => String(Number(number.toPrecision(3)));
 
 const STEPS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
 
+let made = 0; // sliders on this page
+
 function render({ model, el }) {
   el.classList.add("depl0kit-slider");
   el.dataset.lmSuppressShortcuts = "true"; // or JupyterLab takes the arrow keys to fold headings
   const label = document.createElement("label");
   const range = Object.assign(document.createElement("input"), { type: "range", min: 0, step: 1 });
   const box = Object.assign(document.createElement("input"), { type: "text", inputMode: "decimal" });
-  range.id = `depl0kit-${crypto.randomUUID()}`;
+  range.id = `depl0kit-slider-${++made}`; // crypto.randomUUID is there on https and localhost only
   label.htmlFor = range.id;
   box.autocomplete = "off";
   el.append(label, range, box);
@@ -82,6 +84,7 @@ function render({ model, el }) {
   };
   box.addEventListener("input", () => box.setCustomValidity(""));
   const take = () => {
+    if (box.value === text(model.get("value"))) return; // it may be rounded, or outside the range
     const value = read();
     if (value === undefined) {
       box.setCustomValidity(allowed());
