@@ -9,7 +9,7 @@ each other, the functions check.
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import fields
 from functools import cache, wraps
 from importlib import import_module
@@ -215,8 +215,8 @@ def _refusal(name: str, wanted: str, value: Any) -> ValueError:
 
 
 def is_list(value: Any) -> bool:
-    """Whether it has entries; NumPy's and torch's scalars only say so."""
-    is_other = isinstance(value, str | bytes | Mapping) or getattr(value, "ndim", 1) == 0
+    """Whether it has entries in an order; NumPy's and torch's scalars only say so."""
+    is_other = isinstance(value, str | bytes | Mapping | Set) or getattr(value, "ndim", 1) == 0
     return isinstance(value, Iterable) and not is_other
 
 
