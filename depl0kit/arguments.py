@@ -9,7 +9,7 @@ each other, the functions check.
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import fields
 from functools import cache, wraps
 from importlib import import_module
@@ -112,7 +112,7 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
 
 
 def _fit_entries(name: str, value: Any, hint: Any) -> list:
-    if not _is_list(value):
+    if not is_list(value):
         return [_fit_alone(name, value, hint)]
     # arrays first as plain numbers, which is fast; not those of matrices, whose entries are arrays
     entries = value.tolist() if getattr(value, "ndim", 0) == 1 else value
@@ -130,7 +130,7 @@ def _fit_alone(name: str, value: Any, hint: Any) -> Any:
 
 
 def _fit_tuple(name: str, value: Any, hints: tuple) -> tuple:
-    entries = tuple(value) if _is_list(value) else ()
+    entries = tuple(value) if is_list(value) else ()
     if len(hints) == 2 and hints[1] is not ... and len(entries) != 2:
         raise _refusal(name, "two numbers", value)
     return tuple(_fit_entries(name, entries or value, *hints[:1] or (Any,)))
@@ -214,9 +214,9 @@ def _refusal(name: str, wanted: str, value: Any) -> ValueError:
     return ValueError(f"{name} must be {wanted}, got {checks.shown(value)}.")
 
 
-def _is_list(value: Any) -> bool:
-    """Whether it has entries; NumPy's and torch's scalars only say so."""
-    is_other = isinstance(value, str | bytes | Mapping) or getattr(value, "ndim", 1) == 0
+def is_list(value: Any) -> bool:
+    """Whether it has entries in an order; NumPy's and torch's scalars only say so."""
+    is_other = isinstance(value, str | bytes | Mapping | Set) or getattr(value, "ndim", 1) == 0
     return isinstance(value, Iterable) and not is_other
 
 

@@ -92,7 +92,7 @@ def lambda_path(
             bar.set_postfix_str(f"val accuracy {rows[-1]['val_accuracy']:.3f}")
             bar.update()
     if trainer.run.notice:
-        warnings.warn(trainer.run.notice, stacklevel=2)
+        warnings.warn(trainer.run.notice, stacklevel=3)  # beyond the check of arguments
     return pd.DataFrame(rows)
 
 

@@ -14,7 +14,7 @@ per group: for networks of many layers that is what keeps gates nearly free.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import checks
-from .arguments import checked
+from .arguments import fitted, is_list
 from .hard_concrete import HardConcrete
 
 BOUND = math.log(100)  # |log_alpha| < BOUND; the bound of the Dep-L0 paper, here for every family
@@ -51,17 +51,14 @@ class GatePosterior(nn.Module):
         ValueError: `sizes` is empty or has an entry that is not a positive whole number.
     """
 
-    @checked
     def __init__(self, sizes: Sequence[int], hard_concrete: HardConcrete | None = None) -> None:
         super().__init__()
-        if not isinstance(sizes, Iterable):
-            raise ValueError(
-                f"sizes must be a list, the channels of each group, got {checks.plain(sizes)!r}."
-            )
+        if not is_list(sizes):
+            raise ValueError(f"sizes must be a list, the channels of each group, got {checks.shown(sizes)}.")
         self.sizes = tuple(checks.whole("every entry of sizes", n, 1) for n in sizes)
         if not self.sizes:
             raise ValueError("sizes must name at least one group of channels, got an empty list.")
-        self.hard_concrete = hard_concrete or HardConcrete()
+        self.hard_concrete = fitted("hard_concrete", hard_concrete, HardConcrete | None) or HardConcrete()
         self.may_close = (False,) * len(self.sizes)
 
     @property
@@ -188,7 +185,6 @@ class MeanField(GatePosterior):
         init: "equal": every log_alpha is START. "paper": START plus noise of deviation 0.01.
     """
 
-    @checked
     def __init__(
         self, sizes: Sequence[int], hard_concrete: HardConcrete | None = None, init: str = "equal"
     ) -> None:
@@ -223,7 +219,6 @@ class Dependency(GatePosterior):
     test-time gates, and `prob_open()` is the mean over CHAINS sampled chains with fixed noise.
     """
 
-    @checked
     def __init__(
         self,
         sizes: Sequence[int],

@@ -111,7 +111,7 @@ def load_run(folder: str | Path, net: GatedModel | None = None) -> Run:
         warnings.warn(
             f"the history in {files.path} has {len(rows)} epochs, its network {checkpoint.epoch}: a part was "
             "lost, perhaps as the folder was copied during training.",
-            stacklevel=2,
+            stacklevel=3,  # beyond the check of arguments
         )
     moments = [m for m in moments_of(files, checkpoint) if m.epoch <= checkpoint.epoch]
     config = about["train"]

@@ -432,7 +432,7 @@ def train(
         if trainer.run.rows:
             bar.set_postfix_str(_summary(trainer.run.rows[-1]))
     if trainer.run.notice and distributed.ranks().first:
-        warnings.warn(trainer.run.notice, stacklevel=2)
+        warnings.warn(trainer.run.notice, stacklevel=3)  # beyond the check of arguments
     return trainer.run
 
 

@@ -57,6 +57,7 @@ def test_what_fits_becomes_plain(hint, value, expected):
         (Sequence[int], "3", "it must be a list, got '3'."),
         (Sequence[int], None, "it must be a list, got None."),
         (Sequence, 3, "it must be a list, got 3."),
+        (Sequence[int], {1, 2}, "it must be a list, got a set."),  # it has no order
         (Sequence[float], [1, "x"], "every entry of it must be a finite number, got 'x'."),
         (Mapping[str, float], {"a": None}, "it['a'] must be a finite number, got None."),
         (tuple[float, float], [1, 2, 3], "it must be two numbers, got [1, 2, 3]."),

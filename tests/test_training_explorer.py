@@ -211,7 +211,7 @@ def test_a_refused_start_does_not_stay_in_the_way(explorer):
     with pytest.raises(ValueError, match="lam"):
         explorer(lam=-1.0)
     with pytest.raises(ValueError, match="seconds"):
-        TrainingExplorer(None, None, name="test", seconds=0)
+        TrainingExplorer(lambda: None, dk.load_data("digits"), name="test", seconds=0)
     e = explorer(lam=300.0, epochs=1)  # beyond the slider: a run may begin anywhere
     assert e.controls["lam"].value == 300 and state(e) == "ready"
 

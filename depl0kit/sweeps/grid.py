@@ -135,7 +135,7 @@ class Grid:
             object.__setattr__(self, "train_images", checks.whole("train_images", self.train_images, 1))
         for name, kind in (("skip_damaged", bool), ("train", TrainConfig)):
             if not isinstance(value := getattr(self, name), kind):
-                raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}.")
+                raise ValueError(f"{name} must be a {kind.__name__}, got {checks.shown(value)}.")
         self._check_prices()
 
     def _check_prices(self) -> None:
@@ -230,14 +230,14 @@ def _method(name: str, value: Any) -> str:
 def _data(name: str, value: Any) -> str:
     """A folder by its whole path: the same grid then means the same images wherever it is run from."""
     if not isinstance(value, str | os.PathLike):
-        raise ValueError(f"{name} must be names of data sets or paths of folders, got {value!r}.")
+        raise ValueError(f"{name} must be names of data sets or paths of folders, got {checks.shown(value)}.")
     value = value if isinstance(value, str) else Path(value)
     return str(Path(value).expanduser().absolute()) if is_folder(value) else value
 
 
 def _model(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be names of networks, got {value!r}.")
+        raise ValueError(f"{name} must be names of networks, got {checks.shown(value)}.")
     return value
 
 
