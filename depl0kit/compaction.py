@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from . import checks
 from .admission import unwrapped
-from .arguments import checked
 from .groups import Group
 from .ties import Slot
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from .gated import GatedModel
 
 
-@checked
 def compact(net: "GatedModel", round_to: int = 1) -> nn.Module:
     """Fold the test-time gates into the weights and remove every closed channel.
 

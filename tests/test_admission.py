@@ -83,7 +83,7 @@ def diverged():
         (lambda: nn.Sequential(nn.LazyConv2d(3, 3)), ["'0.weight' of Sequential has no shape yet"]),
         (lambda: gated(plain()), ["a GatedModel already", "net.plain_copy()"]),
         (lambda: nn.Sequential(nn.BatchNorm2d(2), gated(plain())), ["or holds one", "net.plain_copy()"]),
-        (lambda: "resnet18", ["model must be a torch.nn.Module, got str"]),
+        (lambda: "resnet18", ["model must be a network (an nn.Module), got 'resnet18'"]),
         (lambda: plain(lambda m, x: F.dropout(x)), ["random in eval mode", "training=self.training"]),
         (
             lambda: plain(lambda m, x: x if x.dtype == torch.float32 else {}[x.dtype]),

@@ -176,5 +176,5 @@ def test_a_header_cannot_reach_modules_of_the_users_network(tmp_path):
     write_tensors(path, tensors, {storage.KEY: json.dumps(header)})
     with pytest.raises(ValueError, match="1 has no inplace"):
         dk.load_compact(path, model)
-    with pytest.raises(ValueError, match=r"model must be a torch\.nn\.Module, got str"):
+    with pytest.raises(ValueError, match=r"model must be a network \(an nn\.Module\), got 'small'"):
         dk.load_compact(path, "small")

@@ -280,7 +280,10 @@ def test_a_changed_spec_or_recipe_is_taken_or_refused_in_a_sentence(tmp_path, da
         ("train = 5", "train must be a table"),
         ("description = 5", "description must be text"),
         ("methods = 5", "methods must be a list of names"),
-        ("lam = [1]\nseeds = [9999999999999999999999]", r"seeds must be less than 2\*\*63"),
+        (
+            "lam = [1]\nseeds = [9999999999999999999999]",
+            r"every entry of seeds must be .* at most 9223372036854775807",
+        ),
         ("lam = [nan]", "lam must be a number"),
         (f"lam = [{10**400}]", "lam must be a number"),
         (f"lam = [{'9' * 5000}]", "not TOML"),

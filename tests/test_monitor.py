@@ -207,7 +207,7 @@ def test_close_ends_its_thread_and_a_second_of_the_name_replaces_the_first(tmp_p
         (
             '{"state": "paused", "epoch": 1.5, "error": "", "images_per_second": 9, "seconds_left": null, '
             '"updated": 0}',
-            "paused: epoch 1.5 of 1, 9 images/s",
+            "paused: epoch 1.5, 9 images/s",
         ),
     ],
 )

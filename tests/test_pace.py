@@ -12,6 +12,7 @@ from depl0kit import schedules
 from depl0kit.collapse import collapse_notice
 from depl0kit.data import Data, Split
 from depl0kit.recording import recorded
+from depl0kit.run_folder import LOOK_SECONDS
 
 CONFIG = dk.TrainConfig(epochs=3, lam=6.0)
 SECONDS = ["seconds"]  # how long an epoch took
@@ -36,6 +37,7 @@ def whole(data, folder, config=CONFIG, **asked) -> dk.Trainer:
     steps = recorded(made, folder)
     next(steps)
     dk.RunFolder(folder).ask(**asked)
+    time.sleep(LOOK_SECONDS)  # the next step looks again
     for _ in steps:
         pass
     return made

@@ -250,7 +250,7 @@ def test_no_change_of_a_small_file_ends_in_an_error_from_inside(finished, tmp_pa
     uses = [
         *(folder.about, folder.status, folder.requests, folder.history, folder.gates, folder.resume_point),
         *(lambda: dk.load_run(out), view.look, view.silent_since, lambda: describe_run(folder)),
-        *(lambda: folder.ask(lam=3.0), folder.forget_state_request, lambda: folder.begin(about, {})),
+        *(lambda: folder.ask(lam=3.0), folder.forget_session, lambda: folder.begin(about, {})),
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -181,8 +181,8 @@ class Monitor(Explorer):
         if since is not None:
             state = f"no sign of life since {time.strftime('%H:%M:%S', time.localtime(since))}"
         planned = self._shape()[1]
-        end = "until Stop" if status.get("until_stop") or status["epoch"] > planned else f"of {planned}"
-        text = f"{state}: epoch {status['epoch']:.1f} {end}"
+        end = " until Stop" if status.get("until_stop") else f" of {planned}" * (status["epoch"] <= planned)
+        text = f"{state}: epoch {status['epoch']:.1f}{end}"
         if state in LIVE and status["images_per_second"]:
             text += f", {status['images_per_second']:,.0f} images/s"
         if state == "running" and status["seconds_left"]:

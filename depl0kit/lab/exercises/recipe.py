@@ -26,7 +26,7 @@ def check_recipe(text: str) -> str:
         ("milestones", SHORT["milestones"], "They are epochs, and move with the length of the training."),
     ):
         if getattr(answer.train, name) != wanted:
-            raise Wrong(f"{name} is {getattr(answer.train, name)!r}, not {wanted!r}. {hint}")
+            raise Wrong(f"{name} is {_plainly(getattr(answer.train, name))}, not {_plainly(wanted)}. {hint}")
     if answer.posterior != "forward":
         raise Wrong(f"posterior is {answer.posterior!r}, not 'forward'.")
     if answer.lam_per_weight != PRICE:
@@ -36,6 +36,11 @@ def check_recipe(text: str) -> str:
         )
     _refuse_other_changes(answer, base)
     return "Right: save it as a .toml file, and `python -m depl0kit train FILE.toml` runs it."
+
+
+def _plainly(value: float | tuple[float, ...]) -> str:
+    """Numbers as a person writes them: 60, not 60.0."""
+    return f"({', '.join(map(_plainly, value))})" if isinstance(value, tuple) else f"{value:g}"
 
 
 def _read(text: str) -> Recipe:
