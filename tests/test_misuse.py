@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -350,13 +351,13 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sweeps, "local_executor", lambda workers: Nowhere())
     monkeypatch.setattr(lab.Explorer, "redraw", lambda self, change=None: None)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), mpl.rc_context():  # a projector changes matplotlib's settings
         warnings.simplefilter("ignore")  # of NaN in figures
         yield
+        lab.projector(False)
     plt.close("all")
     ipywidgets.Widget.close_all()
     AXES.clear()
-    lab.projector(False)
 
 
 def title(function: Callable) -> str:
