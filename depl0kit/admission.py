@@ -76,7 +76,7 @@ def check_fit(net: nn.Module, data: "Data") -> None:
     """Refuse, before the first step, a network and data that do not suit each other.
 
     Args:
-        net: with gates or without, on the device of the data; its modes stay as they are.
+        net: with gates or without; its modes stay as they are.
 
     Raises:
         ValueError: there is one class only; labels are no classes of the data; the forward fails on images of
@@ -88,7 +88,8 @@ def check_fit(net: nn.Module, data: "Data") -> None:
         )
     for part in ("train", "val", "test"):
         _check_labels(getattr(data, part).labels, data.num_classes, part)
-    images = torch.zeros(1, data.in_channels, *data.image_size, device=data.train.labels.device)
+    device = next(net.parameters()).device
+    images = torch.zeros(1, data.in_channels, *data.image_size, device=device)
     name = type(getattr(net, "model", net)).__name__
     try:
         with eval_mode(net), torch.no_grad():

@@ -100,8 +100,8 @@ def fine_tune(
     checks.number("momentum", momentum, 0, 1)
     checks.number("weight_decay", weight_decay, 0)
     device = next(net.parameters()).device
-    data = data.to(device)
     check_fit(net, data)
+    data = data.to(device)
     trial = layout.try_step(net, data.train.shape)
     batches = max(1, len(data.train) // checks.whole("batch_size", batch_size, 1))
     weights = net.model.parameters() if isinstance(net, GatedModel) else net.parameters()

@@ -241,37 +241,41 @@ def _refuse_inexact(
     return Groups(replace(g, refusal=bad.get(g.name, g.refusal), may_close=g in closable) for g in groups)
 
 
-@torch.no_grad()
 def _random_input(probe: nn.Module, example: Tensor) -> Tensor:
     """Random images of the example's shape, which alone counts: of zeros, a wrong channel may be zero, too.
 
     Raises:
         ValueError: the forward fails, its outputs are not finite, or others the second time.
     """
-    name = type(probe).__name__
     if not example.is_floating_point():
         return example.cpu()
     for draw in (torch.randn, torch.rand):  # some networks take roots or logarithms of the pixels
         images = draw(example.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        try:
-            first, second = probe(images), probe(images)
-        except Exception as error:  # of any kind: it is the user's network that fails
-            raise ValueError(
-                f"the forward of {name} failed on the CPU in float64, where removal is tried: "
-                f"{first_line(error)}"
-            ) from error
-        if first.isfinite().all():
+        outputs = _forward(probe, images)
+        if outputs.isfinite().all():
             break
     else:
         raise ValueError(
-            f"the forward of {name} gives NaN or infinite outputs in eval mode: {_where_not_finite(probe)}."
+            f"the forward of {type(probe).__name__} gives NaN or infinite outputs in eval mode: "
+            f"{_where_not_finite(probe)}."
         )
-    if not _close(first, second):
+    if not _close(outputs, _forward(probe, images)):
         raise ValueError(
-            f"the forward of {name} is random in eval mode: give F.dropout and its like "
+            f"the forward of {type(probe).__name__} is random in eval mode: give F.dropout and its like "
             "training=self.training, or use nn.Dropout."
         )
     return images
+
+
+@torch.no_grad()
+def _forward(probe: nn.Module, images: Tensor) -> Tensor:
+    try:
+        return probe(images)
+    except Exception as error:  # of any kind: it is the user's network that fails
+        raise ValueError(
+            f"the forward of {type(probe).__name__} failed on the CPU in float64, where removal is tried: "
+            f"{first_line(error)}"
+        ) from error
 
 
 def _where_not_finite(probe: nn.Module) -> str:

@@ -109,8 +109,8 @@ class Trainer:
                 f"got {config.batch_size}."
             )
         keep_freed_memory()  # steps on a CPU are then 3 to 10 % faster
+        check_fit(net, data)
         self.net, self.data = net, data.to(device)
-        check_fit(net, self.data)
         layout.lay(net.model)
         self._trial = layout.try_step(net, data.train.shape)
         self.run = Run(net, config)

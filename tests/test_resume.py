@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import warnings
 from contextlib import suppress
@@ -257,25 +258,25 @@ class InterruptAfter:
         sys.settrace(None)
 
 
-SHORT = replace(CONFIG, epochs=2, batch_size=32)
+@pytest.fixture(params=["a new run", "a resumed one"])
+def interrupt(request, few, whole, tmp_path, tmp_path_factory):
+    """Interrupts a run of 4 epochs at its n-th line, and resumes it; False if it has fewer."""
+    start = None
+    if request.param == "a resumed one":
+        start = request.getfixturevalue("cut")
+        (start / "history.csv").write_bytes((start / "history.csv").read_bytes() + b"4,0.5\n")
 
-
-@pytest.fixture(scope="module")
-def short(few) -> dk.Run:
-    return train(few, None, SHORT)
-
-
-@pytest.fixture
-def interrupt(few, short, tmp_path):
     def at(n: int) -> bool:
-        """Interrupt a run at its n-th line, and resume it; False if it has fewer."""
-        out = tmp_path / str(n)
+        out = tmp_path_factory.mktemp("interrupted") / "run"
+        if start is not None:
+            shutil.copytree(start, out)
         with InterruptAfter(n) as tracer, suppress(KeyboardInterrupt):
-            train(few, out, SHORT)
-        assert_same(out, train(few, out, SHORT), short)
+            train(few, out)
+        assert_same(out, train(few, out), whole)
         lines = (out / "history.csv").read_text().splitlines()
-        assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2"]
+        assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2", "3", "4"]
         assert not list(out.rglob(".unfinished*"))
+        shutil.rmtree(out)
         return tracer.left <= 0
 
     return at
@@ -284,21 +285,21 @@ def interrupt(few, short, tmp_path):
 @pytest.mark.slow
 def test_an_interrupt_at_any_line_doubles_nothing(interrupt):
     tried = 0
-    for n in range(1, 10**6, 37):
+    for n in range(1, 10**6, 101):
         if not interrupt(n):
             break
         tried += 1
-    assert tried > 25
+    assert tried > 8
 
 
 @pytest.mark.proofs
 @pytest.mark.timeout(3600)
-def test_an_interrupt_at_every_line_doubles_nothing(interrupt, proved):
-    n = 1
-    while interrupt(n):
-        n += 1
-    assert n > 1000
-    proved(f"interrupts, at every line that writes: {n - 1}, resumed with the same bits: {n - 1}")
+def test_interrupts_by_the_hundred_double_nothing(interrupt, request, proved):
+    tried = 0
+    while interrupt(1 + 3 * tried):  # every third line
+        tried += 1
+    assert tried > 400
+    proved(f"interrupts, {request.node.callspec.id}: {tried} lines that write, resumed with the same bits")
 
 
 # --- what is left behind ---------------------------------------------------------------------------------

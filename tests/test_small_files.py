@@ -92,28 +92,42 @@ def wrong_types(path: Path) -> None:
 DAMAGE = [empty, cut, a_list, a_number, no_text, deep, a_pipe, wrong_types]
 
 
+def sessions(folder: dk.RunFolder) -> list[dict]:
+    """Of a run that begins once more."""
+    config = read_json(folder.path / "config.json")
+    folder.begin(config, {"host": "here"})
+    return read_json(folder.path / "environment.json")["sessions"]
+
+
+WITHOUT = {  # what is read of each where it is not there
+    "status.json": (dk.RunFolder.status, {"state": "new", "epoch": 0.0, "error": ""}),
+    "control.json": (dk.RunFolder.requests, {}),
+    "environment.json": (sessions, [{"host": "here"}]),
+}
+CASES = [(name, damage) for name in WITHOUT for damage in [*DAMAGE, a_folder]]
+CASES.remove(("environment.json", a_folder))  # which cannot be replaced
+
+
 @pytest.mark.timeout(60)  # a pipe keeps its reader waiting
-@pytest.mark.parametrize("damage", [*DAMAGE, a_folder])
-@pytest.mark.parametrize("name", IGNORED)
+@pytest.mark.parametrize(("name", "damage"), CASES)
 def test_a_damaged_small_file_is_as_if_not_there(finished, tmp_path, name, damage):
     shutil.copytree(finished, tmp_path / "run")
     damage(tmp_path / "run" / name)
-    folder = dk.RunFolder(tmp_path / "run")
-    with pytest.warns(UserWarning, match=f"{name} is damaged") as caught:
-        if name == "status.json":
-            assert folder.status() == {"state": "new", "epoch": 0.0, "error": ""}
-        elif name == "control.json":
-            assert folder.requests() == {}
-        elif damage is a_folder:
-            return warnings.warn("environment.json is damaged", stacklevel=1)  # it cannot be replaced
-        else:
-            folder.begin(read_json(tmp_path / "run" / "config.json"), {"host": "here"})
-            sessions = read_json(tmp_path / "run" / name)["sessions"]
-            assert sessions == [{"host": "here"}]
-    assert (
-        all(str(tmp_path) in str(w.message) and "ignored" in str(w.message) for w in caught)
-        or damage is a_folder
-    )
+    read, expected = WITHOUT[name]
+    with pytest.warns(UserWarning, match=rf"run/{name} is damaged: .*ignored\.") as caught:
+        assert read(dk.RunFolder(tmp_path / "run")) == expected
+    (tmp_path / "run" / name).rename(tmp_path / "elsewhere")
+    assert read(dk.RunFolder(tmp_path / "run")) == expected
+    assert all(str(tmp_path) in str(w.message) for w in caught)
+
+
+def test_a_file_that_cannot_be_replaced_is_named(few, tmp_path):
+    (tmp_path / "environment.json" / "mine").mkdir(parents=True)
+    with (
+        pytest.warns(UserWarning, match="environment.json is damaged"),
+        pytest.raises(OSError, match=r"cannot be written.*environment\.json"),
+    ):
+        train(few, tmp_path)
 
 
 @pytest.mark.timeout(60)
