@@ -351,9 +351,10 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sweeps, "local_executor", lambda workers: Nowhere())
     monkeypatch.setattr(lab.Explorer, "redraw", lambda self, change=None: None)
-    with warnings.catch_warnings(), mpl.rc_context():
+    with warnings.catch_warnings(), mpl.rc_context():  # a projector changes matplotlib's settings
         warnings.simplefilter("ignore")  # of NaN in figures
         yield
+        lab.projector(False)
     plt.close("all")
     ipywidgets.Widget.close_all()
     AXES.clear()
