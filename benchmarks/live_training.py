@@ -1,4 +1,4 @@
-"""What watching costs: steps of a training while its explorer draws, and while it does not.
+"""What watching costs: steps of a run while its explorer draws, and while it does not.
 
     python benchmarks/live_training.py [--pairs 30]
 

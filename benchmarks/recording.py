@@ -1,4 +1,4 @@
-"""What keeping a run costs: the share of a training's time that goes into its folder.
+"""What keeping a run costs: the share of a run's time that goes into its folder.
 
     python benchmarks/recording.py [--epochs 60]
 

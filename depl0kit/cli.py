@@ -2,7 +2,7 @@
 
 `train` runs a recipe in a folder, `show` looks at the folder, `evaluate` and `compact` use what came out;
 `sweep` and `report` (cli_sweeps.py) compare many runs.
-`start` begins a training in the background, for notebooks.
+`start` begins a run in the background, for notebooks.
 """
 
 import os
@@ -108,7 +108,7 @@ def train(options: Any) -> int:
 
 
 def _keep_recipe(recipe: Recipe, out: Path) -> None:
-    if (out / "config.json").exists():  # a run that goes on has its recipe
+    if (out / "config.json").exists():  # a run that is resumed has its recipe
         return
     content, images = asdict(recipe), Path(recipe.data).expanduser()
     if images.is_dir():  # so that it is found from another folder, too

@@ -29,7 +29,7 @@ def table(*rows: Sequence[str]) -> str:
 
 
 def outcome(run: Run, out: Path, program: str) -> str:
-    """How a training ended, and what to do next."""
+    """How a run ended, and what to do next."""
     planned = "" if len(run.rows) > run.config.all_epochs else f" of {run.config.all_epochs}"
     epochs = f"{len(run.rows)}{planned} epochs"
     if run.status != "finished":

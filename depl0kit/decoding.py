@@ -32,11 +32,11 @@ ORIENTATION = 0x0112  # in EXIF
 
 
 class DamagedImageError(ValueError):
-    """An image file cannot be read; the text says which, why, and how to go on."""
+    """An image file cannot be read; the text says which, why, and what to do."""
 
 
 def refusal(problem: str) -> DamagedImageError:
-    """The error to raise for a damaged image: what `read` says of it, and how to go on."""
+    """The error to raise for a damaged image: what `read` says of it, and what to do."""
     return DamagedImageError(
         f"{problem}: repair or delete it, or leave out all such images with "
         "load_data(..., skip_damaged=True)."

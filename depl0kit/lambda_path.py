@@ -54,7 +54,7 @@ def lambda_path(
 
     After `config.warmup` epochs without a price lambda grows geometrically from `lams[0]` to `lams[1]`, a
     little at every step. At moments evenly spaced over that time, the last of them at the end, the network
-    is compacted, and the compact copy fine-tuned and measured; the training goes on as if nothing had been.
+    is compacted, and the compact copy fine-tuned and measured; training continues as if nothing had happened.
 
     The points are one path, **not replicates**: all stem from the same weights, so that they lie more
     smoothly than separate runs would, and say nothing about the spread between seeds.

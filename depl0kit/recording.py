@@ -1,4 +1,4 @@
-"""Keeps a training in its run folder while it goes on, and lets the folder steer it."""
+"""Keeps a run in its folder while it trains, and lets the folder steer it."""
 
 import os
 import platform
@@ -35,7 +35,7 @@ def recorded(trainer: "Trainer", out: str | Path | None) -> Iterator[None]:
     """Step through `trainer` and keep its run in the folder `out`; without a folder only step.
 
     Goes on from the last checkpoint if there is one, and obeys what watchers ask for (`RunFolder.ask`).
-    Of several processes the first keeps the run; all go on from the same checkpoint and obey the same.
+    Of several processes the first keeps the run; all resume from the same checkpoint and obey the same.
 
     Raises:
         ValueError, RuntimeError: as `RunFolder.begin`, `resume_point` and `in_use`; the processes differ.

@@ -4,12 +4,12 @@ config.json        what is trained, on what, and how; a run with other settings 
 environment.json   versions, device and git commit of each session that trained
 history.csv        a row per finished epoch
 gates.f32          float32 records (epoch, log_alpha [N], prob_open [N], test-time gates [N])
-checkpoints/       the last two states from which training can go on, safetensors with a checksum
+checkpoints/       the last two states from which training can resume, safetensors with a checksum
 status.json        where it is now, a few times a second
 control.json       what its watchers ask for: lam, temperature, gate_lr, until_stop, speed; run, pause or stop
 control.lock       held, for a moment, by one who asks
 lock               held by the process that trains
-recipe.json        of a training from the shell: where its images lie
+recipe.json        of a run from the shell: where its images lie
 log.txt            of one in the background: what it printed
 """
 
@@ -78,7 +78,7 @@ SESSIONS = {"sessions": [dict]}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a training at the end of an epoch.
+    """The state of a run at the end of an epoch.
 
     Attributes:
         epoch: finished epochs.
@@ -188,7 +188,7 @@ class RunFolder:
 
     def _small_file(self, name: str, form: Mapping[str, Any]) -> dict[str, Any]:
         """What a small file holds; {} if it is not there or, with a warning, if it is not what it should be:
-        no reason to lose a training."""
+        no reason to lose a run."""
         try:
             content = read_json(self.path / name)
             if wrong := misfit(content, form):
@@ -382,7 +382,7 @@ class RunFolder:
             for folder in (self.path, self.path / "checkpoints"):
                 remove_unfinished(folder, before=(self.path / "lock").stat().st_mtime)
 
-    # ---- what goes on now, and what is asked for
+    # ---- what happens now, and what is asked for
 
     def status(self) -> dict[str, Any]:
         """state, epoch, epochs, images_per_second, seconds_left, updated, ...; state "new" before all."""
@@ -527,7 +527,7 @@ def _refuse_difference(path: Path, old: dict, new: dict) -> None:
         )
 
 
-# newer code may go on with an old run; the temperature of a network that was trained may have moved
+# newer code may resume an old run; the temperature of a network that was trained may have moved
 IGNORED = ("version", "net.posterior.hard_concrete.temperature")
 
 

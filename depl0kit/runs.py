@@ -1,4 +1,4 @@
-"""What a training run leaves behind, in memory or in its folder."""
+"""What a run leaves behind, in memory or in its folder."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from .run_folder import Checkpoint, RunFolder
 
 
 class GateMoment(NamedTuple):
-    """All gates at one time of a training."""
+    """All gates at one time of a run."""
 
     epoch: float  # epochs so far, with their fraction
     log_alpha: np.ndarray  # [N]
@@ -28,7 +28,7 @@ class GateMoment(NamedTuple):
 
 @dataclass(repr=False)
 class Run:
-    """What a training run left behind.
+    """What a run left behind.
 
     Attributes:
         net: the trained network.

@@ -1,4 +1,4 @@
-"""Learning rates over a training, as shares (0..1) of their full value.
+"""Learning rates over a run, as shares (0..1) of their full value.
 
 Pure functions of how far training is, so that a resumed run needs no state of them.
 """

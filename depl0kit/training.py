@@ -168,7 +168,7 @@ class Trainer:
         self._until_stop = checks.switch("until_stop", value)
 
     def __iter__(self) -> Iterator[None]:
-        """The steps that are left: a loop that was broken off goes on where it was."""
+        """The steps that are left: a loop that was broken off resumes where it was."""
         return self._steps
 
     def _train(self) -> Iterator[None]:
@@ -410,7 +410,7 @@ def train(
     Args:
         net, data, config: see `Trainer`.
         progress: show a bar with the validation accuracy and the MACs kept.
-        out: a folder for the run (see `run_folder`). If it holds this run already, training goes on from
+        out: a folder for the run (see `run_folder`). If it holds this run already, training resumes from
             the last checkpoint, also after a kill, and ends with the same bits as without the break.
 
     Raises:

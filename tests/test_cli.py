@@ -1,4 +1,4 @@
-"""The shell: a training from start to a small network, what is shown, and what is said when it goes wrong."""
+"""The shell: a run from start to a small network, what is shown, and what is said when it goes wrong."""
 
 import json
 import os

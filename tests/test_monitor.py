@@ -1,4 +1,4 @@
-"""Watching a training through its folder: what grows is shown, what is asked for arrives."""
+"""Watching a run through its folder: what grows is shown, what is asked for arrives."""
 
 import shutil
 import subprocess
@@ -79,7 +79,7 @@ def test_the_picture_follows_a_run_that_grows(monitor, few, tmp_path):
 
 
 def test_a_view_that_looks_on_knows_what_a_new_one_reads(few, tmp_path):
-    """While the run grows, is cut off within an epoch, goes on, and is begun anew."""
+    """While the run grows, is cut off within an epoch, resumes, and is begun anew."""
     folder = dk.RunFolder(tmp_path / "run")
     view = RunView(folder)
 

@@ -478,7 +478,7 @@ def test_compact_leaves_no_trace_of_gates():
     assert not small.training
     assert list(small.state_dict()) == list(dense("small")[0].state_dict())
     assert all(p.requires_grad for p in small.parameters())
-    # the gated network goes on as before
+    # the gated network continues as before
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     with torch.no_grad():
         torch.testing.assert_close(net(x), small(x), atol=1e-5, rtol=1e-5)

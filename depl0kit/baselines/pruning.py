@@ -16,7 +16,7 @@ from .whole import seeded, train_weights
 
 
 def random(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
-    """Channels by lot, the same share of every group: what the choice of channels is worth, the others
+    """Channels at random, the same share of every group: what the choice of channels is worth, the others
     show against this."""
 
     def score(net: GatedModel) -> list[Tensor]:

@@ -86,7 +86,7 @@ class RunView:
         self._history_text = text
 
     def _changed(self, name: str) -> bool:
-        """Whether a file is another than at the last look; asked before it is read, or news is missed."""
+        """Whether a file has changed since the last look; asked before it is read, or news is missed."""
         try:
             found = (self.folder.path / name).stat()
         except FileNotFoundError:

@@ -58,7 +58,7 @@ def sweep(
     Args:
         grid: what to run.
         out: a folder for the table and all runs; None keeps none of them.
-        executor: where to run; its workers must have depl0kit, and see `out` if runs are to go on after a
+        executor: where to run; its workers must have depl0kit, and see `out` if runs are to resume after a
             kill. None starts processes of one thread each on this machine, one a core or GPU; a script
             that does so needs `if __name__ == "__main__":`.
         workers: how many processes to start, without an executor.
@@ -126,7 +126,7 @@ class _Sweep:
                 if isinstance(future.exception(), BrokenExecutor) and self.executor is None:
                     continue
                 self._take(futures[future], _row(futures[future], future), bar)
-        except BaseException:  # also an interrupt: its runs go on from their checkpoints another time
+        except BaseException:  # also an interrupt: its runs resume from their checkpoints another time
             if self.executor is None:
                 _kill(executor)
             raise

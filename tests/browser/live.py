@@ -1,4 +1,4 @@
-"""What a training says in the line under its picture, and how it is begun."""
+"""What a run says in the line under its picture, and how it is begun."""
 
 import re
 
@@ -15,7 +15,7 @@ def epoch(view: jupyter.ExplorerView) -> float:
 
 
 def goes_on(view: jupyter.ExplorerView, timeout: float = 30) -> None:
-    """Wait until a training has run for a further half epoch."""
+    """Wait until a run has trained for a further half epoch."""
     until(lambda: state(view) == "running", "running", timeout)
     start = epoch(view)
     until(lambda: state(view) == "running" and epoch(view) > start + 0.5, "epochs advance", timeout)

@@ -1,4 +1,4 @@
-"""Train, Pause, Stop, Reset and moved sliders, in a training of this kernel and in one of another process."""
+"""Train, Pause, Stop, Reset and moved sliders, in a run of this kernel and in one of another process."""
 
 import jupyter
 import pytest
@@ -114,7 +114,7 @@ def test_restart_and_run_all_leave_a_fresh_explorer(live, training):
 
 
 def test_check_fails_where_train_does_nothing(open_notebook, tmp_path):
-    """Negative control: with a training that does not start, the check above must see it."""
+    """Negative control: with a run that does not start, the check above must see it."""
     deaf = SETUP + "\ndk.lab.TrainingExplorer._begin_training = lambda self: None"
     jupyter.write_notebook(tmp_path / "idle.ipynb", [deaf, LIVE])
     notebook = open_notebook(tmp_path / "idle.ipynb")
