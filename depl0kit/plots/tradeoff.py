@@ -1,7 +1,7 @@
 """Error against cost of the runs of a sweep, and how a method looks in every figure."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -156,10 +156,12 @@ def drawn_errors(runs: pd.DataFrame, accuracy: str = "test_accuracy") -> np.ndar
     return np.where(some, errors, least)
 
 
-@checked
-def method_name(method: str) -> str:
-    """The name of a method in figures and tables: "mean field" for "mean_field"."""
-    return look(method)[0]
+def method_name(method: Any) -> Any:
+    """The name of a method in figures and tables: "mean field" for "mean_field".
+
+    What is no text stays as it is, such as a seed beside it in an index: `table.rename(index=method_name)`.
+    """
+    return look(method)[0] if isinstance(method, str) else method
 
 
 @checked

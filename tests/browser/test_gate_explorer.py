@@ -88,3 +88,25 @@ def test_check_fails_where_a_slider_does_nothing(open_notebook, tmp_path):
             notebook.explorer(0).check_slider(SLIDERS[0], timeout=5)
     finally:
         notebook.close()
+
+
+COUNT = "from ipywidgets.widgets.widget import _instances\nlen(_instances)"
+
+
+def test_a_cell_that_is_run_again_leaves_nothing_behind(open_notebook, tmp_path):
+    """What an earlier run of it has made is closed; what other cells have made stays."""
+    cells = ["from depl0kit.lab import GateExplorer\nother = GateExplorer()", "GateExplorer()", COUNT]
+    jupyter.write_notebook(tmp_path / "again.ipynb", cells)
+    notebook = open_notebook(tmp_path / "again.ipynb")
+    notebook.run_all()
+    first = notebook.text(2)
+    assert int(first) > 20
+    for _ in range(3):
+        notebook.run_cell(1)
+        notebook.idle()
+    view = notebook.explorer(1)
+    view.check_slider("Location log α")
+    notebook.run_cell(2)
+    notebook.idle()
+    assert notebook.text(2) == first
+    notebook.close()

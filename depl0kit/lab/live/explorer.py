@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
+from IPython import get_ipython
 from IPython.display import HTML, display
 
 from .controls import button
@@ -14,6 +15,17 @@ from .picture import text_size
 
 SAVED = '<p class="depl0kit-saved">This explorer has no kernel yet: run this cell again.</p>'
 CLOSED = '<p class="depl0kit-saved">This explorer was closed: run the cell again that made it.</p>'
+
+
+# by the id of a cell: its last run that made explorers, and these
+_MADE: "dict[str, tuple[str, list[Explorer]]]" = {}
+
+
+def _running_cell() -> tuple[str, str]:
+    """Its id, and that of this run of it; empty outside a notebook, or where the page does not tell."""
+    shell = get_ipython()
+    message = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    return message.get("metadata", {}).get("cellId", ""), message.get("header", {}).get("msg_id", "")
 
 
 class Explorer(widgets.VBox):
@@ -61,6 +73,7 @@ class Explorer(widgets.VBox):
         self.add_class("depl0kit-explorer")
         if text_size() > 1:
             self.add_class("depl0kit-projector")
+        self._replace_earlier()
         self._watch(True)
         self.redraw()
 
@@ -110,6 +123,17 @@ class Explorer(widgets.VBox):
                 _close_with_parts(child, child.close)
         self.figure.picture.png = b""
         _close_with_parts(self, super().close)
+
+    def _replace_earlier(self) -> None:
+        """Close what an earlier run of this cell has made: it would stay as long as the kernel."""
+        cell, run = _running_cell()
+        made_by, made = _MADE.get(cell, (run, []))
+        if made_by != run:
+            for explorer in made:
+                explorer.close()
+            made = []
+        if cell:
+            _MADE[cell] = run, [*made, self]
 
     def _watch(self, on: bool) -> None:
         for control in self.controls.values():
