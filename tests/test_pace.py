@@ -58,7 +58,8 @@ def test_speed_takes_time_and_changes_no_number(few, tmp_path):
     assert time.monotonic() - start > 0.9 * steps / slow.steps_per_epoch / 2
     assert_same_run(fast, slow)
     status = dk.RunFolder(tmp_path / "slow").status()
-    assert status["speed"] == 2 and 1.5 < status["images_per_second"] / 256 < 2.5
+    # epochs of four steps: a step more or less between two looks is much
+    assert status["speed"] == 2 and 1 < status["images_per_second"] / 256 < 4
 
 
 def test_each_session_begins_as_fast_as_it_can(few, tmp_path):

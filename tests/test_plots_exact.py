@@ -220,21 +220,16 @@ def test_a_walk_begins_between_two_steps_and_ends_at_the_slider():
 def test_chains_are_fitted_while_nothing_else_happens():
     """Then a jump over the whole slider need not wait for sixty fits."""
 
-    async def fits_and_seconds():
+    async def fits_before_and_after_a_jump():
         explorer = SeriesExplorer()
         while (fits := _series.cache_info().currsize) < len(GAINS):
             await asyncio.sleep(0)
-        begin = time.process_time()
         explorer.controls["gain"].value = 30
-        seconds = time.process_time() - begin
         explorer.close()
-        return fits, _series.cache_info().currsize, seconds
+        return fits, _series.cache_info().currsize
 
     _series.cache_clear()
-    ahead, after, seconds = asyncio.run(fits_and_seconds())
-    assert ahead == after == len(GAINS)
-    print(f"a jump from 3 to 30: {1000 * seconds:.0f} ms")
-    assert seconds < 0.5
+    assert asyncio.run(fits_before_and_after_a_jump()) == (len(GAINS), len(GAINS))
 
 
 def test_a_fresh_explorer_finds_the_best_mean_field():
