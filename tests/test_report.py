@@ -51,6 +51,7 @@ def test_report_of_a_sweep_that_has_just_begun(tmp_path):
     assert "0 runs" in write_report(tmp_path, tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_sweep_and_report_from_the_shell(tmp_path, capsys):
     (tmp_path / "mine.toml").write_text(SPEC)
     out = tmp_path / "out"

@@ -233,6 +233,7 @@ def changed(content, path, value):
     return whole
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @settings(max_examples=200)
 @given(st.data())
@@ -262,6 +263,7 @@ def test_no_change_of_a_small_file_ends_in_an_error_from_inside(finished, tmp_pa
     shutil.rmtree(out.parent)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.data())
 def test_no_change_of_the_history_ends_in_an_error_from_inside(finished, tmp_path_factory, draw):
@@ -303,6 +305,7 @@ def test_scalars_of_numpy_and_torch_can_be_asked_for(tmp_path):
     assert folder.requests() == {"lam": 3.0, "temperature": 0.5, "until_stop": True, "gate_lr": 1.0}
 
 
+@pytest.mark.slow
 def test_of_many_threads_that_ask_all_are_heard(tmp_path):
     for round_ in range(20):
         out = tmp_path / str(round_)

@@ -46,6 +46,7 @@ class Monitor(Explorer):
 
     reset_hint = None
     _by_name: ClassVar[dict[str, "Monitor"]] = {}
+    _name = ""
     _thread: threading.Thread | None = None  # until there is one: ipywidgets closes also what failed to start
 
     @checked
