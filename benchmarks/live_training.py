@@ -68,7 +68,7 @@ def measure(pairs: int) -> tuple[np.ndarray, float]:
     while len(rows) < pairs:
         if not explorer._is_training():
             if (trainings := trainings + 1) > pairs + 2:
-                raise RuntimeError("a training ends before two turns have: give CONFIG more epochs")
+                raise RuntimeError("a run ends before two turns have: give CONFIG more epochs")
             explorer.looks = True
             explorer.train()
             time.sleep(SETTLE)

@@ -24,7 +24,7 @@ FIELDS = recipes.RECIPE_FIELDS | recipes.TRAIN_FIELDS
 CHOICES = recipes.CHOICES | config.CHOICES
 ABOUT = """Train a recipe: `{program} train small-digits --out runs/digits`
 
-    The same command again resumes a training that was broken off; `{program} show FOLDER` looks on.
+    The same command again resumes a run that was broken off; `{program} show FOLDER` looks on.
     Flags change what the recipe says. {defaults}
 
     Args:

@@ -160,7 +160,7 @@ class Trainer:
 
     @property
     def until_stop(self) -> bool:
-        """Whether it trains on after the last epoch."""
+        """Whether it keeps training after the last epoch."""
         return self._until_stop
 
     @until_stop.setter
