@@ -14,6 +14,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Its functions keep the process group that stands when it is first imported, as the value of an argument.
+# That group then lives until Python ends, and a thread of it that still drops a tensor aborts the process.
+# So it is imported here, before any group stands; an optimiser would import it in the midst of a run.
+import torch.distributed.nn
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 

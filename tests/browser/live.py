@@ -11,7 +11,9 @@ def state(view: jupyter.ExplorerView) -> str:
 
 
 def epoch(view: jupyter.ExplorerView) -> float:
-    return float(re.search(r"epoch ([\d.]+)", view.line.inner_text())[1])
+    """The epoch in the line; 0 while it names none, as before the first picture of a run."""
+    found = re.search(r"epoch ([\d.]+)", view.line.inner_text())
+    return float(found[1]) if found else 0.0
 
 
 def goes_on(view: jupyter.ExplorerView, timeout: float = 30) -> None:
