@@ -13,6 +13,7 @@ import argparse
 import torch
 
 import depl0kit as dk
+from depl0kit.gates.posteriors import START
 
 SIZES = {"resnet56": 32, "vgg16": 32, "resnet50": 224}  # name -> pixels of a side
 KEPT = (0.75, 0.5, 0.25)
@@ -34,7 +35,7 @@ def close_channels(net: dk.GatedModel, kept_macs: float) -> None:
     with torch.no_grad():
         for theta, n in zip(net.posterior.split(net.posterior.theta), counts(low), strict=True):
             shut = torch.randperm(len(theta), generator=generator)[n:]
-            theta.fill_(dk.posteriors.START)
+            theta.fill_(START)
             theta[shut] = -20.0
 
 

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 
 import depl0kit as dk
-from depl0kit.device import keep_freed_memory
-from depl0kit.objective import cost_share
+from depl0kit.support.device import keep_freed_memory
+from depl0kit.training.objective import cost_share
 
 BATCH = 64
 # name -> input channels, pixels of a side, share of --steps: a VGG16 step takes as long as 100 small ones

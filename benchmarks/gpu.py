@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import depl0kit as dk
-from depl0kit.objective import cost_share
+from depl0kit.training.objective import cost_share
 
 NETWORKS = {"vgg16": 32, "resnet56": 32, "resnet50": 224, "resnet20": 32}  # pixels of a side
 POSTERIORS = (None, "mean_field", "forward")

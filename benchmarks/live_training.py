@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import depl0kit as dk
-from depl0kit.data import Data
+from depl0kit.data.loading import Data
 
 CONFIG = dk.TrainConfig(lam=16, epochs=40)
 SPEED, PICTURES = 0.9, 4

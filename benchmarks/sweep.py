@@ -14,7 +14,7 @@ import time
 import torch
 
 import depl0kit as dk
-from depl0kit.device import usable_cores
+from depl0kit.support.device import usable_cores
 
 SWEEP_SECONDS, PATH_SECONDS = 60, 30
 GRID = dk.Grid(methods=("mean_field", "forward", "autoregressive"), lam=(1, 4, 16, 64))

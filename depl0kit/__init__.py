@@ -6,35 +6,39 @@ Everything here works without Jupyter; `depl0kit.lab` adds the interactive explo
 import importlib
 from types import ModuleType
 
-from . import plots
-from .compaction import compact
-from .config import TrainConfig
-from .cost import Cost
+from . import comparison, data, gates, plots
+from .channels import Cost
+from .comparison import Grid, lambda_path, load_results, paired_differences, pareto_front, sweep
 from .data import load_data
-from .device import best_device
-from .exact import ExactPosterior, collinear_data, collinear_regression, gates_in_series, spike_and_slab
-from .exact_fits import compare_fits, fit_autoregressive, fit_generator, fit_mean_field
-from .finetuning import fine_tune, reestimate_batch_norm
-from .fronts import area_intervals, area_under_front, at_matched_cost, paired_differences, pareto_front
-from .gated import GatedModel
-from .hard_concrete import HardConcrete
-from .lambda_path import lambda_path
-from .latency import latency
-from .models import make_model
-from .posterior_report import posterior_report
-from .posteriors import Dependency, GatePosterior, MeanField
-from .run_folder import RunFolder
-from .runs import Run, load_run
-from .storage import load_compact, save_compact
-from .sweeps import Grid, load_grid, load_results, sweep
-from .training import Diverged, Trainer, evaluate, train
+from .gates import (
+    Dependency,
+    GatedModel,
+    GatePosterior,
+    HardConcrete,
+    MeanField,
+    compact,
+    exact,
+    posterior_report,
+)
+from .networks import latency, load_compact, make_model, save_compact
+from .support.device import best_device
+from .support.versions import version
+from .training import (
+    Diverged,
+    TrainConfig,
+    Trainer,
+    evaluate,
+    fine_tune,
+    reestimate_batch_norm,
+    train,
+)
+from .training.runs import Run, RunFolder, load_run
 
-__version__ = "0.1.0"
+__version__ = version()
 __all__ = [
     "Cost",
     "Dependency",
     "Diverged",
-    "ExactPosterior",
     "GatePosterior",
     "GatedModel",
     "Grid",
@@ -44,25 +48,18 @@ __all__ = [
     "RunFolder",
     "TrainConfig",
     "Trainer",
-    "area_intervals",
-    "area_under_front",
-    "at_matched_cost",
     "best_device",
-    "collinear_data",
-    "collinear_regression",
     "compact",
-    "compare_fits",
+    "comparison",
+    "data",
     "evaluate",
+    "exact",
     "fine_tune",
-    "fit_autoregressive",
-    "fit_generator",
-    "fit_mean_field",
-    "gates_in_series",
+    "gates",
     "lambda_path",
     "latency",
     "load_compact",
     "load_data",
-    "load_grid",
     "load_results",
     "load_run",
     "make_model",
@@ -72,7 +69,6 @@ __all__ = [
     "posterior_report",
     "reestimate_batch_norm",
     "save_compact",
-    "spike_and_slab",
     "sweep",
     "train",
 ]

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import depl0kit as dk
-from depl0kit import recording
-from depl0kit.cost import plain_cost
-from depl0kit.data import Data, Split
-from depl0kit.device import best_device
-from depl0kit.posteriors import POSTERIORS
+from depl0kit.channels.cost import plain_cost
+from depl0kit.data.loading import Data, Split
+from depl0kit.gates.posteriors import POSTERIORS
+from depl0kit.support.device import best_device
+from depl0kit.training.runs import recording
 
 DEVICE = torch.device(os.environ.get("DEPL0KIT_TEST_DEVICE") or best_device())
 CONFIG = dk.TrainConfig(epochs=3, fine_tune_epochs=1, lam=8.0, warmup=0, ramp=1, augment=True)

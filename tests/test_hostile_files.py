@@ -12,8 +12,8 @@ from test_storage import shrunk
 from torch import nn
 
 import depl0kit as dk
-from depl0kit import storage
-from depl0kit.files import read_tensors, write_tensors
+from depl0kit.networks import storage
+from depl0kit.support.files import read_tensors, write_tensors
 
 JSON = st.recursive(
     st.none()

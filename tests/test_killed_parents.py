@@ -14,9 +14,9 @@ from filelock import FileLock
 from PIL import Image
 
 import depl0kit as dk
-from depl0kit import sweeps
-from depl0kit.sweeps import Grid, load_results
-from depl0kit.sweeps.job import run_job
+from depl0kit.comparison import sweeps
+from depl0kit.comparison.sweeps import Grid, load_results
+from depl0kit.comparison.sweeps.job import run_job
 
 SECONDS = 5  # in which all must be gone
 QUICK = dk.TrainConfig(epochs=1, fine_tune_epochs=1, warmup=0, ramp=0)

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 import depl0kit
 from depl0kit import HardConcrete, load_data
-from depl0kit.device import best_device
-from depl0kit.fashion_mnist import FILES
+from depl0kit.data.fashion_mnist import FILES
 from depl0kit.plots.data import gate_gradient, images
+from depl0kit.support.device import best_device
 
 matplotlib.use("agg")
 setup = importlib.import_module("depl0kit.lab.setup")  # the package has a function of that name
@@ -115,7 +115,7 @@ def test_lesson_04_says_what_such_trainings_show():
             undecided[name, factor, lam] = run.history.undecided.iloc[-1]
             steps[name, factor, lam] = np.diff([moment.log_alpha for moment in run.moments], axis=0)
     pairs = ~np.eye(144, dtype=bool)
-    together = {key: dk.plots.correlation_matrix(s)[pairs].mean() for key, s in steps.items()}
+    together = {key: dk.gates.correlation_matrix(s)[pairs].mean() for key, s in steps.items()}
     for lam in (16, 0):
         assert together["mean_field", 1, lam] > 0.3 > 0.15 > together["forward", 1, lam]
         assert (steps["mean_field", 1, lam] > 0.5).sum() < 10 < 50 < (steps["forward", 1, lam] > 0.5).sum()

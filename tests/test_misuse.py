@@ -24,8 +24,13 @@ import torch
 from torch import nn
 
 import depl0kit as dk
-from depl0kit import exact, exact_fits, lab, plots, recipes, report, sweeps
-from depl0kit.data import Data, Split
+from depl0kit import lab, plots
+from depl0kit.comparison import sweeps
+from depl0kit.data.loading import Data, Split
+from depl0kit.gates.exact import fits as exact_fits
+from depl0kit.gates.exact import problems as exact
+from depl0kit.plots import report
+from depl0kit.training import recipes
 
 HOME = Path(dk.__file__).parent
 HUGE = 10**400
@@ -44,7 +49,7 @@ MODEL = nn.Sequential(
 )
 NET = dk.GatedModel(MODEL, example=DATA.example)
 ONE_EPOCH = dk.TrainConfig(epochs=1, batch_size=4)
-TARGET = dk.gates_in_series(3.0, n=2)
+TARGET = dk.exact.gates_in_series(3.0, n=2)
 HC = dk.HardConcrete()
 AXES = plt.Figure().subplots()
 GATES = pd.DataFrame(
@@ -67,7 +72,7 @@ RESULTS = dk.load_results(HOME.parent / "data" / "results" / "digits")
 RESULTS = RESULTS[(RESULTS.seed < 2) & RESULTS.method.isin(["mean_field", "forward", "dense"])]
 RESULTS = RESULTS[RESULTS.model == RESULTS.model.iloc[0]]
 DIFFERENCES = dk.paired_differences(RESULTS, draws=10)
-AREAS = dk.area_under_front(RESULTS)
+AREAS = dk.comparison.area_under_front(RESULTS)
 REPORT = dk.posterior_report(NET, draws=10)
 
 
@@ -89,7 +94,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
         "sizes": [2, 3], "direction": "forward", "condition_on": "gates", "hard_concrete": HC,
         "init": "equal",
     },
-    dk.ExactPosterior: {"n": 2, "log_density": lambda masks: masks.sum(1)},
+    dk.exact.ExactPosterior: {"n": 2, "log_density": lambda masks: masks.sum(1)},
     dk.GatePosterior: {"sizes": [2, 3], "hard_concrete": HC},
     dk.GatedModel: {
         "model": MODEL, "posterior": "forward", "example": DATA.example, "scope": "inner",
@@ -105,27 +110,29 @@ GOOD: dict[Callable, dict[str, Any]] = {
     dk.RunFolder: {"path": "run"},
     dk.TrainConfig: vars(dk.TrainConfig(schedule="steps", milestones=(1, 2))),
     dk.Trainer: {"net": NET, "data": DATA, "config": ONE_EPOCH},
-    dk.area_intervals: {"areas": AREAS, "draws": 10, "seed": 0, "confidence": 0.9},
-    dk.area_under_front: {
+    dk.comparison.area_intervals: {"areas": AREAS, "draws": 10, "seed": 0, "confidence": 0.9},
+    dk.comparison.area_under_front: {
         "results": RESULTS, "limits": (0.3, 0.5), "cost": "kept_macs", "accuracy": "val_accuracy",
     },
-    dk.at_matched_cost: {"results": RESULTS, "at": [0.3], "cost": "kept_macs", "accuracy": "val_accuracy"},
+    dk.comparison.at_matched_cost: {
+        "results": RESULTS, "at": [0.3], "cost": "kept_macs", "accuracy": "val_accuracy",
+    },
     dk.best_device: {},
-    dk.collinear_data: {"correlation": 0.5, "pairs": 2, "effect": 0.4, "rows": 10, "seed": 0},
-    dk.collinear_regression: {"correlation": 0.5, "pairs": 2, "rows": 10},
+    dk.exact.collinear_data: {"correlation": 0.5, "pairs": 2, "effect": 0.4, "rows": 10, "seed": 0},
+    dk.exact.collinear_regression: {"correlation": 0.5, "pairs": 2, "rows": 10},
     dk.compact: {"net": NET, "round_to": 2},
-    dk.compare_fits: {"target": TARGET, "seed": 0},
+    dk.exact.compare_fits: {"target": TARGET, "seed": 0},
     dk.evaluate: {"net": NET, "split": DATA.test, "batch_size": 2},
     dk.fine_tune: {
         "net": NET, "data": DATA, "epochs": 1, "lr": 0.01, "batch_size": 4, "momentum": 0.9,
         "weight_decay": 0.0, "seed": 0, "penalty": None,
     },
-    dk.fit_autoregressive: {"target": TARGET, "starts": 1, "seed": 0, "iterations": 2},
-    dk.fit_generator: {
+    dk.exact.fit_autoregressive: {"target": TARGET, "starts": 1, "seed": 0, "iterations": 2},
+    dk.exact.fit_generator: {
         "target": TARGET, "sizes": [1, 1], "direction": "forward", "starts": 1, "seed": 0, "iterations": 2,
     },
-    dk.fit_mean_field: {"target": TARGET, "starts": 2, "seed": 0, "start": [0.5, 0.5]},
-    dk.gates_in_series: {"gain": 3.0, "price": 1.0, "n": 2},
+    dk.exact.fit_mean_field: {"target": TARGET, "starts": 2, "seed": 0, "start": [0.5, 0.5]},
+    dk.exact.gates_in_series: {"gain": 3.0, "price": 1.0, "n": 2},
     dk.lambda_path: {
         "net": NET, "data": DATA, "config": dk.TrainConfig(epochs=2, warmup=0, batch_size=4), "lams": (1, 2),
         "snapshots": 2, "fine_tune_epochs": 1, "progress": False,
@@ -135,7 +142,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
     dk.load_data: {
         "name_or_folder": "./none", "root": "data", "size": 8, "skip_damaged": False, "stream": False,
     },
-    dk.load_grid: {"name_or_file": "digits"},
+    dk.comparison.load_grid: {"name_or_file": "digits"},
     dk.load_results: {"folder": "none"},
     dk.load_run: {"folder": "none", "net": NET},
     dk.make_model: {
@@ -151,7 +158,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
     dk.posterior_report: {"net": NET, "draws": 10, "seed": 0},
     dk.reestimate_batch_norm: {"net": NET, "data": DATA},
     dk.save_compact: {"model": MODEL, "path": "small.safetensors"},
-    dk.spike_and_slab: {
+    dk.exact.spike_and_slab: {
         "x": np.eye(3)[:, :2], "y": np.ones(3), "slab": 1.0, "prob_open": 0.5, "noise": 1.0, "shape": 1.0,
         "rate": 1.0,
     },
@@ -170,9 +177,9 @@ GOOD: dict[Callable, dict[str, Any]] = {
     },
     plots.channel_prices: {"table": PRICES, "ax": AXES},
     plots.confusion: {"matrix": [[3, 1], [0, 4]], "ax": AXES, "classes": ["a", "b"]},
-    plots.correlation_matrix: {"samples": np.eye(3)},
+    dk.gates.correlation_matrix: {"samples": np.eye(3)},
     plots.coupling_spectrum: {"spectra": {"it": np.array([2.0, 1.0])}, "ax": AXES},
-    plots.directions: {"spectrum": np.array([2.0, 1.0])},
+    dk.gates.directions: {"spectrum": np.array([2.0, 1.0])},
     plots.gate_cdf: {"hc": HC, "log_alpha": 0.5, "ax": AXES},
     plots.gate_correlation: {"samples": np.eye(3), "sizes": {"a": 1, "b": 2}, "ax": AXES},
     plots.gate_density: {"hc": HC, "log_alpha": 0.5, "ax": AXES},

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import depl0kit as dk
-from depl0kit import recording
-from depl0kit.cli_text import describe_run
-from depl0kit.data import Data
-from depl0kit.files import DamagedFileError, misfit, read_json
-from depl0kit.lab.run_view import RunView
+from depl0kit.cli.text import describe_run
+from depl0kit.data.loading import Data
+from depl0kit.support.files import DamagedFileError, misfit, read_json
+from depl0kit.training.runs import recording
+from depl0kit.training.runs.view import RunView
 
 CONFIG = dk.TrainConfig(epochs=2, lam=8.0, batch_size=32)
 IGNORED = ("control.json", "status.json", "environment.json")
@@ -154,7 +154,7 @@ def test_a_setting_that_this_version_does_not_know_is_named(few, finished, tmp_p
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_run_trains_on_while_its_small_files_are_damaged(few, tmp_path, damage, monkeypatch):
-    monkeypatch.setattr("depl0kit.run_folder.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("depl0kit.training.runs.folder.LOOK_SECONDS", 0.0)
     trainer = dk.Trainer(net(), few, CONFIG)
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
@@ -169,7 +169,7 @@ def test_a_run_trains_on_while_its_small_files_are_damaged(few, tmp_path, damage
 
 
 def test_what_no_run_takes_is_ignored_by_name(few, tmp_path, monkeypatch):
-    monkeypatch.setattr("depl0kit.run_folder.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("depl0kit.training.runs.folder.LOOK_SECONDS", 0.0)
     trainer = dk.Trainer(net(), few, CONFIG)
     with pytest.warns(UserWarning) as caught:
         for step, _ in enumerate(recording.recorded(trainer, tmp_path)):

@@ -9,8 +9,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
-from ..arguments import checked
-from ..gated import GatedModel
+from ..gates.gated import GatedModel
+from ..support.arguments import checked
 from .live import Explorer, Layout, LiveFigure, button
 
 

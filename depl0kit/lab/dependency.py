@@ -9,8 +9,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from torch import nn
 
-from .. import plots
-from ..posteriors import BOUND, Dependency
+from .. import gates, plots
+from ..gates.posteriors import BOUND, Dependency
 from .live import Explorer, Layout, LiveFigure, button, float_slider
 
 SIZES = (8, 8, 8, 8)
@@ -55,7 +55,7 @@ class DependencyExplorer(Explorer):
         posterior, samples = _generator(self._seed, **state)
         with torch.no_grad():
             open_gates = int((posterior.flat_deterministic() > 0).sum())
-        largest = np.abs(plots.correlation_matrix(samples)).max()
+        largest = np.abs(gates.correlation_matrix(samples)).max()
         return (
             f"{open_gates} of {sum(SIZES)} gates open at test time    "
             f"largest |r| of two gates: {largest:.2f} in {DRAWS} draws"

@@ -5,8 +5,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
-from ..arguments import checked
-from ..hard_concrete import HardConcrete
+from ..gates.hard_concrete import HardConcrete
+from ..support.arguments import checked
 from .live import Explorer, Layout, LiveFigure, button, float_slider
 
 DRAWS = 300

@@ -13,10 +13,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
-from ..arguments import checked
-from ..run_folder import SETTINGS, RunFolder
+from ..support.arguments import checked
+from ..training.runs.folder import SETTINGS, RunFolder
+from ..training.runs.view import RunView
 from .live import Explorer, Layout, LiveFigure, button, checkbox, float_slider, log_slider, set_slider
-from .run_view import RunView
 
 LOOK_SECONDS = 0.23  # from look to look at the folder: four pictures a second; more would slow the training
 REST_SECONDS = 0.1  # between looks at least, however long a picture takes

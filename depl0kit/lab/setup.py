@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from .. import __version__
-from ..data import data_root, load_data
-from ..device import best_device
-from ..fashion_mnist import DEBIAN_FOLDER, FILES
+from ..data.fashion_mnist import DEBIAN_FOLDER, FILES
+from ..data.loading import data_root, load_data
+from ..support.device import best_device
+from ..support.versions import version
 
 
 def setup() -> str:
@@ -16,7 +16,7 @@ def setup() -> str:
     digits = load_data("digits")
     found = _find_fashion_mnist()
     lines = {
-        "depl0kit": __version__,
+        "depl0kit": version(),
         "Python": platform.python_version(),
         "torch": torch.__version__,
         "device": _why(best_device()),

@@ -11,11 +11,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
-from ..arguments import checked
-from ..fronts import DENSE, require_columns
+from ..comparison.fronts import DENSE, require_columns
+from ..comparison.sweeps import COLUMNS
+from ..gates.posteriors import POSTERIORS
 from ..plots.tradeoff import circle_run, drawn_errors
-from ..posteriors import POSTERIORS
-from ..sweeps import COLUMNS
+from ..support.arguments import checked
 from .live import Explorer, Layout, LiveFigure
 
 SHOWN = {  # which methods' points are drawn

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 from ipywidgets import Button
 
-from .. import checks
-from ..arguments import checked
-from ..data import Data
-from ..gated import GatedModel
-from ..recording import recorded
-from ..run_folder import SETTINGS, RunFolder
-from ..training import Diverged, Run, TrainConfig, Trainer
+from ..data.loading import Data
+from ..gates.gated import GatedModel
+from ..support import checks
+from ..support.arguments import checked
+from ..training.loop import Diverged, Run, TrainConfig, Trainer
+from ..training.runs.folder import SETTINGS, RunFolder
+from ..training.runs.recording import recorded
 from .monitor import CONTROLS, SPEEDS, Monitor, make_buttons, settings_in_words
 
 

@@ -23,7 +23,6 @@ from .data import gate_gradient, images
 from .exact import (
     all_open_curve,
     coupling_spectrum,
-    directions,
     group_entropy,
     kl_curves,
     likeliest_masks,
@@ -32,7 +31,6 @@ from .exact import (
 )
 from .gate import gate_cdf, gate_density, gate_samples, spikes
 from .network import (
-    correlation_matrix,
     gate_correlation,
     gate_pairs,
     history_curves,
@@ -63,9 +61,7 @@ __all__ = [
     "all_open_curve",
     "channel_prices",
     "confusion",
-    "correlation_matrix",
     "coupling_spectrum",
-    "directions",
     "gate_cdf",
     "gate_correlation",
     "gate_density",

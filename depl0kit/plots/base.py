@@ -32,8 +32,8 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import IdentityTransform
 
-from .. import checks
-from ..arguments import checked
+from ..support import checks
+from ..support.arguments import checked
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

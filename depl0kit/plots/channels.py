@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .. import checks
-from ..arguments import checked
-from ..fronts import require_columns
+from ..comparison.fronts import require_columns
+from ..support import checks
+from ..support.arguments import checked
 from .base import BLUE, GREY, VERMILLION, prepare, ticks, words
 from .network import LIGHT, bars
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ..arguments import checked
-from ..fronts import require_columns
+from ..comparison.fronts import require_columns
+from ..support.arguments import checked
 from .base import BLACK, BLUE, GREY, cells, marks, prepare, strokes, ticks, words
 from .tradeoff import (
     COSTS,

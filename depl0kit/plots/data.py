@@ -6,16 +6,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .. import checks
-from ..arguments import checked
-from ..hard_concrete import HardConcrete
+from ..gates.hard_concrete import HardConcrete
+from ..support import checks
+from ..support.arguments import checked
 from .base import BLACK, BLUE, GREEN, GREY, VERMILLION, prepare
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-    from ..data import Split
+    from ..data.loading import Split
 
 COLUMNS = 12
 DRAWS = 50_000

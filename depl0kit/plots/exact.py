@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from .. import checks
-from ..arguments import checked
-from ..fronts import require_columns
+from ..comparison.fronts import require_columns
+from ..gates.diagnostics import directions
+from ..support import checks
+from ..support.arguments import checked
 from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, cells, prepare, spread, strokes
 from .network import bars
 
@@ -181,12 +182,6 @@ def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
         bars(ax, groups.entropy, BLUE),
         strokes(ax, lines, BLACK, 1.5),
     ]
-
-
-@checked
-def directions(spectrum: np.ndarray) -> float:
-    """Effective number of independent directions of a spectrum of squared singular values."""
-    return float(spectrum.sum() ** 2 / max((spectrum**2).sum(), 1e-12))
 
 
 @checked

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
-from ..arguments import checked
-from ..hard_concrete import TEST_RULES, HardConcrete
+from ..gates.hard_concrete import TEST_RULES, HardConcrete
+from ..support import checks
+from ..support.arguments import checked
 from .base import BLACK, BLUE, VERMILLION, prepare
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.collections import LineCollection, PolyCollection
 
-from .. import checks
-from ..arguments import checked
-from ..fronts import require_columns
+from ..comparison.fronts import require_columns
+from ..gates.diagnostics import correlation_matrix
+from ..support import checks
+from ..support.arguments import checked
 from .base import (
     BLACK,
     BLUE,
@@ -245,19 +246,6 @@ def gate_pairs(
     edges = np.cumsum([*sizes.values()])[:-1]
     lines = [*([(0, e), (n, e)] for e in edges), *([(e, 0), (e, n)] for e in edges)]
     return [image, strokes(ax, lines, GREY, 0.8)]
-
-
-@checked
-def correlation_matrix(samples: np.ndarray) -> np.ndarray:
-    """Pearson correlations [N, N] of the columns of `samples` [draws, N]; 0 on the diagonal and for
-    columns that never change."""
-    checks.shape("samples", samples, None, None)
-    centred = samples - samples.mean(0)
-    scale = centred.std(0)
-    unit = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 1e-9)
-    correlation = unit.T @ unit / len(samples)
-    np.fill_diagonal(correlation, 0)
-    return correlation
 
 
 def _threshold_line(ax: "Axes", threshold: float) -> "list[Artist]":

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.collections import LineCollection, PathCollection
 from scipy.special import stdtrit
 
-from .. import checks
-from ..arguments import checked
-from ..fronts import DENSE, finished, require_columns
+from ..comparison.fronts import DENSE, finished, require_columns
+from ..support import checks
+from ..support.arguments import checked
 from .base import (
     BLACK,
     BLUE,

@@ -13,7 +13,7 @@ from jupyter import until
 from live import epoch, state, train
 from playwright.sync_api import expect
 
-from depl0kit.device import usable_cores
+from depl0kit.support.device import usable_cores
 
 pytestmark = pytest.mark.browser
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"

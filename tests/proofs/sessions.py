@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 import depl0kit as dk
-from depl0kit import recording
-from depl0kit.data import Data
+from depl0kit.data.loading import Data
+from depl0kit.training.runs import recording
 
 LONG = {"epochs": 40, "lam": 8.0}
 SHORT = {"epochs": 12, "lam": 8.0}

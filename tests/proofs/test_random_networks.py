@@ -10,7 +10,7 @@ from test_any_cnn import check_removal, set_gates
 from torch import Tensor, nn
 
 import depl0kit as dk
-from depl0kit.tracing import probe_copy
+from depl0kit.channels.tracing import probe_copy
 
 ACTIVATIONS = [
     nn.ReLU,

@@ -10,7 +10,7 @@ from test_any_cnn import check_network
 from torchvision import models as zoo
 
 import depl0kit as dk
-from depl0kit.tracing import probe_copy
+from depl0kit.channels.tracing import probe_copy
 
 NAMES = zoo.list_models(module=zoo)
 FAMILIES = {

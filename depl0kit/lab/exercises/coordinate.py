@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ...exact import gates_in_series
+from ...gates.exact.problems import gates_in_series
 from .base import Wrong, exercise, near, number, run
 
 CASES: list[tuple[tuple[float, ...], float, float]] = [  # P(open) of the other gates, gain, price

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...checks import plain
+from ...support.checks import plain
 from .base import Wrong, brief, exercise, run
 
 CASES = (  # MACs, accuracies, and what a wrong answer overlooks

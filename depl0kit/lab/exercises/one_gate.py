@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ...hard_concrete import HardConcrete
+from ...gates.hard_concrete import HardConcrete
 from .base import Wrong, call, exercise, near
 
 CASES = (  # log_alpha, temperature, gamma, zeta

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ...recipes import Recipe, load_recipe
+from ...training.recipes import Recipe, load_recipe
 from .base import Wrong, exercise, solved
 
 BASE = "resnet56-cifar10"

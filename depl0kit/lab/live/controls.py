@@ -7,8 +7,8 @@ import ipywidgets as widgets
 import numpy as np
 import traitlets
 
-from ... import checks
-from ...arguments import checked
+from ...support import checks
+from ...support.arguments import checked
 
 
 class NumberSlider(anywidget.AnyWidget):

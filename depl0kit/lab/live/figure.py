@@ -21,9 +21,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from ... import checks
-from ...arguments import checked
 from ...plots.base import LIVE, settings, tick_names
+from ...support import checks
+from ...support.arguments import checked
 from .picture import Picture, encode_png, text_size
 
 _DPI = 100  # of a figure at normal text size, one screen pixel per CSS pixel; 10 points are 14 pixels then

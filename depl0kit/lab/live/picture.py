@@ -9,8 +9,8 @@ import matplotlib as mpl
 import numpy as np
 import traitlets
 
-from ...arguments import checked
 from ...plots.base import PROJECTOR, STYLE
+from ...support.arguments import checked
 
 _TEXT = {"size": 1.0}  # of explorers, as a multiple of what suits a reader at a desk
 LARGE = 1.5  # for the back row

@@ -1,0 +1,119 @@
+"""Cut the channels that gates closed out of a network's layers, and fold the other gates into them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .dependencies import Slot
+from .groups import Group
+
+
+@torch.no_grad()
+def remove_channels(
+    model: nn.Module, groups: Sequence[Group], gates: Sequence[Tensor], round_to: int = 1
+) -> None:
+    """Fold `gates` (per group [channels]) into the layers that read them and cut out closed channels."""
+    kept: dict[Slot, Tensor] = {}  # which indices stay
+    closed: list[Group] = []
+    for group, gate in zip(groups, gates, strict=True):
+        gate = gate.cpu()
+        keep = _round_up(gate > 0, round_to)
+        if not keep.any():
+            closed.append(group)
+        for (name, side), members in group.members.items():
+            module, indices = model.get_submodule(name), torch.from_numpy(members)
+            if side == "in" and name in group.readers:
+                _scale_inputs(module, indices, gate)
+            mask = kept.setdefault((name, side), torch.ones(_width(module, side), dtype=torch.bool))
+            mask[indices[~keep]] = False
+    for name in {name for name, _ in kept}:
+        _cut(model.get_submodule(name), kept.get((name, "in")), kept.get((name, "out")))
+    for group in closed:
+        close_branch(model, group.writers, group.readers, [name for name, _ in group.members])
+
+
+def close_branch(
+    model: nn.Module, writers: Sequence[str], readers: Sequence[str], members: Sequence[str]
+) -> None:
+    """Replace the layers of a branch without open channels by pooling and padding, which cost no MACs.
+
+    PyTorch has no convolutions of zero channels. So one channel, whose values do not matter, carries
+    the shape of the images to the reader, in whose place stand zeros.
+    """
+    for name in dict.fromkeys(members):
+        module = model.get_submodule(name)
+        stand_in: nn.Module = nn.Identity()
+        if isinstance(module, nn.Conv2d):
+            stand_in = nn.AvgPool2d(module.kernel_size, module.stride, module.padding)
+            if name in readers:
+                zeros = nn.ConstantPad3d((0, 0, 0, 0, -1, module.out_channels), 0.0)
+                stand_in = nn.Sequential(stand_in, zeros)
+            elif module.groups == 1 and name in writers:
+                first = nn.ConstantPad3d((0, 0, 0, 0, 0, 1 - module.in_channels), 0.0)
+                stand_in = nn.Sequential(first, stand_in)
+        model.set_submodule(name, stand_in.train(module.training))
+
+
+def _round_up(is_open: Tensor, multiple: int) -> Tensor:
+    """Also keep the first closed channels, until the number is a multiple or nothing is left."""
+    missing = -int(is_open.sum()) % multiple
+    keep = is_open.clone()
+    keep[(~is_open).nonzero().flatten()[:missing]] = True
+    return keep
+
+
+def _scale_inputs(reader: nn.Module, indices: Tensor, gate: Tensor) -> None:
+    """What the gate did to the inputs of `reader`, done to its weight."""
+    scale = torch.ones(reader.weight.shape[1])
+    scale[indices] = gate[:, None].to(scale.dtype)
+    shape = [-1, *[1] * (reader.weight.dim() - 2)]
+    reader.weight.mul_(scale.reshape(shape).to(reader.weight))
+
+
+def _width(module: nn.Module, side: str) -> int:
+    names = {"in": ("in_channels", "in_features"), "out": _OUT_WIDTHS}[side]
+    return next(getattr(module, name) for name in names if hasattr(module, name))
+
+
+_OUT_WIDTHS = ("out_channels", "out_features", "num_features", "num_channels", "num_parameters")
+
+
+_PER_OUTPUT = ("weight", "bias", "running_mean", "running_var")
+
+
+def _cut(module: nn.Module, inputs: Tensor | None, outputs: Tensor | None) -> None:
+    """Keep the chosen inputs and outputs of a layer, and correct its own account of its shape."""
+    groups_kept = None
+    if outputs is not None:
+        if hasattr(module, "groups") and module.groups > 1:
+            groups_kept = int(outputs.reshape(module.groups, -1)[:, 0].sum())
+        elif isinstance(module, nn.GroupNorm):
+            module.num_groups = int(outputs.reshape(module.num_groups, -1)[:, 0].sum())
+        for key in _PER_OUTPUT:
+            _select(module, key, 0, outputs)
+        _set_width(module, _OUT_WIDTHS, int(outputs.sum()))
+    if inputs is not None:
+        if groups_kept is None:  # in a grouped convolution each output keeps its own inputs
+            _select(module, "weight", 1, inputs)
+        _set_width(module, ("in_channels", "in_features"), int(inputs.sum()))
+    if groups_kept is not None:
+        module.groups = groups_kept
+
+
+def _select(module: nn.Module, key: str, dim: int, mask: Tensor) -> None:
+    old = getattr(module, key, None)
+    if old is None:
+        return
+    new = old.index_select(dim, mask.nonzero().flatten().to(old.device))
+    if old.dim() == 4 and old.is_contiguous(memory_format=torch.channels_last):
+        new = new.contiguous(memory_format=torch.channels_last)
+    if isinstance(old, nn.Parameter):
+        new = nn.Parameter(new, requires_grad=old.requires_grad)
+    setattr(module, key, new)
+
+
+def _set_width(module: nn.Module, names: Sequence[str], width: int) -> None:
+    for name in names:
+        if hasattr(module, name):
+            setattr(module, name, width)

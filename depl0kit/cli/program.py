@@ -1,0 +1,312 @@
+"""depl0kit from a shell: `python -m depl0kit --help`.
+
+`train` runs a recipe in a folder, `show` looks at the folder, `evaluate` and `compact` use what came out;
+`sweep` and `report` (cli_sweeps.py) compare many runs.
+`start` begins a run in the background, for notebooks.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from tyro.conf import Positional
+
+from ..channels.cost import plain_cost
+from ..data.loading import DATA_SETS, Data, load_data
+from ..gates.compact import compact as compacted
+from ..networks.storage import save_compact
+from ..support import checks
+from ..support.arguments import checked
+from ..support.device import named_device
+from ..support.files import DamagedFileError, read_json, write_json
+from ..support.versions import version
+from ..training import distributed
+from ..training.evaluation import evaluate as evaluated
+from ..training.finetuning import fine_tune, reestimate_batch_norm
+from ..training.recipes import Recipe, load_recipe, recipe_names
+from ..training.runs.folder import RunFolder
+from ..training.runs.run import Run, load_run
+from ..training.train import train as trained
+from .options import PROGRAM, Folder, options_for, recipe_of
+from .sweeps import report, sweep
+from .text import describe_run, outcome, table
+
+ABOUT = f"""L0 channel pruning: train with gates, look on, and make the network small.
+
+Begin with `{PROGRAM} train small-digits`, which takes seconds.
+`{PROGRAM} COMMAND --help` explains a command, `{PROGRAM} --version` tells the version."""
+SPEAKS = os.environ.get("RANK", "0") == "0"  # the first process of torchrun, or one alone
+INTERRUPTED = 130  # exit status, as in shells
+RECIPE_FILE = "recipe.json"  # in a run's folder: where its images lie, which the run itself does not note
+Device = Annotated[str | None, tyro.conf.arg(metavar="DEVICE")]
+Images = Annotated[str | None, tyro.conf.arg(name="data", metavar="NAME-OR-FOLDER")]
+
+
+def run() -> None:
+    """The console script `depl0kit`, and `python -m depl0kit`: run the shell's words and end the process."""
+    # schedulers and torchrun end a process so: it keeps its finished epochs, as after Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; the words are those of the shell if None.
+
+    Returns:
+        The exit status: 0, 1 for a failure, 2 for something wrong in what was asked for, 130 for Ctrl-C.
+    """
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        return _run(words)
+    except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        return _fail(error, 2)
+    except (RuntimeError, OSError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
+    if words[:1] == ["--version"]:
+        print(f"depl0kit {version()}")
+        return 0
+    app = tyro.extras.SubcommandApp()
+    asks_to_train = words[:1] == ["train"]
+    app.command(options_for(words[1:] if asks_to_train else [], SPEAKS), name="train")
+    app.command(show_recipes, name="list")
+    for command in (show, evaluate, compact, sweep, report):
+        app.command(command)
+    options = app.cli(prog=PROGRAM, description=ABOUT, args=words, console_outputs=SPEAKS)
+    return train(options) if asks_to_train else 0
+
+
+def _fail(error: Exception, status: int) -> int:
+    if SPEAKS or status == 1:  # what was asked for is wrong in all processes, a failure may be one's own
+        print(f"error: {error}", file=sys.stderr)
+    return status
+
+
+# ---- the commands
+
+
+def train(options: Any) -> int:
+    """Train a recipe in its folder; `options` are those of `options_for`. Returns the exit status."""
+    recipe = recipe_of(options)
+    out = checks.folder(options.out or Path("runs", Path(options.recipe).stem))
+    named_device(options.device)  # refuses one that is not there
+    with distributed.joined(options.device) as device:
+        net, data, config = recipe.build(device)
+        if SPEAKS:
+            _keep_recipe(recipe, out)
+            price = f"budget {config.budget:g}" if config.budget else f"lam {config.lam:.4g}"
+            about = f"{recipe.model} on {data.name}, {recipe.posterior}, {price}, on {device}"
+            print(f"{about}: {out}", flush=True)
+        # a bar redraws its line, which makes a mess of a log
+        run = trained(net, data, config, progress=sys.stderr.isatty(), out=out)
+        if SPEAKS:
+            print(outcome(run, out, PROGRAM))
+    return INTERRUPTED if run.status == "interrupted" else 0
+
+
+def _keep_recipe(recipe: Recipe, out: Path) -> None:
+    if (out / "config.json").exists():  # a run that is resumed has its recipe
+        return
+    content, images = asdict(recipe), Path(recipe.data).expanduser()
+    if images.is_dir():  # so that it is found from another folder, too
+        content["data"] = str(images.resolve())
+    write_json(out / RECIPE_FILE, content)
+
+
+def show_recipes() -> None:
+    """Show all recipes."""
+    recipes = [(name, load_recipe(name)) for name in recipe_names()]
+    rows = [(name, r.model, r.data, str(r.train.all_epochs), r.description) for name, r in recipes]
+    print(table(("recipe", "model", "data", "epochs", "description"), *rows))
+
+
+def show(folder: Folder) -> None:
+    """Show a run, finished or under way: settings, state, the last epochs, open channels.
+
+    Args:
+        folder: Of the run, the --out of `train`.
+    """
+    print(describe_run(RunFolder(checks.path("the folder", folder))))
+
+
+def evaluate(
+    folder: Folder,
+    split: Literal["val", "test"] = "test",
+    images: Images = None,
+    skip_damaged: bool = False,
+    device: Device = None,
+) -> None:
+    """Measure a run: its network with test-time gates, and the compact one.
+
+    Args:
+        folder: Of the run, the --out of `train`.
+        split: Which images: choose between runs on "val", report on "test".
+        images: Where the data set is, if the run, which was trained from Python, does not say.
+        skip_damaged: Leave out images of a folder that cannot be read, as `train` does with this option.
+        device: As in `train`.
+    """
+    run, data, device = _load(folder, device, images, skip_damaged)
+    part = getattr(data, split).to(device)
+    nets = {"with gates": run.net, "compact": compacted(run.net)}
+    share = run.net.exact_cost() / run.net.dense_cost
+    rows = []
+    for name, net in nets.items():
+        loss, accuracy = evaluated(net, part)
+        rows.append((name, f"{accuracy:.4f}", f"{loss:.4f}", f"{share.macs:.2%}", f"{share.params:.2%}"))
+    print(table((f"on {split}", "accuracy", "loss", "MACs kept", "parameters kept"), *rows))
+
+
+def compact(
+    folder: Folder,
+    file: Annotated[Path, Positional, tyro.conf.arg(metavar="FILE.safetensors")],
+    round_to: int = 1,
+    reestimate: bool = False,
+    fine_tune_epochs: Annotated[int, tyro.conf.arg(name="fine-tune", metavar="EPOCHS")] = 0,
+    images: Images = None,
+    skip_damaged: bool = False,
+    device: Device = None,
+) -> None:
+    """Remove the closed channels of a run and write the small network to a file.
+
+    Args:
+        folder: Of the run, the --out of `train`.
+        file: Where the network goes; `depl0kit.load_compact` reads it.
+        round_to: Keep multiples of so many channels; 8 suits the matrix units of GPUs.
+        reestimate: First recompute batch-norm statistics on the training images with the test-time gates.
+        fine_tune_epochs: Then train the small network for so many epochs, without a price.
+        images: As in `evaluate`.
+        skip_damaged: As in `evaluate`.
+        device: As in `train`.
+    """
+    file = checks.new_file(file)  # before hours of fine-tuning
+    checks.whole("--round-to", round_to, 1)
+    checks.whole("--fine-tune", fine_tune_epochs, 0)
+    run, data, device = _load(folder, device, images, skip_damaged)
+    if reestimate:
+        reestimate_batch_norm(run.net, data)
+    small = compacted(run.net, round_to)
+    if fine_tune_epochs:
+        fine_tune(small, data, fine_tune_epochs)
+    save_compact(small, file)
+    example = data.example.to(device)
+    cost = plain_cost(small, example)
+    test, dense = data.test.to(device), run.net.dense_cost
+    rows = [
+        ("dense", f"{dense.macs:,}", f"{dense.params:,}", ""),
+        ("compact", f"{cost.macs:,}", f"{cost.params:,}", f"{evaluated(small, test)[1]:.4f}"),
+    ]
+    print(table(("", "MACs", "parameters", "test accuracy"), *rows))
+    print(f"written to {file}")
+
+
+# ---- in the background
+
+
+@checked
+def start(recipe: str | Path, out: str | Path, **settings: Any) -> subprocess.Popen:
+    """Train in a process of its own, which trains on when this one, or its notebook, ends.
+
+    What it prints goes to `out`/log.txt; `RunFolder(out)` watches and steers it.
+
+    Args:
+        recipe: a name, or a .toml file.
+        out: folder of the run. If it holds this run already, training resumes.
+        settings: fields of `Recipe` or `TrainConfig`, and `device`.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_recipe`, before anything is started.
+
+    Example:
+        >>> process = start("small-digits", "runs/digits", epochs=3)  # doctest: +SKIP
+    """
+    out = checks.folder(out)
+    load_recipe(recipe, **{name: value for name, value in settings.items() if name != "device"})
+    flags = [word for name, value in settings.items() for word in _flag(name, value)]
+    command = [sys.executable, "-m", "depl0kit", "train", str(recipe), *flags, "--out", str(out)]
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "log.txt").open("a") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", *map(str, value if isinstance(value, list | tuple) else [value])]
+
+
+# ---- what they share
+
+
+def _load(
+    folder: Path, device: str | None, images: str | None, skip_damaged: bool
+) -> tuple[Run, Data, torch.device]:
+    """A run with its network on a device, and its data.
+
+    Args:
+        images, skip_damaged: of a run that was trained from Python on a folder.
+
+    Raises:
+        FileNotFoundError: there is no run in the folder, or its data set is gone.
+        ValueError: there is no such device; the data set is not what the run was trained on, or nobody says
+            where it is.
+    """
+    chosen, folder = named_device(device), checks.path("the folder", folder)
+    run, about = load_run(folder), RunFolder(folder).about()
+    source, options = _source(folder, about, images, skip_damaged)
+    data = load_data(source, **options)
+    found = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
+    expected = {name: about["data"][name] for name in found}
+    if found != expected:
+        raise ValueError(
+            f"{folder} was trained on other images than {source} holds now: {expected}, not {found}. "
+            "Bring back those, or train again."
+        )
+    run.net.to(chosen)
+    return run, data, chosen
+
+
+def _source(
+    folder: Path, about: dict[str, Any], images: str | None, skip_damaged: bool
+) -> tuple[str, dict[str, Any]]:
+    """Name or folder of a run's data set, and options of `load_data`."""
+    if images is None and (folder / RECIPE_FILE).exists():
+        recipe = _kept_recipe(folder / RECIPE_FILE)
+        return recipe["data"], {"size": recipe["size"], "skip_damaged": recipe.get("skip_damaged", False)}
+    source = images or about["data"]["name"]
+    if source in DATA_SETS:
+        return source, {}
+    if images is None and not Path(source).is_dir():
+        raise ValueError(
+            f"{folder} was trained from Python on a folder of images named {source!r}, and does not say "
+            "where that lies: add --data FOLDER."
+        )
+    _, height, width = about["net"]["example"]
+    size = height if height == width else None  # a no-op where all images have that size
+    place = checks.path("--data", source).resolve()
+    return str(place), {"size": size, "skip_damaged": skip_damaged}
+
+
+def _kept_recipe(file: Path) -> dict[str, Any]:
+    """What `_keep_recipe` wrote: at least where the images lie, and their size."""
+    try:
+        recipe = read_json(file)
+        return recipe | {"data": recipe["data"], "size": recipe["size"]}
+    except (DamagedFileError, KeyError) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}): add --data with the name or folder of its images."
+        ) from error

@@ -1,0 +1,18 @@
+"""Many runs in one table, and what can be said from it (lessons 06 and 09)."""
+
+from .fronts import area_intervals, area_under_front, at_matched_cost, paired_differences, pareto_front
+from .lambda_path import lambda_path
+from .sweeps import Grid, load_grid, load_results, sweep
+
+__all__ = [
+    "Grid",
+    "area_intervals",
+    "area_under_front",
+    "at_matched_cost",
+    "lambda_path",
+    "load_grid",
+    "load_results",
+    "paired_differences",
+    "pareto_front",
+    "sweep",
+]

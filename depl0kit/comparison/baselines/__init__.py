@@ -1,0 +1,47 @@
+"""What L0 is compared with: simpler ways to a network with fewer channels.
+
+Every method is a function `(model, data, keep, config) -> nn.Module`:
+
+    small = BASELINES["l1_global"](model, data, keep=0.3, config=TrainConfig(epochs=15))
+
+They train the whole network (or a small one) for `config.epochs`, and remove channels exactly, as
+`compact` does, of the groups that `GatedModel(model, example=data.example)` gates. So all of them end in
+the same kind of network as L0. Fine-tuning it (`fine_tune`) is left to the caller, for all alike.
+
+Of `config` count epochs, batch_size, lr, momentum, weight_decay and seed: SGD with one rise and fall of
+lr, on images that are not augmented.
+
+Args of each:
+    model: a fresh network; it stays as it is. The result is on its device.
+    data: trained on the training split.
+    keep: share of the dense MACs that may stay, between 0 and 1. What is kept is at most this, and less by
+        less than what one more channel costs. "dense" ignores it.
+
+Returns:
+    A plain module in eval mode; the same seed gives the same network.
+
+Raises:
+    ValueError: `keep` is not between 0 and 1, or less than what a channel in every group costs; nothing
+        in the network can be removed; the method cannot be applied to it; the loss is not finite.
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from ...data.loading import Data
+from ...training.config import TrainConfig
+from .pruning import l1_global, l1_uniform, random
+from .slimming import slimming
+from .whole import dense, small_dense
+
+__all__ = ["BASELINES"]
+
+BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]] = {
+    "dense": dense,
+    "random": random,
+    "small_dense": small_dense,
+    "l1_uniform": l1_uniform,
+    "l1_global": l1_global,
+    "slimming": slimming,
+}

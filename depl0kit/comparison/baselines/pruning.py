@@ -1,0 +1,67 @@
+"""Baselines that train the whole network and then keep its best channels, by a score of Torch-Pruning."""
+
+from collections.abc import Callable
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from ...data.loading import Data
+from ...gates.gated import GatedModel
+from ...training.config import TrainConfig
+from .choice import best_channels, cut, in_proportion, structure
+from .scores import channel_scores
+from .whole import seeded, train_weights
+
+
+def random(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
+    """Channels at random, the same share of every group: what the choice of channels is worth, the others
+    show against this."""
+
+    def score(net: GatedModel) -> list[Tensor]:
+        return in_proportion(channel_scores(net, data.example, tp.importance.RandomImportance()))
+
+    return prune(model, data, keep, config, score)
+
+
+def l1_uniform(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
+    """The filters with the largest L1 norm, the same share of every group (Li et al. 2017, "Pruning filters
+    for efficient ConvNets")."""
+    return prune(model, data, keep, config, lambda net: in_proportion(l1_norms(net, data)))
+
+
+def l1_global(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
+    """The filters with the largest L1 norm, relative to the mean of their layer, by one threshold.
+
+    Relative as in Torch-Pruning: the plain norm grows with the number of a filter's weights, and one
+    threshold on it would close the first layer of a network, whose filters have the fewest.
+    """
+    return prune(model, data, keep, config, lambda net: l1_norms(net, data))
+
+
+def l1_norms(net: GatedModel, data: Data) -> list[Tensor]:
+    """L1 norm of the filters that write each channel, over the mean of their layer."""
+    importance = tp.importance.MagnitudeImportance(
+        p=1,
+        group_reduction="first",  # the filter alone, not what reads its channel
+        normalizer=lambda norms: norms / norms.mean().clamp(min=torch.finfo(norms.dtype).tiny),
+        target_types=[_ConvNd, nn.Linear],
+    )
+    return channel_scores(net, data.example, importance)
+
+
+def prune(
+    model: nn.Module,
+    data: Data,
+    keep: float,
+    config: TrainConfig,
+    score: Callable[[GatedModel], list[Tensor]],
+    penalty: Callable[[nn.Module], Tensor] | None = None,
+) -> nn.Module:
+    """Train the whole network, with a penalty if there is one, and cut out all but the best by `score`."""
+    with seeded(model, config.seed):
+        net = structure(model, data, keep)
+        best_channels(net, score(net), keep)  # what cannot be done is refused before the training
+        train_weights(net.model, data, config, penalty)
+        return cut(net, best_channels(net, score(net), keep))

@@ -1,0 +1,68 @@
+"""Baselines that prune nothing: the whole network, and one that is small from the start."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ...channels.admission import copied, unwrapped
+from ...data.loading import Data
+from ...training import layout
+from ...training.config import TrainConfig
+from ...training.finetuning import fine_tune
+from .choice import best_channels, cut, in_proportion, structure
+
+
+def dense(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
+    """The whole network, trained; `keep` is ignored. The mark for all others."""
+    model = copied(unwrapped(model))
+    with seeded(model, config.seed):
+        train_weights(model, data, config)
+    return model
+
+
+def small_dense(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
+    """A network of which every group has the same share of its channels, trained from scratch.
+
+    What any pruning must beat to be worth its while (Liu et al. 2019, "Rethinking the value of network
+    pruning"). All weights are drawn anew by the layers' `reset_parameters`, for the new widths.
+    """
+    with seeded(model, config.seed):
+        net = structure(model, data, keep)
+        any_order = [torch.zeros(group.channels) for group in net.groups.gated]
+        small = cut(net, best_channels(net, in_proportion(any_order), keep))
+        _reset(small)
+        train_weights(small, data, config)
+    return small
+
+
+def train_weights(
+    model: nn.Module,
+    data: Data,
+    config: TrainConfig,
+    penalty: Callable[[nn.Module], Tensor] | None = None,
+) -> None:
+    """Train in place as `config` says; see `fine_tune`."""
+    layout.lay(model)  # as in Trainer: faster
+    fine_tune(model, data, config.epochs, config.lr, penalty=penalty, **config.sgd)
+
+
+@contextmanager
+def seeded(model: nn.Module, seed: int) -> Iterator[None]:
+    """Seed torch's global random state, from which dropout and new weights are drawn, and give it back."""
+    device = next(model.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _reset(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+        elif next(module.parameters(recurse=False), None) is not None:
+            raise ValueError(
+                f"small_dense cannot draw the weights of {name or 'the network'} anew: "
+                f"{type(module).__name__} has parameters, but no reset_parameters()."
+            )

@@ -1,0 +1,280 @@
+"""What a sweep runs: every method with every price and seed, on every data set and network."""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ...data.loading import is_folder
+from ...gates.posteriors import POSTERIORS
+from ...support import checks
+from ...support.arguments import checked
+from ...training.config import TrainConfig
+from ...training.recipes import TRAIN_FIELDS, check_types, read_toml
+from ..baselines import BASELINES
+from ..fronts import DENSE
+
+SPECS = Path(__file__).with_name("specs")
+METHODS = (*POSTERIORS, *BASELINES)
+CLEAR = re.compile(r"[a-z0-9_][a-z0-9_.]{0,39}")  # what names a run and a folder as it is
+SHARED = TrainConfig(fine_tune_epochs=3)  # what a grid's runs share if it does not say
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep.
+
+    Attributes:
+        stage: "tune" for runs that choose a gate lr, "report" for those that results are about.
+        lam, budget: one of them, the price of a posterior; `budget` is the share of the dense MACs that a
+            baseline keeps. Both None: the dense network.
+        train: settings of the training; of the fine-tuning that follows in the compact network too.
+    """
+
+    data: str
+    model: str
+    method: str
+    seed: int
+    lam: float | None = None
+    budget: float | None = None
+    gate_lr: float | None = None
+    stage: str = "report"
+    train_images: int | None = None
+    skip_damaged: bool = False
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    @property
+    def name(self) -> str:
+        """Unique in its sweep, and a good name of a folder, whatever the data and the model are called."""
+        parts = [_clear(name) for name in (self.data, self.model, self.method)]
+        parts += [f"{kind}{_exact(value)}" for kind, value in self._prices()]
+        return "-".join([*parts, f"seed{self.seed}"])
+
+    def settings(self) -> dict[str, Any]:
+        """All fields as JSON gives them back: what tells one run from another."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def _prices(self) -> list[tuple[str, float]]:
+        given = [("lam", self.lam), ("budget", self.budget)]
+        if self.stage == "tune":
+            given.append(("gate_lr", self.gate_lr))
+        return [(kind, value) for kind, value in given if value is not None]
+
+    def config(self) -> TrainConfig:
+        """Settings of the training with gates, before the compact network is fine-tuned."""
+        price = {"lam": self.lam} if self.lam is not None else {"budget": self.budget}
+        return replace(self.train, **price, gate_lr=self.gate_lr, seed=self.seed, fine_tune_epochs=0)
+
+
+def _clear(name: str) -> str:
+    """A name as a part of a run's name: as it is, or what is clear of its end, and a hash of the whole."""
+    if CLEAR.fullmatch(name):
+        return name
+    end = re.sub(r"[^a-z0-9_]+", "_", Path(name).name.lower())[:32]
+    return f"{end}~{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+
+
+def _exact(value: float) -> str:
+    """The shortest text for a number that is read back as this number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What to compare: all combinations are run. Where several values may stand, one may stand alone.
+
+    Args:
+        methods: posteriors ("mean_field", "forward", "backward", "autoregressive") and baselines (of
+            `baselines.BASELINES`, "dense" among them).
+        lam: prices of posteriors.
+        budget: shares of the dense MACs, in (0, 1), that baselines keep; posteriors train towards them where
+            no `lam` is given.
+        seeds: of initial weights, data order and noise.
+        data, models: names that `load_data` (folders of images, too) and `make_model` know.
+        gate_lr: of posteriors. Several are tried, each with every entry of `tune_budget` and `tune_seeds`,
+            and the best on validation data is taken; none leaves each posterior its own.
+        tune_budget, tune_seeds: of these trials; their seeds are not those of the results.
+        train_images: of the training split, and of the validation split, the first so many; None takes all.
+        skip_damaged: leave out those images of folders that cannot be read, with a warning.
+        train: settings that all runs share. `epochs` are trained with gates, or before a baseline prunes;
+            `fine_tune_epochs` follow in the compact network.
+
+    Raises:
+        ValueError: nothing to run, unknown names, values outside their range, the same value twice.
+    """
+
+    methods: tuple[str, ...] = ("mean_field", "forward")
+    lam: tuple[float, ...] = ()
+    budget: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    data: tuple[str, ...] = ("digits",)
+    models: tuple[str, ...] = ("small",)
+    gate_lr: tuple[float, ...] = ()
+    tune_budget: tuple[float, ...] = (0.3,)
+    tune_seeds: tuple[int, ...] = (100,)
+    train_images: int | None = None
+    skip_damaged: bool = False
+    train: TrainConfig = SHARED
+
+    def __post_init__(self) -> None:
+        for name, check in LISTS.items():
+            values = tuple(check(name, value) for value in _several(name, getattr(self, name)))
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} holds a value twice: {values!r}.")
+            object.__setattr__(self, name, values)
+        for name in ("methods", "seeds", "data", "models"):
+            if not getattr(self, name):
+                raise ValueError(f"the grid is empty: {name} has no entry.")
+        if self.train_images is not None:
+            object.__setattr__(self, "train_images", checks.whole("train_images", self.train_images, 1))
+        for name, kind in (("skip_damaged", bool), ("train", TrainConfig)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise ValueError(f"{name} must be a {kind.__name__}, got {checks.shown(value)}.")
+        self._check_prices()
+
+    def _check_prices(self) -> None:
+        if any(m in POSTERIORS for m in self.methods) and not (self.lam or self.budget):
+            raise ValueError(
+                "the grid is empty: give its posteriors prices, lam=(1, 4, 16) or budget=(0.5, 0.3)."
+            )
+        if any(m in BASELINES and m != DENSE for m in self.methods) and not self.budget:
+            raise ValueError(
+                "the grid is empty: baselines need budget=(0.5, 0.3), the shares of MACs that they keep."
+            )
+        if len(self.gate_lr) > 1:
+            if not (self.tune_budget and self.tune_seeds):
+                raise ValueError("several gate_lr need tune_budget and tune_seeds, to choose among them.")
+            if both := set(self.seeds) & set(self.tune_seeds):
+                raise ValueError(
+                    f"seed {min(both)} is in seeds and in tune_seeds: choose on others than you report."
+                )
+
+    def tuning_jobs(self) -> list[Job]:
+        """Runs that choose each posterior's gate lr; none where there is nothing to choose."""
+        if len(self.gate_lr) < 2:
+            return []
+        cells = itertools.product(self.gate_lr, self.tune_budget, self.tune_seeds)
+        return [
+            replace(base, seed=seed, budget=budget, gate_lr=lr, stage="tune")
+            for lr, budget, seed in cells
+            for base in self._bases()
+            if base.method in POSTERIORS
+        ]
+
+    def jobs(self, gate_lrs: Mapping[tuple[str, str, str], float] | None = None) -> list[Job]:
+        """The runs that results are about; seed by seed, so that the table can be read before its end.
+
+        Args:
+            gate_lrs: what was chosen, by (data, model, method).
+        """
+        given = self.gate_lr[0] if len(self.gate_lr) == 1 else None
+        jobs = []
+        for seed, base in itertools.product(self.seeds, self._bases()):
+            if base.method in POSTERIORS:
+                lr = (gate_lrs or {}).get((base.data, base.model, base.method), given)
+                prices = [{"lam": v} for v in self.lam] or [{"budget": v} for v in self.budget]
+                jobs += [replace(base, seed=seed, gate_lr=lr, **price) for price in prices]
+            elif base.method == DENSE:  # removes nothing: one run a seed, whatever the prices
+                jobs.append(replace(base, seed=seed))
+            else:
+                jobs += [replace(base, seed=seed, budget=v) for v in self.budget]
+        return jobs
+
+    def _bases(self) -> Iterator[Job]:
+        for data, model, method in itertools.product(self.data, self.models, self.methods):
+            shared = {name: getattr(self, name) for name in ("train_images", "skip_damaged", "train")}
+            yield Job(data, model, method, 0, **shared)
+
+    def describe(self) -> dict[str, Any]:
+        """All fields as plain values, for JSON; as before it could skip images, where it does not."""
+        described = asdict(self)
+        return described if self.skip_damaged else {k: v for k, v in described.items() if k != "skip_damaged"}
+
+
+def _several(name: str, values: Any) -> tuple:
+    """What was given for a field that holds several values: a list, a range, an array, or one value alone.
+
+    Raises:
+        ValueError: it has no order, as a set, or is nothing at all.
+    """
+    values = checks.plain(values)
+    if isinstance(values, str | os.PathLike) or not isinstance(values, Iterable):
+        values = () if values is None else (values,)
+    elif isinstance(values, Mapping | Set | bytes):
+        raise ValueError(f"{name} must be a list, got a {type(values).__name__}: write {name}=[...].")
+    return tuple(checks.plain(value) for value in values)
+
+
+def _price(name: str, value: Any) -> float:
+    x = checks.number(name, value, 0)
+    return value if type(value) is int else x  # 4 stays 4 in JSON and in names
+
+
+def _seed(name: str, value: Any) -> int:
+    seed = checks.whole(f"every entry of {name}", value, 0)
+    if seed >= 2**63:
+        raise ValueError(f"every entry of {name} must be less than 2**63, as torch's random numbers need it.")
+    return seed
+
+
+def _method(name: str, value: Any) -> str:
+    return checks.one_of("method", value, METHODS)
+
+
+def _data(name: str, value: Any) -> str:
+    """A folder by its whole path: the same grid then means the same images wherever it is run from."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{name} must be names of data sets or paths of folders, got {checks.shown(value)}.")
+    value = value if isinstance(value, str) else Path(value)
+    return str(Path(value).expanduser().absolute()) if is_folder(value) else value
+
+
+def _model(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be names of networks, got {checks.shown(value)}.")
+    return value
+
+
+LISTS = {  # the fields of a grid that hold several values, and what checks each value
+    "methods": _method, "lam": _price, "budget": checks.share, "seeds": _seed, "data": _data,
+    "models": _model, "gate_lr": _price, "tune_budget": checks.share, "tune_seeds": _seed,
+}  # fmt: skip
+GRID_FIELDS = {f.name: f.type for f in fields(Grid) if f.name != "train"}
+
+
+def spec_names() -> list[str]:
+    """All sweeps of this package."""
+    return sorted(path.stem for path in SPECS.glob("*.toml"))
+
+
+@checked
+def load_grid(name_or_file: str | Path) -> Grid:
+    """A grid by the name of a sweep of this package, or from a .toml file.
+
+    The file holds the fields of `Grid`, and a table [train] with fields of `TrainConfig`.
+
+    Raises:
+        ValueError: no such sweep, an unknown field, a wrong type, a value outside its range.
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(name_or_file).expanduser()
+    if path.suffix != ".toml":
+        path = SPECS / f"{checks.one_of('sweep', str(name_or_file), spec_names())}.toml"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(name_or_file)!r}.")
+    table = read_toml(path)
+    try:
+        check_types(table, GRID_FIELDS | {"train": dict, "description": str}, "key")
+        train = table.pop("train", {})
+        table.pop("description", None)
+        check_types(train, TRAIN_FIELDS, "key in [train]")
+        train = {key: tuple(v) if isinstance(v, list) else v for key, v in train.items()}
+        return Grid(**table, train=replace(SHARED, **train))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,189 @@
+"""One run of a sweep, from data to a row of the table: the same steps for posteriors and baselines.
+
+train (or train and prune) -> compact network -> batch-norm statistics -> fine-tuning -> measurement
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from ...channels.cost import plain_cost
+from ...data.loading import Data, is_folder, load_data
+from ...data.splits import Split
+from ...gates.compact import compact
+from ...gates.gated import GatedModel
+from ...gates.posteriors import POSTERIORS
+from ...networks.latency import latency
+from ...networks.models import make_model
+from ...networks.storage import save_compact
+from ...support.device import best_device
+from ...support.modes import eval_mode
+from ...training.evaluation import evaluate
+from ...training.finetuning import fine_tune, reestimate_batch_norm
+from ...training.runs.folder import RunFolder
+from ...training.train import train
+from ..baselines import BASELINES
+from .grid import Job
+from .table import COLUMNS, read_row, write_row
+
+BATCH = 64  # of the latency
+LOCK_SECONDS = 20  # the workers of a killed sweep need a moment to end
+
+
+def run_job(job: Job, folder: Path) -> dict[str, Any]:
+    """Do one run in its folder, or take what is there, and return its row (keys of COLUMNS).
+
+    A posterior's training resumes where it was broken off. What goes wrong becomes a row with `error`; it
+    is tried again by the next call. result.json and compact.safetensors are kept in the folder.
+    """
+    if (found := read_result(folder, job)) is not None:
+        return found
+    folder.mkdir(parents=True, exist_ok=True)  # the sign that it has begun: a baseline writes only at its end
+    try:
+        with FileLock(folder / "job.lock", LOCK_SECONDS):
+            return read_result(folder, job) or _run(job, folder)
+    except Timeout:
+        return failed(job, f"another process is at work in {folder}: sweep again when it has ended")
+
+
+def _run(job: Job, folder: Path) -> dict[str, Any]:
+    start = time.perf_counter()
+    row = dict.fromkeys(COLUMNS) | _identity(job) | {"settings": job.settings()}
+    try:
+        with _one_thread():
+            row |= _measured(job, folder)
+    except Exception as error:  # of any kind: one failed run is a row, not the end of a sweep
+        row["error"] = f"{type(error).__name__}: {error}"
+    row["seconds"] = time.perf_counter() - start
+    write_row(folder, row)
+    return row
+
+
+def read_result(folder: Path, job: Job) -> dict[str, Any] | None:
+    """The row of this very job, if it is done without an error."""
+    row = read_row(folder)
+    return row if row is not None and not row["error"] and _is_of(row, job) else None
+
+
+def _is_of(row: dict[str, Any], job: Job) -> bool:
+    if "settings" in row:
+        return row["settings"] == job.settings()
+    expected = _identity(
+        job
+    )  # all that versions before noted; their gate lr is what a posterior took by itself
+    if job.gate_lr is None:
+        del expected["gate_lr"]
+    return all(row[name] == value for name, value in expected.items())
+
+
+def failed(job: Job, error: str) -> dict[str, Any]:
+    """The row of a run that could not even begin, or whose process died."""
+    return dict.fromkeys(COLUMNS) | _identity(job) | {"error": error}
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    names = ("stage", "data", "model", "method", "lam", "budget", "seed", "gate_lr")
+    values = {name: getattr(job, name) for name in names} | {"run": job.name, "error": ""}
+    return values | {"epochs": job.train.epochs, "fine_tune_epochs": job.train.fine_tune_epochs}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Runs side by side, one thread each: twice as fast as one after another with all, and the same numbers
+    on every machine of a kind."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=2)
+def _data(name: str, train_images: int | None, skip_damaged: bool, device: str) -> Data:
+    in_files = is_folder(name) or name == "imagenet"  # the others have no images to skip
+    data = load_data(name, skip_damaged=True) if skip_damaged and in_files else load_data(name)
+    if train_images is not None:
+        # as many to choose with: twenty looks at thousands would take longer than the training
+        data = replace(data, train=data.train.take(train_images), val=data.val.take(train_images))
+    return data.to(device)
+
+
+def _measured(job: Job, folder: Path) -> dict[str, Any]:
+    device = best_device()
+    data = _data(job.data, job.train_images, job.skip_damaged, str(device))
+    torch.manual_seed(job.seed)  # one seed, one set of initial weights, whatever the method
+    model = make_model(job.model, data.in_channels, data.num_classes, data.image_size).to(device)
+    net = GatedModel(model, job.method if job.method in POSTERIORS else "mean_field", data.example)
+    if job.method in POSTERIORS:
+        small, about = _trained(job, net, data, folder)
+    else:
+        small, about = BASELINES[job.method](model, data, job.budget, job.config()), {}
+    reestimate_batch_norm(small, data)
+    raw = evaluate(small, data.val)[1]
+    if job.train.fine_tune_epochs:
+        fine_tune(small, data, job.train.fine_tune_epochs, job.train.lr / 5, **job.config().sgd)
+    save_compact(small, folder / "compact.safetensors")
+    return about | _results(small, net, data) | {"raw_val_accuracy": raw, "device": str(device)}
+
+
+def _trained(job: Job, net: GatedModel, data: Data, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The compact network of a posterior, and what is known of its gates."""
+    run = train(net, data, job.config(), progress=False, out=folder)
+    times, _, prob_open, _ = RunFolder(folder).gates()
+    about = {
+        "undecided": run.rows[-1]["undecided"],
+        "gate_lr": job.gate_lr if job.gate_lr is not None else net.posterior.default_lr(job.budget),
+        "times": times.tolist(),
+        "prob_open": np.rint(255 * prob_open).astype(np.uint8).ravel().tolist(),
+    }
+    return compact(net), about
+
+
+def _results(small: nn.Module, net: GatedModel, data: Data) -> dict[str, Any]:
+    """What is measured of every compact network; `net` has the groups and the dense cost."""
+    example = data.example
+    cost = plain_cost(small, example)
+    kept, table = cost / net.dense_cost, confusion(small, data.test, data.num_classes)
+    return {
+        "val_accuracy": evaluate(small, data.val)[1],
+        "test_accuracy": float(table.trace() / table.sum()),
+        "macs": cost.macs,
+        "params": cost.params,
+        "kept_macs": kept.macs,
+        "kept_params": kept.params,
+        "latency_ms": float(latency({"small": small}, example, (BATCH,), repeats=10).ms.iloc[0]),
+        "groups": [g.name for g in net.groups.gated],
+        "channels": [_width(net.model, g.writers[0]) for g in net.groups.gated],
+        "open": [_width(small, g.writers[0]) for g in net.groups.gated],
+        "confusion": table.flatten().tolist(),
+    }
+
+
+def _width(small: nn.Module, writer: str) -> int:
+    """Channels that a layer of the compact network writes; 0 where its block is gone."""
+    try:
+        layer = small.get_submodule(writer)
+    except AttributeError:
+        return 0
+    return int(getattr(layer, "out_channels", 0) or getattr(layer, "out_features", 0))
+
+
+@torch.no_grad()
+def confusion(net: nn.Module, split: Split, classes: int) -> Tensor:
+    """How often each class (rows) is taken for each (columns), in eval mode: int64 [classes, classes]."""
+    counts = torch.zeros(classes * classes, dtype=torch.int64)
+    with eval_mode(net):
+        for x, y in split.batches(1000):
+            pairs = classes * y + net(x).argmax(1)
+            counts += pairs.bincount(minlength=classes * classes).cpu()
+    return counts.view(classes, classes)

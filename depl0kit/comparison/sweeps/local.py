@@ -1,0 +1,32 @@
+"""Processes of this machine to run a sweep in: one a core, or one a GPU."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.queues import SimpleQueue
+
+import torch
+
+from ...support.children import end_with_parent
+from ...support.device import usable_cores
+
+
+def local_executor(workers: int | None = None) -> ProcessPoolExecutor:
+    """Worker processes; `run_job` computes on one thread in each.
+
+    Args:
+        workers: how many; None takes one for each GPU or, without any, for each core this process may use.
+    """
+    gpus = torch.cuda.device_count()
+    count = workers or gpus or usable_cores()
+    context = multiprocessing.get_context("spawn")  # a fork of a process that has computed hangs in OpenMP
+    numbers = context.SimpleQueue()
+    for number in range(count):
+        numbers.put(number % gpus if gpus else None)
+    return ProcessPoolExecutor(count, context, _begin, (numbers,))
+
+
+def _begin(numbers: "SimpleQueue[int | None]") -> None:
+    end_with_parent()  # or it would wait for ever for its next run, or finish one under the next sweep's eyes
+    gpu = numbers.get()
+    if gpu is not None:
+        torch.cuda.set_device(gpu)

@@ -1,0 +1,155 @@
+"""The table of a sweep, and its folder.
+
+sweep.json        the grid, versions, the command that made it
+results.parquet   a row per run, in the grid's order; grows as runs finish; its pages have checksums
+runs/NAME/        the run itself: result.json (with a checksum, and all settings of the run),
+                  compact.safetensors, for posteriors its run folder; job.lock, held by who is at work
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from ...support import checks
+from ...support.arguments import checked
+from ...support.device import best_device
+from ...support.files import DamagedFileError, different_field, read_json, write_atomically, write_json
+from ...support.versions import versions
+from .grid import Grid, Job
+from .job import read_result
+from .table import COLUMNS, read_row, to_table, write_row
+
+FORMAT = 1
+TABLE, ABOUT = "results.parquet", "sweep.json"
+NOTED = {"format": int, "version": str, "grid": dict, "environment": dict, "command": str}  # in sweep.json
+
+
+class SweepFolder:
+    """The folder of one sweep; see the module for its files."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = checks.folder(path)
+
+    def begin(self, grid: Grid, version: str) -> None:
+        """Note what is run here; refuse if it is not what was run here.
+
+        Raises:
+            ValueError: the folder holds a sweep of another version or grid; the text names the difference.
+        """
+        about = {"format": FORMAT, "version": version, "grid": plain(grid.describe())}
+        noted = self.path / ABOUT
+        if noted.is_file():
+            difference = different_field(self.about(), about)
+            if difference is not None:
+                name, before, now = difference
+                raise ValueError(
+                    f"{self.path} holds a sweep with {name} = {before!r}, not {now!r}: sweep the same grid "
+                    "to resume it, or choose another folder."
+                )
+        else:
+            write_json(noted, about | {"environment": versions(best_device()), "command": _command()})
+
+    def about(self) -> dict[str, Any]:
+        """What was noted by `begin`.
+
+        Raises:
+            FileNotFoundError: there is no sweep here.
+            ValueError: its sweep.json is damaged.
+        """
+        path = self.path / ABOUT
+        if not path.is_file():  # also what would block whoever reads it, such as a FIFO
+            raise FileNotFoundError(f"there is no sweep in {self.path}: it has no {ABOUT}.")
+        try:
+            about = read_json(path)
+        except DamagedFileError as error:
+            raise ValueError(f"{error}.") from error
+        for name, kind in NOTED.items():
+            if not isinstance(about.get(name), kind):
+                found = f"found {about[name]!r}" if name in about else "found none"
+                raise ValueError(f"{path} is damaged: expected {name} as {kind.__name__}, {found}.")
+        return about
+
+    def run_folder(self, job: Job) -> Path:
+        return self.path / "runs" / job.name
+
+    def done(self, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
+        """Rows of those jobs that are finished, by name."""
+        rows = {job.name: read_result(self.run_folder(job), job) for job in jobs}
+        return {name: row for name, row in rows.items() if row is not None}
+
+    def keep(self, job: Job, row: dict[str, Any]) -> None:
+        """Keep the row of a job that ran where this disk is not seen, or that failed before it began."""
+        stored = read_row(self.run_folder(job))
+        if stored is None or (stored != row and not row["error"]):
+            write_row(self.run_folder(job), row)
+
+    def write_table(self, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+        """Write results.parquet anew, and return it."""
+        table = to_table(rows)
+        write_atomically(self.path / TABLE, lambda path: write_parquet(table, path))
+        return table
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """With checksums, which `load_results` verifies; without, two of three flipped bits went unnoticed."""
+    table.to_parquet(path, compression="zstd", write_page_checksum=True)
+
+
+@checked
+def load_results(folder: str | Path) -> pd.DataFrame:
+    """The table of a sweep, finished or not.
+
+    Args:
+        folder: of the sweep, or its results.parquet.
+
+    Returns:
+        A row per run. `stage` is "tune" for runs that only chose a gate lr. Accuracies (0..1) are those of
+        the compact, fine-tuned network, `raw_val_accuracy` that before fine-tuning; `macs` per image and
+        `params` are its own, kept_* their shares of the dense network's; `latency_ms` is of a batch of 64 on
+        one thread, beside other runs; `undecided` the share of gates with P(open) in 0.1..0.9. `groups`,
+        `channels` and `open` are lists, one entry per channel group; `confusion` counts test images,
+        classes x classes (true, predicted) in rows; `prob_open` is uint8 [len(times), gates] of
+        255 P(open). `error` says why a run has no numbers.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+        ValueError: it is damaged, or columns are missing.
+    """
+    path = Path(folder).expanduser()
+    path = path / TABLE if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no results in {str(folder)!r}: expected a file {TABLE}.")
+    try:
+        table = pd.read_parquet(path, page_checksum_verification=True)
+    except Exception as error:  # Arrow and pandas have many for what they do not expect
+        problem = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged: expected a Parquet file, found: {problem}.") from error
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise ValueError(
+            f"{path} lacks the columns {', '.join(missing)}: it was not written by `sweep`, or by "
+            "another version."
+        )
+    texts = [n for n, kind in COLUMNS.items() if kind.endswith("64") and not is_numeric_dtype(table[n])]
+    if texts:
+        raise ValueError(f"{path} is damaged: expected numbers in the columns {', '.join(texts)}.")
+    return table
+
+
+def plain(values: Any) -> Any:
+    """Tuples as lists, as JSON gives them back."""
+    if isinstance(values, dict):
+        return {key: plain(value) for key, value in values.items()}
+    return [plain(v) for v in values] if isinstance(values, tuple | list) else values
+
+
+def _command() -> str:
+    """The words of the shell; of a notebook only that it was one."""
+    program = Path(sys.argv[0]).name
+    if program == "__main__.py":
+        return " ".join(["python -m depl0kit", *sys.argv[1:]])
+    return "depl0kit.sweep(...)"

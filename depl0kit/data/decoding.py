@@ -1,0 +1,230 @@
+"""Image files as pixels: one file, or many in parallel threads into one tensor.
+
+What a viewer shows is what comes out: upright, as the camera's note (EXIF) says; transparent parts on white,
+for the colours below them are anything; and numbers of more than 8 bits brought to 8 by one scale for the
+whole folder (`depth`), so that equal numbers are equally bright in all its images.
+
+Threads, because Pillow lets other threads run while it decodes and scales, and they can be started
+from anywhere: a process pool would run a user's script again in every process.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..support.device import usable_cores
+
+CHUNK = 64  # images that a thread takes at a time
+SMALL = 96 * 96  # pixels; below, most of the work holds Python's lock, and one thread is fastest
+SAMPLE = 100  # images that are looked at to estimate the size and the depth of all
+# as torchvision has them
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# Pillow knows these by name only, or (EPS) would start another program to draw them
+NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
+WITH_ALPHA = ("RGBA", "RGBa", "LA", "PA")
+ORIENTATION = 0x0112  # in EXIF
+
+
+class DamagedImageError(ValueError):
+    """An image file cannot be read; the text says which, why, and what to do."""
+
+
+def refusal(problem: str) -> DamagedImageError:
+    """The error to raise for a damaged image: what `read` says of it, and what to do."""
+    return DamagedImageError(
+        f"{problem}: repair or delete it, or leave out all such images with "
+        "load_data(..., skip_damaged=True)."
+    )
+
+
+def formats() -> list[str]:
+    """The kinds of images that are read: all that Pillow can read here, those of its plugins among them."""
+    Image.init()
+    return [name for name in Image.OPEN if name not in NOT_READ]
+
+
+def suffixes() -> tuple[str, ...]:
+    """How the names of image files end, in lower case."""
+    known, readable = Image.registered_extensions(), formats()
+    return tuple({*SUFFIXES, *(suffix for suffix, name in known.items() if name in readable)})
+
+
+def decode(
+    paths: list[str], size: int | None, skip_damaged: bool, bits: int = 16
+) -> tuple[Tensor, dict[int, str]]:
+    """All images in one tensor, in the order of `paths`, with a progress bar.
+
+    Args:
+        bits: see `depth`.
+        size: None for images that all have one size; else they are scaled until the shorter side
+            has `size` pixels, and their middle is cut out, size x size.
+
+    Returns:
+        uint8 [N, H, W, C], C = 1 if all images are grey, else 3, black where an image is damaged;
+        and {index: what is wrong} of the damaged ones.
+
+    Raises:
+        DamagedImageError: an image cannot be read, and skip_damaged is False.
+        ValueError: images of different sizes, and no `size`.
+    """
+    first, original = _first_size(paths)
+    width, height = (size, size) if size else original
+    threads = usable_cores() if original[0] * original[1] >= SMALL else 1
+    images = np.zeros((len(paths), height, width, 3), np.uint8)
+
+    def fill(start: int) -> tuple[bool, dict[int, str]]:
+        all_grey, damaged = True, {}
+        for i in range(start, min(start + CHUNK, len(paths))):
+            try:
+                image = read(paths[i], size, bits)
+            except DamagedImageError as error:
+                if not skip_damaged:
+                    raise refusal(str(error)) from error
+                damaged[i] = str(error)
+                continue
+            if image.size != (width, height):
+                raise _differ(first, (width, height), paths[i], image.size)
+            all_grey &= image.mode == "L"
+            images[i] = image.convert("RGB")
+        return all_grey, damaged
+
+    grey, damaged = True, {}
+    bar = tqdm(total=len(paths), desc="decoding", unit=" images")
+    with bar, ThreadPoolExecutor(threads) as pool:
+        for all_grey, problems in pool.map(fill, range(0, len(paths), CHUNK)):
+            grey &= all_grey
+            damaged |= problems
+            bar.update(min(CHUNK, len(paths) - bar.n))
+    return torch.from_numpy(images[..., :1].copy() if grey else images), damaged
+
+
+def decoded_bytes(paths: list[str], size: int | None) -> float:
+    """How much memory `decode` needs, estimated from the headers of a few images."""
+    if size:
+        return 3.0 * size * size * len(paths)
+    areas = []
+    for path in paths[:: -(-len(paths) // SAMPLE)]:
+        try:
+            with _opened(path) as image:
+                areas.append(image.width * image.height)
+        except Exception:  # `decode` says what is wrong
+            continue
+    return 3.0 * np.mean(areas) * len(paths) if areas else 0.0
+
+
+def depth(paths: list[str]) -> int:
+    """How many bits those images use that have more than 8; 16 where a sample of the files has no such image.
+
+    Cameras and scanners write numbers of 10, 12 or 14 bits into files of 16. To take these for 16 bits
+    would leave black images.
+    """
+    brightest = [number for path in paths[:: -(-len(paths) // SAMPLE)] for number in _brightest(path)]
+    return max(8, max(brightest).bit_length()) if brightest else 16
+
+
+def _brightest(path: str) -> list[int]:
+    """The highest number in an image with more than 8 bits; none for any other."""
+    try:
+        with _opened(path) as image:
+            if image.mode.startswith("I"):
+                return [int(np.asarray(image).max())]
+            return [257 * int(np.asarray(image)[..., :3].max())] if _has_deep_colours(image) else []
+    except Exception:  # `read` says what is wrong
+        return []
+
+
+def read(path: str, size: int | None = None, bits: int = 16) -> Image.Image:
+    """One image, of mode "L" if it is grey, else "RGB"; with `size` scaled and cut as in `decode`.
+
+    Args:
+        bits: of images with more than 8, see `depth`; what is brighter becomes white.
+
+    Raises:
+        DamagedImageError: whatever goes wrong.
+    """
+    try:
+        with _opened(path) as image:
+            if size:  # a JPEG much too big is decoded at a half, a quarter or an eighth of its size
+                image.draft(None, (2 * size, 2 * size))
+            image = _upright(_eight_bits(image, bits), _orientation(image))
+        return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR) if size else image
+    except MemoryError:
+        raise
+    except Exception as error:  # the parsers of Pillow raise all sorts of things
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise DamagedImageError(f"{path} cannot be read as an image ({problem})") from error
+
+
+def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, of unknown range")
+    if image.mode.startswith("I"):
+        return _scaled(np.asarray(image), bits, image.info.get("transparency"))
+    if bits < 16 and _has_deep_colours(image):
+        raise ValueError(
+            "of 16-bit colours only the upper 8 bits are read, which this folder leaves empty: save it with 8"
+        )
+    grey = image.mode in ("1", "L", "LA")
+    if image.mode in WITH_ALPHA or "transparency" in image.info:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("L" if grey else "RGB")
+
+
+def _has_deep_colours(image: Image.Image) -> bool:
+    """Whether Pillow leaves the lower half of 16 bits a colour away."""
+    return image.format in ("PNG", "TIFF") and any(";16" in str(tile[3]) for tile in image.tile)
+
+
+def _scaled(numbers: np.ndarray, bits: int, transparent: int | None) -> Image.Image:
+    """Grey numbers of so many bits as 8 bits; `transparent`: the number that stands for it."""
+    if numbers.min() < 0:
+        raise ValueError("it has negative numbers, of unknown range")
+    grey = np.minimum(numbers * (255 / (2**bits - 1)), 255).round().astype(np.uint8)
+    return Image.fromarray(np.where(numbers == transparent, np.uint8(255), grey))
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, 1 to 8 as in EXIF."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # a damaged note; the pixels are sound
+        return 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    if orientation == 1:
+        return image
+    image.getexif()[ORIENTATION] = orientation
+    return ImageOps.exif_transpose(image)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    """By its content, not by its name: by its name Pillow 13 maps some files into memory, and garbles those
+    TIFFs that are to be turned by a quarter."""
+    with open(path, "rb") as file, Image.open(file, formats=formats()) as image:
+        yield image
+
+
+def _first_size(paths: list[str]) -> tuple[str, tuple[int, int]]:
+    """The first image that can be opened, and its (width, height)."""
+    for path in paths:
+        try:
+            return path, read(path).size
+        except DamagedImageError as error:
+            last = error
+    raise refusal(f"no image can be read; {last}")
+
+
+def _differ(a: str, size_a: tuple[int, int], b: str, size_b: tuple[int, int]) -> ValueError:
+    (wa, ha), (wb, hb) = size_a, size_b
+    return ValueError(
+        f"the images differ in size: {a} has {wa}x{ha} pixels, {b} has {wb}x{hb}. "
+        f"Pass size=..., such as load_data(..., size={min(ha, wa)}), to bring all to one."
+    )

@@ -1,0 +1,25 @@
+"""One gate, posteriors over all gates, and networks with gates (lessons 01 to 04).
+
+`exact` has problems with so few gates that the true posterior can be computed.
+"""
+
+from . import exact
+from .compact import compact
+from .diagnostics import PosteriorReport, correlation_matrix, directions, posterior_report
+from .gated import GatedModel
+from .hard_concrete import HardConcrete
+from .posteriors import Dependency, GatePosterior, MeanField
+
+__all__ = [
+    "Dependency",
+    "GatePosterior",
+    "GatedModel",
+    "HardConcrete",
+    "MeanField",
+    "PosteriorReport",
+    "compact",
+    "correlation_matrix",
+    "directions",
+    "exact",
+    "posterior_report",
+]

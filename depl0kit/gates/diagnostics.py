@@ -1,0 +1,167 @@
+"""What a posterior over the gates of a network is like, trained or not: one table for all families."""
+
+import html
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..support import checks
+from ..support.arguments import checked
+from .gated import GatedModel
+from .posteriors import GatePosterior, is_undecided
+
+MOST_GATES = 512  # whose pairs are looked at; of a larger network that many are drawn
+MOST_NUMBERS = 5e7  # in a Jacobian: 200 MB
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorReport:
+    """What `posterior_report` found.
+
+    Attributes:
+        title: which posterior this is.
+        summary: the numbers of the whole network, by name:
+            gates: N.
+            expected_macs, exact_macs, expected_params, exact_params: shares of the dense network's cost,
+                under the posterior and of the network that `compact` returns.
+            undecided: share of gates with 0.1 < P(open) < 0.9.
+            entropy: of "open or closed", bits per gate, in [0, 1], mean over gates of their marginals.
+            largest_r, mean_abs_r: of the correlation of two gates, over all pairs, in samples.
+            largest_r_by_chance: the largest after each gate's samples were shuffled: what noise does.
+            directions: in how many independent directions a gradient step can move the gates, from 1 to
+                directions_at_most, the number of gates whose Jacobian was computed; see `spectrum`.
+        groups: a row per group: group, channels, open (at test time), expected_open, undecided, entropy.
+        correlation: [M, M] of the gates looked at, 0 on the diagonal.
+        spectrum: squared singular values, falling, of the Jacobian of the log_alphas of the gates looked at
+            in all parameters, each row scaled to length 1, so that they sum to the number of rows that are
+            not zero. `directions` is (sum s)^2 / sum s^2: all of them if every gate has a parameter of its
+            own, 1 if gates can only move together. For gates that are conditioned on sampled gates it is
+            that of the chain of test-time gates.
+        looked_at: index of each of the M gates in `correlation`, among all N.
+    """
+
+    title: str
+    summary: pd.Series
+    groups: pd.DataFrame
+    correlation: np.ndarray
+    spectrum: np.ndarray
+    looked_at: np.ndarray
+
+    def __str__(self) -> str:
+        numbers = self.summary.map("{:.3g}".format).to_string()
+        return f"{self.title}\n{numbers}\n\n{self.groups.round(3).to_string(index=False)}"
+
+    def _repr_html_(self) -> str:
+        numbers = self.summary.map("{:.3g}".format).to_frame("").T.to_html()
+        return f"<b>{html.escape(self.title)}</b>{numbers}{self.groups.round(3).to_html(index=False)}"
+
+
+@checked
+def posterior_report(net: GatedModel, draws: int = 2000, seed: int = 0) -> PosteriorReport:
+    """Measure the posterior over the gates of `net`, which stays as it is.
+
+    Args:
+        draws: samples of all gates behind the correlations, a whole number >= 2.
+        seed: of the samples, a whole number >= 0. Torch's own random state is left alone.
+
+    Raises:
+        ValueError: `net` is no GatedModel, or a number is out of its range.
+    """
+    draws, seed = checks.whole("draws", draws, 2), checks.whole("seed", seed, 0)
+    rng, n = np.random.default_rng(seed), sum(net.posterior.sizes)
+    looked_at = np.sort(rng.choice(n, min(n, MOST_GATES), replace=False))
+    samples = _samples(net.posterior, draws, seed)[:, looked_at]
+    correlation = correlation_matrix(samples)
+    spectrum = _spectrum(net.posterior, looked_at, rng)
+    groups = _groups(net)
+    summary = {
+        "gates": n,
+        **_costs(net),
+        "undecided": float((groups.undecided * groups.channels).sum() / n),
+        "entropy": float((groups.entropy * groups.channels).sum() / n),
+        **_correlations(correlation, correlation_matrix(rng.permuted(samples, axis=0))),
+        "directions": directions(spectrum),
+        "directions_at_most": len(spectrum),
+    }
+    return PosteriorReport(_title(net), pd.Series(summary), groups, correlation, spectrum, looked_at)
+
+
+def _title(net: GatedModel) -> str:
+    about = net.posterior.describe()
+    words = [about.pop("family"), *(f"{k}={v}" for k, v in about.items() if k != "hard_concrete")]
+    return f"{', '.join(words)}: {sum(net.posterior.sizes)} gates in {len(net.posterior.sizes)} groups"
+
+
+@torch.no_grad()
+def _samples(posterior: GatePosterior, draws: int, seed: int) -> np.ndarray:
+    device = next(posterior.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    return posterior.flat_sample(draws, generator).cpu().double().numpy()
+
+
+@torch.no_grad()
+def _costs(net: GatedModel) -> dict[str, float]:
+    expected, exact = net.expected_cost() / net.dense_cost, net.exact_cost() / net.dense_cost
+    return {
+        "expected_macs": float(expected.macs),
+        "exact_macs": float(exact.macs),
+        "expected_params": float(expected.params),
+        "exact_params": float(exact.params),
+    }
+
+
+@torch.no_grad()
+def _groups(net: GatedModel) -> pd.DataFrame:
+    probs = [p.cpu().double() for p in net.posterior.prob_open()]
+    table = net.channel_table()[["group", "channels", "open", "expected_open"]]
+    return table.assign(
+        undecided=[float(is_undecided(p).double().mean()) for p in probs],
+        entropy=[float(_bits(p).mean()) for p in probs],
+    )
+
+
+def _bits(p: Tensor) -> Tensor:
+    """Entropy of a coin, in bits."""
+    return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / np.log(2)
+
+
+def _correlations(found: np.ndarray, shuffled: np.ndarray) -> dict[str, float]:
+    pairs = ~np.eye(len(found), dtype=bool)
+    if not pairs.any():  # a single gate
+        return {"largest_r": 0.0, "largest_r_by_chance": 0.0, "mean_abs_r": 0.0}
+    return {
+        "largest_r": float(np.abs(found).max()),
+        "largest_r_by_chance": float(np.abs(shuffled).max()),
+        "mean_abs_r": float(np.abs(found[pairs]).mean()),
+    }
+
+
+def _spectrum(posterior: GatePosterior, looked_at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Squared singular values of the Jacobian with rows of length 1, falling; of fewer rows if it is huge."""
+    rows = max(1, int(MOST_NUMBERS / sum(p.numel() for p in posterior.parameters())))
+    if rows < len(looked_at):
+        looked_at = rng.choice(looked_at, rows, replace=False)
+    jacobian = posterior.unit_jacobian(looked_at).cpu().double()
+    return np.linalg.svd(jacobian @ jacobian.T, compute_uv=False)
+
+
+@checked
+def correlation_matrix(samples: np.ndarray) -> np.ndarray:
+    """Pearson correlations [N, N] of the columns of `samples` [draws, N]; 0 on the diagonal and for
+    columns that never change."""
+    checks.shape("samples", samples, None, None)
+    centred = samples - samples.mean(0)
+    scale = centred.std(0)
+    unit = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 1e-9)
+    correlation = unit.T @ unit / len(samples)
+    np.fill_diagonal(correlation, 0)
+    return correlation
+
+
+@checked
+def directions(spectrum: np.ndarray) -> float:
+    """Effective number of independent directions of a spectrum of squared singular values."""
+    return float(spectrum.sum() ** 2 / max((spectrum**2).sum(), 1e-12))

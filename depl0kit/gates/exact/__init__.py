@@ -1,0 +1,16 @@
+"""Problems with few gates, whose exact posterior is a table, and posteriors fitted to it (lesson 04)."""
+
+from .fits import compare_fits, fit_autoregressive, fit_generator, fit_mean_field
+from .problems import ExactPosterior, collinear_data, collinear_regression, gates_in_series, spike_and_slab
+
+__all__ = [
+    "ExactPosterior",
+    "collinear_data",
+    "collinear_regression",
+    "compare_fits",
+    "fit_autoregressive",
+    "fit_generator",
+    "fit_mean_field",
+    "gates_in_series",
+    "spike_and_slab",
+]

@@ -1,0 +1,292 @@
+"""The best approximation of an exact posterior in each family of q.
+
+All of them minimise KL(q || p), with sums over all masks in place of samples. So a difference between two
+families is what they can express, up to local optima, and nothing that an estimator adds.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...support import checks
+from ...support.arguments import checked
+from ..posteriors import BOUND, Dependency
+from .problems import ExactPosterior
+
+SWEEPS, SETTLED = 1000, 1e-7  # coordinate ascent ends when no P(open) changes by more than this
+NEVER_CERTAIN = 1e-12  # P(open) stays this far from 0 and 1, so that its logarithm is finite
+ONE_OPTIMUM = 0.02  # two fits closer than this in total variation count as one optimum
+HIDDEN = 4  # hidden units per gate of the autoregressive family
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit:
+    """The best q that a family of approximations was found to have.
+
+    Attributes:
+        family: "mean_field", "generator" or "autoregressive".
+        target: p.
+        solutions: log q of every distinct optimum that was found, [K, 2^n], the best first.
+    """
+
+    family: str
+    target: ExactPosterior
+    solutions: Tensor
+
+    @property
+    def log_q(self) -> Tensor:
+        """log of the best q, [2^n]."""
+        return self.solutions[0]
+
+    @cached_property
+    def prob(self) -> Tensor:
+        """The best q, [2^n]."""
+        return self.log_q.exp()
+
+    @cached_property
+    def kls(self) -> list[float]:
+        """KL(q || p) of every distinct optimum, in nats, rising; what rounding leaves below 0 is 0."""
+        return [max(kl, 0.0) for kl in _kl(self.solutions, self.target).tolist()]
+
+    @property
+    def kl(self) -> float:
+        """KL(q || p) of the best q, in nats."""
+        return self.kls[0]
+
+    @property
+    def elbo(self) -> float:
+        """Lower bound of `target.log_evidence`, which it misses by `kl`."""
+        return self.target.log_evidence - self.kl
+
+    @property
+    def optima(self) -> int:
+        """How many distinct optima were found: never more than there were starts."""
+        return len(self.solutions)
+
+    def marginals(self) -> Tensor:
+        """P(gate open) under the best q, [n]."""
+        return self.target.marginals(self.prob)
+
+    def correlation(self) -> Tensor:
+        """Correlation of every pair of gates under the best q, [n, n]."""
+        return self.target.correlation(self.prob)
+
+    def __repr__(self) -> str:
+        return f"Fit({self.family}: KL {self.kl:.4f} nats, {self.optima} distinct optima)"
+
+
+@checked
+def fit_mean_field(
+    target: ExactPosterior, starts: int = 64, seed: int = 0, start: Sequence[float] | Tensor | None = None
+) -> Fit:
+    """The best independent gates, by coordinate ascent: logit q_i = E_q[log p(open, rest) / p(closed, rest)].
+
+    Every step is the exact optimum of its coordinate, so KL never rises.
+
+    Args:
+        starts: starting points, a whole number >= 1: all gates shut, all open, and random ones.
+        seed: of the random starts, a whole number >= 0.
+        start: P(open) of every gate, [n] in [0, 1], to start from there and nowhere else.
+    """
+    generator = _generator(seed)
+    mu = torch.rand(checks.whole("starts", starts, 1), target.n, generator=generator, dtype=torch.float64)
+    mu[:2] = torch.tensor([[0.01], [0.99]], dtype=torch.float64)[: len(mu)]  # basins that chance may miss
+    if start is not None:
+        mu = _start(start, target.n)
+    for _ in range(SWEEPS):
+        before, mu = mu, _sweep(mu, target)
+        if (mu - before).abs().max() < SETTLED:
+            break
+    return _best("mean_field", target, _log_independent(mu, target))
+
+
+@checked
+def fit_generator(
+    target: ExactPosterior,
+    sizes: Sequence[int] | None = None,
+    direction: str = "forward",
+    starts: int = 2,
+    seed: int = 0,
+    iterations: int = 100,
+) -> Fit:
+    """The best gates that the generator of Dep-L0 has to offer: `Dependency` itself, given its weights.
+
+    Its gates are independent with P(open) = P(z > 0) of the hard-concrete gate, which the bound on
+    log_alpha keeps between 0.047 and 0.998. So no generator beats the best mean field.
+
+    Args:
+        sizes: gates per group of the chain, n in all; groups of one gate if None.
+        direction: "forward" or "backward".
+        starts: points to begin with, a whole number >= 1: weak random weights, and biases that set all
+            P(open) to about 1/3 and 2/3 (for two starts).
+        seed: of the weights, a whole number >= 0.
+        iterations: of L-BFGS for each start, a whole number >= 1.
+
+    Raises:
+        ValueError: sizes that are not positive or do not add up, or an unknown direction.
+    """
+    sizes = tuple(sizes) if sizes is not None else (1,) * target.n
+    if sum(sizes) != target.n:
+        raise ValueError(
+            f"sizes must add up to the {target.n} gates of the target, got {checks.plain(list(sizes))}."
+        )
+    generator, solutions = _generator(seed), []
+    for start in range(checks.whole("starts", starts, 1)):
+        posterior = _weak_generator(sizes, direction, (start + 1) / (starts + 1), generator)
+
+        def log_q(q: Dependency = posterior) -> Tensor:
+            return _log_independent(q.flat_prob_open()[None], target)[0]
+
+        # short first steps: tanh saturates at once after a long one, and its gradient is gone
+        parameters = list(posterior.parameters())
+        solutions.append(_minimise(log_q, parameters, target, iterations, step=0.1))
+    return _best("generator", target, torch.stack(solutions))
+
+
+@checked
+def fit_autoregressive(target: ExactPosterior, starts: int = 2, seed: int = 0, iterations: int = 60) -> Fit:
+    """The best chain in which every gate sees all gates drawn before it.
+
+    logit q(z_i = 1 | z_1 ... z_{i-1}) is affine in the earlier gates, plus a small hidden layer of tanh
+    units over them. (A table of all 2^(i-1) histories could express any p, and would show nothing.)
+
+    Args:
+        starts: random weights to begin with, a whole number >= 1.
+        seed: of the weights, a whole number >= 0.
+        iterations: of L-BFGS for each start, a whole number >= 1.
+    """
+    generator, n = _generator(seed), target.n
+    inputs = torch.cat([target.masks, torch.ones(2**n, 1, dtype=torch.float64)], 1)  # the last: a bias
+    earlier = torch.tril(torch.ones(n, n, dtype=torch.float64), -1)
+    earlier = torch.cat([earlier, torch.ones(n, 1, dtype=torch.float64)], 1)
+    solutions = []
+    for _ in range(checks.whole("starts", starts, 1)):
+        shapes = (n, n + 1), (n, HIDDEN, n + 1), (n, HIDDEN)
+        weights = [0.5 * torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+
+        def log_q(w: list[Tensor] = weights) -> Tensor:
+            hidden = torch.tanh(inputs @ (w[1] * earlier[:, None]).flatten(0, 1).T).unflatten(1, (n, HIDDEN))
+            logits = inputs @ (w[0] * earlier).T + (hidden * w[2]).sum(2)
+            return -F.softplus(torch.where(target.masks > 0, -logits, logits)).sum(1)
+
+        for weight in weights:
+            weight.requires_grad_()
+        solutions.append(_minimise(log_q, weights, target, iterations))
+    return _best("autoregressive", target, torch.stack(solutions))
+
+
+FITS: dict[str, Callable[..., Fit]] = {
+    "mean_field": fit_mean_field,
+    "generator": fit_generator,
+    "autoregressive": fit_autoregressive,
+}
+
+
+@checked
+def compare_fits(target: ExactPosterior, seed: int = 0) -> pd.DataFrame:
+    """A row per family: KL(q || p), ELBO, distinct optima found, largest |correlation| of two gates.
+
+    The first row is p itself.
+    """
+    fits = {"exact": (0.0, target.log_evidence, 1, target.correlation())}
+    for family, fit in FITS.items():
+        best = fit(target, seed=seed)
+        fits[family] = best.kl, best.elbo, best.optima, best.correlation()
+    rows = {
+        name: {"kl": kl, "elbo": elbo, "optima": optima, "largest_r": float(r.tril(-1).abs().max())}
+        for name, (kl, elbo, optima, r) in fits.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").astype({"optima": int}).rename_axis("posterior")
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(checks.whole("seed", seed, 0))
+
+
+def _weak_generator(
+    sizes: Sequence[int], direction: str, prob_open: float, generator: torch.Generator
+) -> Dependency:
+    """A generator that opens every gate with about `prob_open`, with weak random weights."""
+    with torch.random.fork_rng(devices=[]):  # a layer draws its first weights from torch's own state
+        posterior = Dependency(sizes, direction).double()
+    at_zero = float(posterior.hard_concrete.prob_open(torch.zeros((), dtype=torch.float64)))
+    level = math.log(prob_open / (1 - prob_open)) - math.log(at_zero / (1 - at_zero))
+    bias = math.atanh(max(-0.95, min(level / BOUND, 0.95)))
+    for step, linear in enumerate(posterior.generator):
+        nn.init.normal_(linear.weight, 0, 0.05 if step else 0.0, generator=generator)
+        nn.init.normal_(linear.bias, bias, 0.2, generator=generator)
+    return posterior
+
+
+def _start(start: Sequence[float] | Tensor, n: int) -> Tensor:
+    mu = torch.as_tensor(start, dtype=torch.float64)
+    if mu.shape != (n,) or not ((mu >= 0) & (mu <= 1)).all():
+        raise ValueError(
+            f"start must be P(open) of each of the {n} gates, in [0, 1], got {checks.plain(start)!r}."
+        )
+    return mu[None].clone()
+
+
+def _log_independent(mu: Tensor, target: ExactPosterior) -> Tensor:
+    """log q of all masks, [S, 2^n], for independent gates with P(open) = mu, [S, n]."""
+    mu = mu.clamp(NEVER_CERTAIN, 1 - NEVER_CERTAIN)
+    return mu.log() @ target.masks.T + (1 - mu).log() @ (1 - target.masks).T
+
+
+def _sweep(mu: Tensor, target: ExactPosterior) -> Tensor:
+    """One step of coordinate ascent for each gate in turn, from P(open) = mu, [S, n]."""
+    q = _log_independent(mu, target).exp().T.contiguous()  # [2^n, S]: slices of whole rows
+    mu = mu.clamp(NEVER_CERTAIN, 1 - NEVER_CERTAIN)
+    for gate in range(target.n):
+        new = torch.sigmoid(target.log_odds[:, gate] @ q).clamp(NEVER_CERTAIN, 1 - NEVER_CERTAIN)
+        change = torch.stack([(1 - new) / (1 - mu[:, gate]), new / mu[:, gate]])
+        # much faster than computing q of all masks anew
+        q = (q.view(2**gate, 2, -1, q.shape[1]) * change[:, None]).view(q.shape)
+        mu[:, gate] = new
+    return mu
+
+
+def _kl(log_q: Tensor, target: ExactPosterior) -> Tensor:
+    """KL(q || p) for log q, [..., 2^n]."""
+    return (log_q.exp() * (log_q - target.log_prob)).sum(-1)
+
+
+def _minimise(
+    log_q: Callable[[], Tensor],
+    parameters: list[Tensor],
+    target: ExactPosterior,
+    iterations: int,
+    step: float = 1.0,
+) -> Tensor:
+    """log q where KL(q || p) is lowest near these parameters, which are changed."""
+    optimiser = torch.optim.LBFGS(
+        parameters,
+        step,
+        max_iter=checks.whole("iterations", iterations, 1),
+        history_size=20,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = _kl(log_q(), target)
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    return log_q().detach()
+
+
+def _best(family: str, target: ExactPosterior, log_q: Tensor) -> Fit:
+    """The distinct ones of many fits [S, 2^n], the best first."""
+    kept: list[Tensor] = []
+    for candidate in log_q[_kl(log_q, target).argsort()]:
+        if all((candidate.exp() - other.exp()).abs().sum() / 2 > ONE_OPTIMUM for other in kept):
+            kept.append(candidate)
+    return Fit(family, target, torch.stack(kept))

@@ -1,0 +1,130 @@
+"""The distribution of one gate.
+
+A hard-concrete gate (Louizos, Welling & Kingma 2018, "Learning Sparse Neural Networks through
+L0 Regularization", eq. 10-12) is a smooth random number that is squeezed to exactly 0 and exactly
+1 with positive probability, so that it can switch a channel off *and* pass a gradient:
+
+    s = sigmoid((log u - log(1 - u) + log_alpha) / temperature)      u ~ Uniform(0, 1)
+    z = clamp(s (zeta - gamma) + gamma, 0, 1)                        gamma < 0, zeta > 1
+
+Everything here is a pure, element-wise function of `log_alpha`, of any shape.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..support import checks
+from ..support.arguments import fit_fields
+
+TEST_RULES = ("paper", "median")
+
+
+@dataclass(frozen=True)
+class HardConcrete:
+    """Hard-concrete distribution of a gate z in [0, 1], a function of its location `log_alpha`.
+
+    Args:
+        temperature: beta > 0. Small: z is nearly 0 or 1, and gradients are noisy. Large: z is
+            smooth, and few samples are exactly 0. 2/3 is the value of both papers.
+        stretch: (gamma, zeta), gamma <= 0 and zeta >= 1. How far the concrete variable s is
+            stretched beyond [0, 1] before it is clamped; the two overhangs become the two
+            spikes. At equality the spike on that side vanishes.
+        test_rule: the gate at test time. "paper": sigmoid(log_alpha), stretched and clamped, as
+            in both papers. "median": sigmoid(log_alpha / temperature), stretched and clamped,
+            which is the median of z. The paper's rule calls a gate open down to P(open) = 0.31
+            at temperature 2/3, the median rule down to 0.5.
+
+    Raises:
+        ValueError: temperature <= 0, a stretch that does not include [0, 1], an unknown rule.
+
+    Example:
+        >>> hc = HardConcrete()
+        >>> round(float(hc.prob_open(torch.tensor(0.0))), 3)
+        0.832
+    """
+
+    temperature: float = 2 / 3
+    stretch: tuple[float, float] = (-0.1, 1.1)
+    test_rule: str = "paper"
+
+    def __post_init__(self) -> None:
+        checks.number("temperature", self.temperature, 0, open_low=True)
+        try:
+            gamma, zeta = (checks.number("every entry of stretch", end) for end in self.stretch)
+        except (TypeError, ValueError):  # not two finite numbers
+            gamma = zeta = math.nan
+        if not (gamma <= 0 and zeta >= 1):
+            raise ValueError(
+                f"stretch must include [0, 1]: (gamma <= 0, zeta >= 1), got {checks.shown(self.stretch)}; "
+                "the papers use (-0.1, 1.1)."
+            )
+        fit_fields(self)
+        checks.one_of("test_rule", self.test_rule, TEST_RULES)
+
+    def sample(self, log_alpha: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Draw z, differentiable in `log_alpha` (eq. 10-11).
+
+        Args:
+            log_alpha: any shape. Half precision is computed in float32 and returned as it came.
+            noise: uniforms in [0, 1] that broadcast with `log_alpha`; drawn afresh if None.
+
+        Returns:
+            z in [0, 1], of the broadcast shape. The gradient is exactly 0 where z is clamped.
+        """
+        location = _at_least_float32(log_alpha)
+        u = torch.rand_like(location) if noise is None else noise.to(location.dtype)
+        logistic = torch.logit(u, eps=torch.finfo(location.dtype).eps)  # u = 0 or 1 stays finite
+        s = torch.sigmoid((logistic + location) / self.temperature)
+        return self._stretch_and_clamp(s).to(log_alpha.dtype)
+
+    def prob_open(self, log_alpha: Tensor) -> Tensor:
+        """P(z > 0) = sigmoid(log_alpha - temperature log(-gamma / zeta)), eq. 12."""
+        gamma, zeta = self.stretch
+        spike = self.temperature * math.log(-gamma / zeta) if gamma < 0 else -math.inf
+        return torch.sigmoid(log_alpha - spike)
+
+    def cdf(self, z: Tensor | float, log_alpha: Tensor) -> Tensor:
+        """P(gate <= z). It jumps by P(gate = 0) at z = 0, and to 1 at z = 1."""
+        z = torch.as_tensor(z, dtype=log_alpha.dtype, device=log_alpha.device)
+        inside = torch.sigmoid(self.temperature * torch.logit(self._unstretch(z)) - log_alpha)
+        return torch.where(z < 0, 0.0, torch.where(z >= 1, 1.0, inside))
+
+    def density(self, z: Tensor | float, log_alpha: Tensor) -> Tensor:
+        """Density of the continuous part, for 0 < z < 1; zero elsewhere.
+
+        It integrates to 1 - P(gate = 0) - P(gate = 1): the two spikes have no density.
+        """
+        gamma, zeta = self.stretch
+        z = torch.as_tensor(z, dtype=log_alpha.dtype, device=log_alpha.device)
+        between = (z > 0) & (z < 1)
+        s = self._unstretch(torch.where(between, z, 0.5))  # 0.5: any inner point, masked out below
+        q = torch.sigmoid(self.temperature * torch.logit(s) - log_alpha)
+        slope = self.temperature * q * (1 - q) / (s * (1 - s) * (zeta - gamma))
+        return torch.where(between, slope, 0.0)
+
+    def deterministic(self, log_alpha: Tensor) -> Tensor:
+        """The gate used at test time, in [0, 1], by `test_rule`. A channel is *open* where it is > 0."""
+        scale = self.temperature if self.test_rule == "median" else 1.0
+        return self._stretch_and_clamp(torch.sigmoid(log_alpha / scale))
+
+    @property
+    def open_threshold(self) -> float:
+        """log_alpha above which a gate is open at test time: -2.4 for the papers' rule and stretch."""
+        gamma, zeta = self.stretch
+        scale = self.temperature if self.test_rule == "median" else 1.0
+        return scale * math.log(-gamma / zeta) if gamma < 0 else -math.inf
+
+    def _stretch_and_clamp(self, s: Tensor) -> Tensor:
+        gamma, zeta = self.stretch
+        return torch.clamp(s * (zeta - gamma) + gamma, 0, 1)
+
+    def _unstretch(self, z: Tensor) -> Tensor:
+        gamma, zeta = self.stretch
+        return (torch.clamp(z, 0, 1) - gamma) / (zeta - gamma)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,75 @@
+"""How long networks take, measured side by side."""
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..support import checks
+from ..support.arguments import checked
+from ..support.modes import eval_mode
+
+
+@checked
+@torch.inference_mode()
+def latency(
+    networks: Mapping[str, nn.Module],
+    example: Tensor,
+    batch_sizes: Sequence[int] = (1, 64),
+    repeats: int = 30,
+) -> pd.DataFrame:
+    """Median milliseconds of a forward pass in eval mode, on the device where the networks are.
+
+    The networks take turns, so that whatever else the machine does meets all of them alike.
+
+    Args:
+        networks: name -> network; their modes are left as they were.
+        example: a batch of inputs, repeated to the batch sizes.
+        repeats: turns of each network, after three that are not counted.
+
+    Returns:
+        A row per network and batch size: network, batch, ms, low, high (quartiles).
+
+    Raises:
+        ValueError: a batch size or `repeats` that is not a positive whole number.
+    """
+    checks.whole("repeats", repeats, 1)
+    checks.filled("networks", networks)
+    if not example.dim():
+        raise ValueError("example must be a batch of inputs, got a single number.")
+    device = next(next(iter(networks.values())).parameters()).device
+    rows = []
+    for batch in batch_sizes:
+        x = _repeated(example, checks.whole("batch size", batch, 1)).to(device)
+        times: dict[str, list[float]] = {name: [] for name in networks}
+        with eval_mode(*networks.values()):
+            for turn in range(repeats + 3):
+                for name, net in networks.items():
+                    took = _seconds(net, x)
+                    if turn >= 3:
+                        times[name].append(1e3 * took)
+        rows += [{"network": name, "batch": batch, **_quartiles(ms)} for name, ms in times.items()]
+    return pd.DataFrame(rows)
+
+
+def _repeated(example: Tensor, batch: int) -> Tensor:
+    copies = -(-batch // len(example))
+    return example.repeat(copies, *[1] * (example.dim() - 1))[:batch]
+
+
+def _seconds(net: nn.Module, x: Tensor) -> float:
+    start = time.perf_counter()
+    net(x)
+    if x.device.type != "cpu":
+        getattr(torch, x.device.type).synchronize()
+    return time.perf_counter() - start
+
+
+def _quartiles(values: list[float]) -> dict[str, float]:
+    if len(values) == 1:
+        return {"ms": values[0], "low": values[0], "high": values[0]}
+    low, middle, high = statistics.quantiles(values, n=4)
+    return {"ms": middle, "low": low, "high": high}

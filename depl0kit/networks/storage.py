@@ -1,0 +1,178 @@
+"""A compact network in a file: weights as safetensors, and beside them JSON that rebuilds its shape.
+
+One file holds both (safetensors has room for text in its header), so that they cannot be parted. Nothing
+in it is ever executed: there is no pickle, and the JSON names only widths and three kinds of layers.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from ..channels.admission import check_network, copied, unwrapped
+from ..channels.tracing import channelwise_width
+from ..support.arguments import checked
+from ..support.files import DamagedFileError, read_tensors, write_tensors
+from .compact_header import WIDTHS, build_stand_in, checked_header, header_of
+from .models import MODELS, make_model
+
+KEY = "depl0kit"  # of the notes that holds the JSON
+PHOTO = (224, 224)  # a size that all networks of torchvision read
+
+
+@checked
+def save_compact(model: nn.Module, path: str | Path) -> Path:
+    """Write a compact (or any plain) network to `path`, atomically.
+
+    Args:
+        model: what `compact` returned, of any precision; of a compiled or parallel network the one inside.
+            If it stems from `make_model`, the file says so, and `load_compact(path)` needs nothing else.
+        path: usually `name.safetensors`; an old file there is replaced when the new one is complete.
+
+    Raises:
+        OSError: the file cannot be written; an old one is still there.
+        ValueError: `model` has gates, or a state that is no tensor.
+    """
+    path, model = Path(path), unwrapped(model)
+    if any(hasattr(part, "plain_copy") for part in model.modules()):
+        raise ValueError("save_compact writes networks without gates, got a GatedModel: pass compact(net).")
+    state = model.state_dict()
+    if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
+        raise ValueError(
+            f"{other[0]!r} of {type(model).__name__} is no tensor: take it out of the state_dict."
+        )
+    tensors = {key: t.detach().cpu().contiguous().clone() for key, t in state.items()}
+    write_tensors(path, tensors, {KEY: json.dumps(header_of(model))})
+    return path
+
+
+@checked
+def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
+    """The network that `save_compact` wrote, in eval mode, on the CPU.
+
+    Args:
+        model: a fresh network of the same architecture, with all channels, where the saved one does not
+            stem from `make_model`. It is copied.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, not a file of `save_compact`, or of another architecture than `model`.
+    """
+    path = Path(path)
+    header, tensors = _read(path)
+    fresh = model is None
+    if fresh:
+        if not header["made_by"]:
+            raise ValueError(
+                f"{path} holds a network that make_model did not make: pass model=, a fresh one of the "
+                "same architecture with all channels."
+            )
+        model = _made(header["made_by"], tensors, path)
+    else:
+        check_network(model)
+        model = copied(unwrapped(model))
+    try:
+        _reshape(model, header, tensors)
+        model.load_state_dict(tensors, assign=fresh)  # it may be without memory of its own
+        _check_widths(model)
+        if fresh:
+            _check_forward(model, header["made_by"])
+    except (AttributeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path} is of another architecture than {type(model).__name__}: {reason}"
+        ) from error
+    return model.eval()
+
+
+def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}: save_compact(model, path) writes one.")
+    try:
+        tensors, notes = read_tensors(path)
+        return checked_header(json.loads(notes[KEY])), tensors
+    except (DamagedFileError, KeyError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged or not a file of save_compact ({str(error) or type(error).__name__}): "
+            "save it again."
+        ) from error
+
+
+def _made(made_by: dict, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    """A fresh network as the file has it, if its weights are there for so many classes."""
+    known = any(made_by["classes"] in t.shape[:1] for t in tensors.values())
+    try:
+        if not known:
+            raise ValueError(f"no tensor has {made_by['classes']} classes")
+        # our own need no memory before the weights are there, whatever sizes a file asks for
+        with torch.device("meta" if made_by["name"] in MODELS else "cpu"):
+            return make_model(**made_by)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged, as make_model cannot make its network: {str(error)[:200]}"
+        ) from error
+
+
+def _check_widths(model: nn.Module) -> None:
+    """Raise RuntimeError where a layer's own account of its shape is not that of its weights."""
+    for name, module in model.named_modules():
+        if not _has_its_widths(module):
+            raise RuntimeError(f"the widths of {name} are not those of its weights")
+
+
+@torch.no_grad()
+def _check_forward(model: nn.Module, made_by: dict) -> None:
+    """Raise what a forward raises where layers do not fit together, without computing anything."""
+    size = made_by["image_size"] if made_by["name"] in MODELS else PHOTO  # to torchvision it says nothing
+    images = torch.zeros(1, made_by["in_channels"], *size, device="meta")
+    state = {key: tensor.to("meta") for key, tensor in model.state_dict().items()}
+    torch.func.functional_call(model.eval(), state, (images.to(next(model.parameters()).dtype),))
+
+
+def _has_its_widths(module: nn.Module) -> bool:
+    """Whether the widths of a layer are those of its weights; so they are where it has none."""
+    weight, width = getattr(module, "weight", None), channelwise_width(module)
+    if isinstance(module, nn.Linear):
+        width = module.out_features
+        good = weight.shape == (width, module.in_features)
+    elif isinstance(module, _ConvNd):
+        inputs, width, groups = module.in_channels, module.out_channels, module.groups
+        wide = (inputs, width) if module.transposed else (width, inputs)
+        whole = groups > 0 and inputs % groups == width % groups == 0
+        good = whole and weight.shape[:2] == (wide[0], wide[1] // groups)
+    elif width:
+        blocks = getattr(module, "num_groups", 1)
+        good = blocks > 0 and width % blocks == 0 and (weight is None or weight.shape == (width,))
+    else:
+        return True
+    others = (getattr(module, key, None) for key in ("bias", "running_mean", "running_var"))
+    return good and all(t is None or t.shape == (width,) for t in others)
+
+
+def _reshape(model: nn.Module, header: dict, tensors: dict[str, Tensor]) -> None:
+    """Give `model` the modules and widths of the file; weights are filled in afterwards."""
+    for name, spec in header["stand_ins"].items():
+        if name and any(True for _ in model.get_submodule(name).parameters()):
+            model.set_submodule(name, build_stand_in(spec))
+    for name, widths in header["widths"].items():
+        module = model.get_submodule(name)
+        for attribute, width in widths.items():
+            if attribute not in WIDTHS or not hasattr(module, attribute):
+                raise AttributeError(f"{name} has no {attribute}")
+            setattr(module, attribute, int(width))
+        for key, old in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            new = tensors.get(f"{name}.{key}" if name else key)
+            if new is not None and not _replaces(new, old):
+                raise AttributeError(f"{name}.{key} cannot be {new.dtype} of shape {tuple(new.shape)}")
+            if new is not None and (new.shape, new.dtype) != (old.shape, old.dtype):
+                empty = torch.empty_like(new)
+                is_parameter = isinstance(old, nn.Parameter)
+                setattr(module, key, nn.Parameter(empty) if is_parameter else empty)
+
+
+def _replaces(new: Tensor, old: Tensor) -> bool:
+    """Whether a tensor is like another but for its precision and its widths."""
+    alike = new.is_floating_point() == old.is_floating_point() and new.dim() == old.dim()
+    return alike and new.shape[2:] == old.shape[2:]

@@ -1,0 +1,1 @@
+"""What every room uses: checks of what users pass, files, devices, versions."""

@@ -1,0 +1,12 @@
+"""Train the weights and the gates together, in one loop (lessons 02 and 08).
+
+`runs` has the folder of a run, `recipes` the settings of the papers.
+"""
+
+from .config import TrainConfig
+from .evaluation import evaluate
+from .finetuning import fine_tune, reestimate_batch_norm
+from .loop import Diverged, Trainer
+from .train import train
+
+__all__ = ["Diverged", "TrainConfig", "Trainer", "evaluate", "fine_tune", "reestimate_batch_norm", "train"]

@@ -1,0 +1,146 @@
+"""The settings of one training run."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+from ..channels.cost import COSTS
+from ..support import checks
+from .schedules import GATE_SCHEDULES, SCHEDULES
+
+PRECISIONS = ("float32", "bfloat16")
+WARMUP, RAMP = 2 / 15, 3 / 15  # shares of `epochs`, where no number is given
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one run. The defaults suit short runs of small networks on a CPU.
+
+    Args:
+        lam: Price of the whole dense cost, >= 0. Useful from 0.5 to 100; 0 is off.
+        budget: Instead of `lam`, in (0, 1): train towards this share of the dense cost.
+        cost: What is priced: "macs", "params" or "gates".
+        temperature: Beta of the gates, > 0; None leaves the posterior's own (2/3 by default).
+        epochs: Times through the training data, a whole number >= 1.
+        fine_tune_epochs: Further epochs with the gates frozen at their test-time values and no price.
+        batch_size: Images per step, over all processes, a whole number >= 1.
+        lr: Highest learning rate of the weights' SGD, >= 0.
+        momentum: Of the weights' SGD, in [0, 1].
+        weight_decay: Of the weights' SGD, >= 0; gates have none.
+        schedule: Of lr. "one_cycle": up for 30 % of all epochs, then down to 0. "steps": times `decay` at
+            each of `milestones`. "constant".
+        milestones: Epochs at which "steps" lowers lr.
+        decay: Factor of "steps", in [0, 1].
+        gate_lr: Of the gates' Adam; None takes the posterior's own (mean-field 0.1, in budget mode 0.3;
+            dependency less, see `Dependency.default_lr`).
+        gate_schedule: Of gate_lr. "hold_then_fall": full for 70 % of `epochs`, then down to 0, so that the
+            gates come to rest. "constant": as in the Dep-L0 reference.
+        warmup: Epochs without lambda, >= 0; None is 2/15 of `epochs`.
+        ramp: Epochs over which lambda then rises to full strength, >= 0; None is 3/15 of `epochs`. As shares
+            they move with the learning rate of "one_cycle": the full price must not meet a rate near zero.
+            A run that is shorter than both never pays the full price.
+        augment: Train on random crops and flips of the images.
+        precision: "float32", or "bfloat16": autocast, faster on GPUs of 2020 and later.
+        compile: Let torch.compile make one program of the step: minutes of waiting first, faster afterwards.
+        seed: Of the data order, the gates' noise and the augmentation, a whole number >= 0. Torch's global
+            random state, from which dropout draws, is seeded by it too.
+
+    Raises:
+        ValueError: an argument outside its range.
+    """
+
+    lam: float = 4.0
+    budget: float | None = None
+    cost: str = "macs"
+    temperature: float | None = None
+    epochs: int = 15
+    fine_tune_epochs: int = 0
+    batch_size: int = 64
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "one_cycle"
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.1
+    gate_lr: float | None = None
+    gate_schedule: str = "hold_then_fall"
+    warmup: float | None = None
+    ramp: float | None = None
+    augment: bool = False
+    precision: str = "float32"
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for names, check in CHECKS:
+            for name in names:
+                self._keep(name, check)
+        for name, check in OPTIONAL.items():
+            if getattr(self, name) is not None:
+                self._keep(name, check)
+        for name, allowed in CHOICES.items():
+            self._keep(name, partial(_choice, allowed=allowed))
+        self._keep("milestones", _milestones)
+        if self.milestones and self.schedule != "steps":
+            raise ValueError(f'milestones belong to schedule="steps", got schedule={self.schedule!r}.')
+
+    def _keep(self, name: str, check: Callable[[str, Any], Any]) -> None:
+        """Put what a check returns, a plain value, in the place of the value given."""
+        object.__setattr__(self, name, check(name, getattr(self, name)))
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs with gates in motion, and those of fine-tuning."""
+        return self.epochs + self.fine_tune_epochs
+
+    @property
+    def warmup_epochs(self) -> float:
+        """Epochs without lambda."""
+        return WARMUP * self.epochs if self.warmup is None else self.warmup
+
+    @property
+    def ramp_epochs(self) -> float:
+        """Epochs over which lambda rises after the warm-up."""
+        return RAMP * self.epochs if self.ramp is None else self.ramp
+
+    @property
+    def sgd(self) -> dict[str, float]:
+        """What `fine_tune` takes to train in the same way, but for the learning rate and its length."""
+        return {name: getattr(self, name) for name in ("batch_size", "momentum", "weight_decay", "seed")}
+
+    def difference(self, other: "TrainConfig") -> dict[str, tuple]:
+        """Fields in which the two differ, with both values."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _choice(name: str, value: str, allowed: Collection[str]) -> str:
+    return str(checks.one_of(name, value, allowed))  # NumPy's text, too
+
+
+def _milestones(name: str, value: Iterable[float]) -> tuple[float, ...]:
+    is_scalar = getattr(value, "ndim", 1) == 0 or not isinstance(value, Iterable)
+    if is_scalar or isinstance(value, str | bytes | Mapping):
+        raise ValueError(f"{name} must be a list of epochs, such as (30, 60), got {checks.shown(value)}.")
+    return tuple(_not_negative(f"every entry of {name}", epoch) for epoch in value)
+
+
+_not_negative = partial(checks.number, low=0)
+_positive = partial(checks.number, low=0, open_low=True)
+CHECKS = (
+    (("lam", "lr", "weight_decay"), _not_negative),
+    (("momentum", "decay"), partial(checks.number, low=0, high=1)),
+    (("epochs", "batch_size"), partial(checks.whole, low=1)),
+    (("fine_tune_epochs", "seed"), partial(checks.whole, low=0)),
+    (("augment", "compile"), checks.switch),
+)
+OPTIONAL = {"budget": checks.share, "temperature": _positive} | dict.fromkeys(
+    ("warmup", "ramp", "gate_lr"), _not_negative
+)
+CHOICES = {
+    "cost": COSTS,
+    "schedule": SCHEDULES,
+    "gate_schedule": GATE_SCHEDULES,
+    "precision": PRECISIONS,
+}

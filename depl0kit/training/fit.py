@@ -1,0 +1,71 @@
+"""Whether a network can learn a data set, found out before the first step."""
+
+import torch
+from torch import Tensor, nn
+
+from ..channels.admission import first_line, short
+from ..data.loading import Data
+from ..support.modes import eval_mode
+
+
+def check_fit(net: nn.Module, data: Data) -> None:
+    """Refuse, before the first step, a network and data that do not suit each other.
+
+    Args:
+        net: with gates or without; its modes stay as they are.
+
+    Raises:
+        ValueError: there is one class only; labels are no classes of the data; the forward fails on images of
+            this shape; its outputs are no logits, [batch, classes], in floating point.
+    """
+    if data.num_classes < 2:
+        raise ValueError(
+            f"the data have {data.num_classes} class: a classifier needs images of two classes at least."
+        )
+    for part in ("train", "val", "test"):
+        _check_labels(getattr(data, part).labels, data.num_classes, part)
+    device = next(net.parameters()).device
+    images = torch.zeros(1, data.in_channels, *data.image_size, device=device)
+    name = type(getattr(net, "model", net)).__name__
+    try:
+        with eval_mode(net), torch.no_grad():
+            logits = net(images)
+    except Exception as error:  # of any kind: it is the user's network that fails
+        raise ValueError(_why_unread(net, name, images, error)) from error
+    _check_logits(logits, name, data.num_classes)
+
+
+def _check_labels(labels: Tensor, classes: int, part: str) -> None:
+    if labels.dtype not in (torch.int64, torch.uint8) or labels.dim() != 1:
+        raise ValueError(
+            f"labels of data.{part} must be one int64 an image, got {short(labels.dtype)} of shape "
+            f"{tuple(labels.shape)}: take .argmax(1) of one-hot ones, and .long()."
+        )
+    low, high = (int(x) for x in labels.aminmax()) if len(labels) else (0, 0)
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"labels of data.{part} must lie in 0..{classes - 1}, as the data have {classes} classes, got "
+            f"{low if low < 0 else high}: number the classes from 0."
+        )
+
+
+def _why_unread(net: nn.Module, name: str, images: Tensor, error: Exception) -> str:
+    text = f"the forward of {name} failed on an image of the data, float32 {tuple(images.shape)}: "
+    text += first_line(error)
+    other = next((short(p.dtype) for p in net.parameters() if p.dtype != images.dtype), None)
+    if other is None:
+        return text
+    return f"{text}; its weights are {other}: call net.float()."
+
+
+def _check_logits(logits: object, name: str, classes: int) -> None:
+    wanted = f"must return logits, [batch, {classes}] in floating point"
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"{name} {wanted}, got {type(logits).__name__}: wrap it in a module that does.")
+    if not logits.is_floating_point():
+        raise ValueError(f"{name} {wanted}, got {short(logits.dtype)}: leave out the argmax.")
+    shape = f"{name} {wanted}, got the shape {tuple(logits.shape)} for one image"
+    if logits.dim() != 2 or len(logits) != 1:
+        raise ValueError(f"{shape}: flatten the outputs, as by .flatten(1).")
+    if logits.shape[1] < classes:
+        raise ValueError(f"{shape}: give its last layer an output for each of the {classes} classes.")

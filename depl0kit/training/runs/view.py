@@ -1,0 +1,169 @@
+"""What a run folder says, read again only where it changed: cheap enough to look many times a second."""
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .folder import RunFolder, patience
+
+COLUMNS = 200  # of the heatmap, at most: a screen shows hardly more
+
+
+class RunView:
+    """The state of a run as of the last `look`.
+
+    Attributes:
+        about: see `RunFolder.about`; None while there is no run.
+        status: see `RunFolder.status`.
+        history: a row per finished epoch.
+        gates: the gates over time (`GateColumns`); None while there is no run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._forget()
+
+    def _forget(self) -> None:
+        self.about: dict[str, Any] | None = None
+        self.status: dict[str, Any] = {"state": "new", "epoch": 0.0, "error": ""}
+        self.history, self._history_text = pd.DataFrame(), ""
+        self.gates: GateColumns | None = None
+        self._marks: dict[str, tuple | None] = {}
+        self._heard = time.monotonic()
+
+    def look(self) -> bool:
+        """Read what changed; returns whether there is something new to draw.
+
+        Raises:
+            ValueError: the run is of another format, or its config.json is damaged.
+        """
+        is_new = self._changed("config.json")
+        if is_new:
+            self._begin_anew()
+        if self._changed("status.json"):
+            self.status, self._heard = self.folder.status(), time.monotonic()
+        if self.about is None:
+            return is_new
+        has_rows, has_gates = self._changed("history.csv"), self._changed("gates.f32")
+        if has_rows:
+            self._read_history()
+        if has_gates:
+            self.gates.read()
+        return is_new or has_rows or has_gates
+
+    def silent_since(self) -> float | None:
+        """When a run that claims to be running was last heard of (Unix time); None if all is well."""
+        if self.status["state"] != "running" or self.about is None:
+            return None
+        here = self.status.get("host") == socket.gethostname()  # the clocks of two machines may differ
+        silence = time.time() - self.status["updated"] if here else time.monotonic() - self._heard
+        return self.status["updated"] if silence > patience(self.about, self.status) else None
+
+    def _begin_anew(self) -> None:
+        """There is another run than before, or none."""
+        mark = self._marks["config.json"]
+        self._forget()
+        if mark is not None:
+            about = self.folder.about()  # if that fails, it is asked for again at the next look
+            self.about = about
+            n = sum(channels for _, channels in about["net"]["groups"])
+            self.gates = GateColumns(self.folder.path / "gates.f32", n)
+        self._marks["config.json"] = mark
+
+    def _read_history(self) -> None:
+        """Only the rows that were added, if all that was known is still there."""
+        text, known = self.folder.history_text(), self._history_text
+        if known and text.startswith(known):
+            names = text[: text.index("\n") + 1]
+            added = self.folder.parse_history(names + text[len(known) :])
+            self.history = pd.concat([self.history, added], ignore_index=True)
+        else:
+            self.history = self.folder.parse_history(text)
+        self._history_text = text
+
+    def _changed(self, name: str) -> bool:
+        """Whether a file has changed since the last look; asked before it is read, or news is missed."""
+        try:
+            found = (self.folder.path / name).stat()
+        except FileNotFoundError:
+            mark = None
+        else:
+            mark = found.st_mtime_ns, found.st_size, found.st_ino
+        before = self._marks.get(name)
+        self._marks[name] = mark
+        return mark != before
+
+
+class GateColumns:
+    """P(open) over time from a gates.f32, in at most COLUMNS even steps, and the gates of its end.
+
+    Reads what was appended since the last time: hours of training cost no more than minutes.
+
+    Args:
+        path: of the file.
+        n: number of gates.
+    """
+
+    def __init__(self, path: Path, n: int) -> None:
+        self._path, self._n = path, n
+        self._forget()
+
+    def _forget(self) -> None:
+        self._record: np.ndarray | None = None  # the last of all
+        self._kept: list[tuple[float, np.ndarray]] = []  # columns of every `_step`-th record
+        self._step, self._count = 1, 0  # records read
+
+    def last(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """P(open) [n] and test-time gates [n] at the end of the file; None if it is empty."""
+        if self._record is None:
+            return None
+        _, prob_open, gates = np.split(self._record[1:], 3)
+        return prob_open, gates
+
+    def columns(self) -> tuple[list[float], np.ndarray]:
+        """Times [T] and P(open) [T, n]; each column stands for the time since the one before."""
+        columns = list(self._kept)
+        if self._record is not None and self._count % self._step:
+            columns.append(self._column())
+        return [t for t, _ in columns], np.array([p for _, p in columns]).reshape(-1, self._n)
+
+    def read(self) -> None:
+        """Take in the new records; all of them again if the file was cut."""
+        if not self._append_new():
+            self._forget()
+            self._append_new()
+
+    def _append_new(self) -> bool:
+        """False if the file is not what was read so far and more."""
+        size = 4 * (1 + 3 * self._n)
+        start = max(0, self._count - 1) * size  # the last one known once more: it must be the same
+        try:
+            with self._path.open("rb") as file:
+                file.seek(start)
+                content = file.read()
+        except FileNotFoundError:
+            return not self._count
+        numbers = np.frombuffer(content, np.float32, len(content) // size * (1 + 3 * self._n))
+        records = numbers.reshape(-1, 1 + 3 * self._n)
+        if self._record is not None:
+            if not len(records) or not np.array_equal(records[0], self._record):
+                return False
+            records = records[1:]
+        for record in records:
+            self._take(record)
+        return True
+
+    def _take(self, record: np.ndarray) -> None:
+        self._record, self._count = record.copy(), self._count + 1
+        if self._count % self._step == 0:
+            self._kept.append(self._column())
+        if len(self._kept) >= COLUMNS:
+            self._kept, self._step = self._kept[1::2], 2 * self._step
+
+    def _column(self) -> tuple[float, np.ndarray]:
+        """Time and P(open) of the last record; a copy, so that nothing else of it stays in memory."""
+        return float(self._record[0]), self._record[1 + self._n : 1 + 2 * self._n].copy()

@@ -1,0 +1,248 @@
+"""Compact networks in files: what is read is what was written, and nothing else is done."""
+
+import json
+import os
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+import depl0kit as dk
+from depl0kit.networks import storage
+from depl0kit.support.files import read_tensors, write_tensors
+
+
+def shrunk(name, shape, closed=0.5, scope="all"):
+    """A compact network with random gates, and its input; in a ResNet the first branch is closed."""
+    torch.manual_seed(0)
+    x = torch.randn(2, *shape)
+    net = dk.GatedModel(dk.make_model(name, shape[0], 10, shape[1:]), example=x, scope=scope).eval()
+    with torch.no_grad():
+        theta = torch.where(torch.rand_like(net.posterior.theta) < closed, -4.4, 1.0)
+        for group, part in zip(net.groups.gated, theta.split(net.posterior.sizes), strict=True):
+            if group.may_close and group is next(g for g in net.groups.gated if g.may_close):
+                part.fill_(-4.4)
+        net.posterior.theta.copy_(theta)
+    return dk.compact(net), x
+
+
+NETWORKS = [
+    ("small", (1, 8, 8)),
+    ("lenet", (1, 28, 28)),
+    ("vgg16", (3, 32, 32)),
+    ("resnet20", (3, 32, 32)),
+    ("mobilenet_v2", (3, 64, 64)),
+]
+
+
+@pytest.mark.parametrize(("name", "shape"), NETWORKS)
+def test_what_is_loaded_computes_the_same_bit_for_bit(name, shape, tmp_path):
+    model, x = shrunk(name, shape)
+    loaded = dk.load_compact(dk.save_compact(model, tmp_path / "net.safetensors"))
+    assert not loaded.training
+    assert repr(loaded) == repr(model)  # the same modules with the same widths
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), model(x), rtol=0, atol=0)
+
+
+def test_a_closed_branch_is_in_the_file(tmp_path):
+    model, _ = shrunk("resnet20", (3, 32, 32))
+    assert any(isinstance(m, nn.ConstantPad3d) for m in model.modules())  # or the test shows nothing
+    loaded = dk.load_compact(dk.save_compact(model, tmp_path / "net.safetensors"))
+    assert sum(isinstance(m, nn.ConstantPad3d) for m in loaded.modules()) == 2
+
+
+def own_network():
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(16, 3)
+    )
+
+
+def test_a_network_of_ones_own_needs_a_fresh_one(tmp_path):
+    x = torch.randn(2, 1, 6, 6)
+    net = dk.GatedModel(own_network(), example=x).eval()
+    with torch.no_grad():
+        net.posterior.theta[1:4] = -4.4
+    small = dk.compact(net)
+    path = dk.save_compact(small, tmp_path / "own.safetensors")
+    with pytest.raises(ValueError, match="pass model="):
+        dk.load_compact(path)
+    fresh = own_network()
+    loaded = dk.load_compact(path, fresh)
+    torch.testing.assert_close(loaded(x), small(x), rtol=0, atol=0)
+    assert fresh[0].out_channels == 6  # it was copied
+    with pytest.raises(ValueError, match="another architecture"):
+        dk.load_compact(path, nn.Sequential(nn.Linear(3, 3)))
+
+
+def test_half_precision_and_frozen_statistics_survive(tmp_path):
+    model, _ = shrunk("small", (1, 8, 8))
+    model.half()
+    loaded = dk.load_compact(dk.save_compact(model, tmp_path / "half.safetensors"))
+    own, there = model.state_dict(), loaded.state_dict()
+    assert all(there[k].dtype == t.dtype and torch.equal(there[k], t) for k, t in own.items())
+
+
+def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
+    model, _ = shrunk("small", (1, 8, 8))
+    path = dk.save_compact(model, tmp_path / "net.safetensors")
+    before = path.read_bytes()
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+
+    def crash(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", crash)
+    with pytest.raises(OSError, match="no space left"):
+        dk.save_compact(model, path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]  # and nothing lies about
+
+
+@pytest.mark.parametrize("cut", [0, 7, 100, -1])
+def test_a_damaged_file_is_named(cut, tmp_path):
+    path = dk.save_compact(shrunk("small", (1, 8, 8))[0], tmp_path / "net.safetensors")
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ValueError, match=r"net\.safetensors is damaged or not a file of save_compact"):
+        dk.load_compact(path)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["DEPL0KIT_TEST_TRAP"],)
+
+
+def test_pickles_are_never_executed(tmp_path, monkeypatch):
+    trap = tmp_path / "trap"
+    monkeypatch.setenv("DEPL0KIT_TEST_TRAP", str(trap))
+    path = tmp_path / "evil.safetensors"
+    path.write_bytes(pickle.dumps(Malicious()))
+    with pytest.raises(ValueError, match="damaged"):
+        dk.load_compact(path)
+    torch.save({"x": Malicious()}, tmp_path / "evil.pth")
+    with pytest.raises(ValueError, match="no state_dict"):
+        dk.make_model("small", weights=tmp_path / "evil.pth")
+    assert not trap.exists()
+
+
+def rewrite(path, **changes):
+    """The same file with changed entries of its JSON."""
+    tensors, notes = read_tensors(path)
+    write_tensors(path, tensors, {storage.KEY: json.dumps(json.loads(notes[storage.KEY]) | changes)})
+
+
+def test_files_of_other_kinds_are_refused(tmp_path):
+    path = tmp_path / "net.safetensors"
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        dk.load_compact(path)
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="not a file of save_compact"):
+        dk.load_compact(path)
+    dk.save_compact(shrunk("small", (1, 8, 8))[0], path)
+    rewrite(path, format=2)
+    with pytest.raises(ValueError, match="has format 2, this version reads 1"):
+        dk.load_compact(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"widths": {"classifier": {"forward": 3}}},
+        {"stand_ins": {"classifier": [["Linear", 3, 3]]}},
+        {"widths": {"nowhere": {"in_features": 3}}},
+    ],
+)
+def test_json_can_set_nothing_but_widths_and_stand_ins(changes, tmp_path):
+    path = dk.save_compact(shrunk("small", (1, 8, 8))[0], tmp_path / "net.safetensors")
+    rewrite(path, **changes)
+    with pytest.raises(ValueError, match="another architecture"):
+        dk.load_compact(path)
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, torch.compile, lambda m: nn.DataParallel(torch.compile(m))]
+)
+def test_of_a_wrapped_network_the_one_inside_is_saved(wrap, tmp_path):
+    model, x = shrunk("small", (1, 8, 8))
+    loaded = dk.load_compact(dk.save_compact(wrap(model), tmp_path / "net.safetensors"))
+    assert repr(loaded) == repr(model)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), model(x))
+
+
+def test_bfloat16_is_read_as_it_was_written(tmp_path):
+    model, x = shrunk("resnet20", (3, 32, 32))
+    model.bfloat16()
+    loaded = dk.load_compact(dk.save_compact(model, tmp_path / "net.safetensors"))
+    assert {p.dtype for p in loaded.parameters()} == {torch.bfloat16}
+    with torch.no_grad():
+        assert torch.equal(loaded(x.bfloat16()), model(x.bfloat16()))
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.bool, torch.complex64, torch.int64]
+)
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+def test_tensors_of_every_type_have_a_checksum(dtype, shape, tmp_path):
+    path, tensor = tmp_path / "x.safetensors", torch.ones(shape).to(dtype)
+    write_tensors(path, {"x": tensor})
+    got = read_tensors(path)[0]["x"]
+    assert got.dtype == dtype and got.shape == shape and torch.equal(got.cfloat(), tensor.cfloat())
+
+
+def test_the_checksum_of_old_files_is_still_right(tmp_path):
+    """Of values and description as they were: crc32 of one file of an earlier version."""
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7)}, {"note": "x"})
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"note": "x", "crc32": "4db6ee98"}
+
+
+def test_a_gated_network_is_not_saved(tmp_path):
+    net = dk.GatedModel(dk.make_model("small", 1), example=torch.zeros(1, 1, 8, 8))
+    for given in (net, nn.DataParallel(net), nn.Sequential(net)):
+        with pytest.raises(ValueError, match=r"without gates, got a GatedModel: pass compact\(net\)"):
+            dk.save_compact(given, tmp_path / "net.safetensors")
+    assert os.listdir(tmp_path) == []
+
+
+class WithNotes(nn.Linear):
+    def get_extra_state(self):
+        return "some text"
+
+
+def test_a_state_that_is_no_tensor_is_named(tmp_path):
+    with pytest.raises(ValueError, match="'_extra_state' of WithNotes is no tensor"):
+        dk.save_compact(WithNotes(2, 2), tmp_path / "net.safetensors")
+
+
+class Casting(nn.Module):
+    """A network in bfloat16 that reads float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = dk.make_model("small", 1).bfloat16()
+
+    def forward(self, x):
+        return self.net(x.bfloat16())
+
+
+def test_runs_keep_networks_in_bfloat16(tmp_path):
+    data = dk.load_data("digits")
+    data = replace(data, **{part: getattr(data, part).take(64) for part in ("train", "val", "test")})
+
+    def fresh():
+        torch.manual_seed(0)
+        return dk.GatedModel(Casting(), example=data.example)
+
+    net = fresh()
+    dk.train(net, data, dk.TrainConfig(epochs=2), progress=False, out=tmp_path / "run")
+    run = dk.load_run(tmp_path / "run", fresh())
+    assert run.status == "finished" and run.net.model.net.classifier.weight.dtype == torch.bfloat16
+    assert all(torch.equal(t, run.net.state_dict()[key]) for key, t in net.state_dict().items())

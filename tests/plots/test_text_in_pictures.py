@@ -1,0 +1,113 @@
+"""Text in the pictures of explorers: nothing is cut off or overprinted, in cells of any width."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+import depl0kit as dk
+from depl0kit.lab.live import picture
+
+# CSS pixels of a cell: JupyterLab at 1280 x 800 with a zoom of 100 to 200 %, at 1920 x 1080, and wider
+CELLS = (848, 592, 421, 208, 1488, 2400)
+
+
+def small_net():
+    torch.manual_seed(0)
+    return dk.GatedModel(dk.make_model("small", 1, 10, (8, 8)), example=torch.zeros(1, 1, 8, 8))
+
+
+def trained():
+    explorer = dk.lab.TrainingExplorer(
+        small_net, dk.load_data("digits"), dk.TrainConfig(lam=16, epochs=2), name="text", seconds=None
+    )
+    explorer.train()
+    explorer._training.join()
+    explorer.redraw()
+    return explorer
+
+
+def resnet():
+    net = dk.GatedModel(dk.make_model("resnet20"), example=torch.zeros(1, 3, 32, 32), scope="all")
+    return dk.lab.ChannelExplorer(net)
+
+
+@pytest.fixture
+def explorers(tmp_path, results):
+    return {
+        "gate": dk.lab.GateExplorer,
+        "dependency": dk.lab.DependencyExplorer,
+        "collinear": dk.lab.CollinearExplorer,
+        "series": dk.lab.SeriesExplorer,
+        "channels": resnet,
+        "tradeoff": lambda: dk.lab.TradeoffExplorer(results),
+        "training": trained,
+        "waiting": lambda: dk.lab.Monitor(tmp_path / "a long name of a folder" / "that is not there yet"),
+    }
+
+
+@pytest.fixture(scope="session")
+def results():
+    return dk.load_results(Path(__file__).parents[2] / "data/results/digits")
+
+
+NAMES = ["gate", "dependency", "collinear", "series", "channels", "tradeoff", "training", "waiting"]
+
+
+@pytest.mark.parametrize("size", [1.0, picture.LARGE])
+@pytest.mark.parametrize("name", NAMES)
+def test_text_is_whole_and_apart(explorers, name, size, monkeypatch):
+    monkeypatch.setitem(picture._TEXT, "size", size)
+    explorer = explorers[name]()
+    assert explorer.error is None
+    figure = explorer.figure
+    # also the narrowest cell of each layout
+    for across in (*CELLS, *(layout.width * size for layout in figure._layouts)):
+        figure.picture.screen = [across, 1.0]
+        assert faults(figure) == [], (across, figure._layout.mosaic)
+    explorer.close()
+
+
+def faults(figure) -> list[str]:
+    """Texts that reach beyond the picture, and pairs of texts that overlap."""
+    width, height = figure._canvas.get_width_height(physical=True)
+    boxes = [(t.get_text(), t.get_window_extent(figure._canvas.get_renderer())) for t in texts(figure)]
+    cut = [
+        f"cut: {text!r}"
+        for text, b in boxes
+        if b.x0 < -1 or b.y0 < -1 or b.x1 > width + 1 or b.y1 > height + 1
+    ]
+    return cut + [
+        f"overlap: {one!r}, {other!r}"
+        for (one, a), (other, b) in itertools.combinations(boxes, 2)
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1.5 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1.5
+    ]
+
+
+def texts(figure):
+    """All texts that are seen, but slanted ones, whose boxes are much larger than they."""
+    for ax in figure._figure.axes:
+        found = [ax.title, ax._left_title, *ax.texts]
+        if ax.axison:
+            found += [ax.xaxis.label, ax.yaxis.label]
+            for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+                low, high = sorted(limits)
+                ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=False)
+                found += [label for at, label in ticks if low - 1e-9 <= at <= high + 1e-9]
+        yield from (
+            t for t in found if t.get_visible() and t.get_text().strip() and t.get_rotation() % 90 == 0
+        )
+
+
+def test_the_check_sees_a_cut_text_and_an_overprinted_one():
+    """Negative control."""
+
+    def draw(ax):
+        ax.set_axis_off()
+        words = (0.5, 0.5, "one"), (0.51, 0.5, "two"), (0.9, 0.9, "too long a text")
+        return [ax.text(*word, in_layout=False) for word in words]  # the axes make no room for them
+
+    figure = dk.lab.LiveFigure(draw, (300, 200))
+    figure.update()
+    assert faults(figure) == ["cut: 'too long a text'", "overlap: 'one', 'two'"]
