@@ -13,7 +13,7 @@ import argparse
 import torch
 
 import depl0kit as dk
-from depl0kit.gates.posteriors import START
+from depl0kit.gates.posterior import START
 
 SIZES = {"resnet56": 32, "vgg16": 32, "resnet50": 224}  # name -> pixels of a side
 KEPT = (0.75, 0.5, 0.25)

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 
 import depl0kit as dk
 from depl0kit.support.device import keep_freed_memory
-from depl0kit.training.objective import cost_share
 
 BATCH = 64
 # name -> input channels, pixels of a side, share of --steps: a VGG16 step takes as long as 100 small ones
@@ -57,7 +56,7 @@ def make_step(
     def step() -> None:
         if posterior:
             logits, rows = net.forward_with_rows(x)
-            loss = F.cross_entropy(logits, y) + 4.0 * cost_share(net, "macs", rows)
+            loss = F.cross_entropy(logits, y) + 4.0 * net.expected_share("macs", rows)
         else:
             loss = F.cross_entropy(net(x), y)
         loss.backward()

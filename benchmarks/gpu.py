@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import depl0kit as dk
-from depl0kit.training.objective import cost_share
 
 NETWORKS = {"vgg16": 32, "resnet56": 32, "resnet50": 224, "resnet20": 32}  # pixels of a side
 POSTERIORS = (None, "mean_field", "forward")
@@ -62,7 +61,7 @@ class Batch(nn.Module):
         if noise is None:
             return F.cross_entropy(self.net(x), y)
         logits, rows = self.net.forward_with_rows(x, noise)
-        return F.cross_entropy(logits, y) + 4.0 * cost_share(self.net, "macs", rows)
+        return F.cross_entropy(logits, y) + 4.0 * self.net.expected_share("macs", rows)
 
 
 def make_step(

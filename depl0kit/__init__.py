@@ -11,6 +11,7 @@ from .channels import Cost
 from .comparison import Grid, lambda_path, load_results, paired_differences, pareto_front, sweep
 from .data import load_data
 from .gates import (
+    Autoregressive,
     Dependency,
     GatedModel,
     GatePosterior,
@@ -36,6 +37,7 @@ from .training.runs import Run, RunFolder, load_run
 
 __version__ = version()
 __all__ = [
+    "Autoregressive",
     "Cost",
     "Dependency",
     "Diverged",

@@ -90,10 +90,8 @@ class Nowhere(Executor):
 
 GOOD: dict[Callable, dict[str, Any]] = {
     # the root
-    dk.Dependency: {
-        "sizes": [2, 3], "direction": "forward", "condition_on": "gates", "hard_concrete": HC,
-        "init": "equal",
-    },
+    dk.Autoregressive: {"sizes": [2, 3], "direction": "backward", "hard_concrete": HC, "init": "paper"},
+    dk.Dependency: {"sizes": [2, 3], "direction": "forward", "hard_concrete": HC, "init": "equal"},
     dk.exact.ExactPosterior: {"n": 2, "log_density": lambda masks: masks.sum(1)},
     dk.GatePosterior: {"sizes": [2, 3], "hard_concrete": HC},
     dk.GatedModel: {

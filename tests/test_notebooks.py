@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from depl0kit import TrainConfig
-from depl0kit.gates.posteriors import BOUND
+from depl0kit.gates.posterior import BOUND
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -68,8 +68,7 @@ def _brief(value: Any) -> str:
 
 
 def _posterior(description: dict[str, Any]) -> str:
-    words = [description[key] for key in ("family", "direction") if key in description]
-    return " ".join(words) + ", fed with gates" * (description.get("condition_on") == "gates")
+    return " ".join(description[key] for key in ("family", "direction") if key in description)
 
 
 def _state(about: dict[str, Any], status: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from ..channels.cost import Cost
 from ..data.loading import Data
 from ..gates.compact import compact
 from ..gates.gated import GatedModel
-from ..gates.posteriors import is_undecided
+from ..gates.posterior import is_undecided
 from ..support import checks
 from ..support.arguments import checked
 from ..training.config import TrainConfig

@@ -4,13 +4,17 @@
 """
 
 from . import exact
+from .autoregressive import Autoregressive
 from .compact import compact
+from .dependency import Dependency
 from .diagnostics import PosteriorReport, correlation_matrix, directions, posterior_report
 from .gated import GatedModel
 from .hard_concrete import HardConcrete
-from .posteriors import Dependency, GatePosterior, MeanField
+from .mean_field import MeanField
+from .posterior import GatePosterior
 
 __all__ = [
+    "Autoregressive",
     "Dependency",
     "GatePosterior",
     "GatedModel",

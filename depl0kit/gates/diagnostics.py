@@ -11,7 +11,7 @@ from torch import Tensor
 from ..support import checks
 from ..support.arguments import checked
 from .gated import GatedModel
-from .posteriors import GatePosterior, is_undecided
+from .posterior import GatePosterior, is_undecided
 
 MOST_GATES = 512  # whose pairs are looked at; of a larger network that many are drawn
 MOST_NUMBERS = 5e7  # in a Jacobian: 200 MB

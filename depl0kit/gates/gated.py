@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..channels.admission import check_network, copied, first_line, unwrapped
-from ..channels.cost import Cost, CostModel
+from ..channels.cost import COSTS, Cost, CostModel
 from ..channels.groups import Group, Groups, find_groups
 from ..channels.masks import gates_set, place_gates, remove_gates
 from ..channels.removal import remove_channels
@@ -20,7 +20,8 @@ from ..support import checks
 from ..support.arguments import fitted
 from ..support.modes import freeze, frozen_parts
 from .hard_concrete import HardConcrete
-from .posteriors import GatePosterior, make_posterior
+from .posterior import GatePosterior
+from .posteriors import make_posterior
 
 
 class GatedModel(nn.Module):
@@ -154,6 +155,19 @@ class GatedModel(nn.Module):
     def expected_cost(self) -> Cost:
         """Expected cost under the posterior, as tensors with a gradient to it."""
         return self.cost_model(self.posterior.cost_rows())
+
+    def expected_share(self, cost: str = "macs", rows: Tensor | None = None) -> Tensor:
+        """Expected cost over dense cost, a scalar in 0..1 with gradient: the price in anybody's own loop.
+
+        Args:
+            cost: "macs", "params" or "gates" (the share of open gates, which prices every channel alike).
+            rows: `posterior.cost_rows()`, if a forward pass has computed them already.
+        """
+        checks.one_of("cost", cost, COSTS)
+        rows = self.posterior.cost_rows() if rows is None else rows
+        if cost == "gates":
+            return rows.mean()
+        return getattr(self.cost_model(rows), cost) / getattr(self.dense_cost, cost)
 
     def open_channels(self) -> list[int]:
         """Channels that are open at test time, per gated group: what `compact` keeps."""

@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from torch import nn
 
 from .. import gates, plots
-from ..gates.posteriors import BOUND, Dependency
+from ..gates.autoregressive import Autoregressive
+from ..gates.dependency import Dependency
+from ..gates.posterior import BOUND
 from .live import Explorer, Layout, LiveFigure, button, float_slider
 
 SIZES = (8, 8, 8, 8)
@@ -27,14 +29,14 @@ class DependencyExplorer(Explorer):
 
     def __init__(self) -> None:
         controls = {
-            "condition_on": widgets.ToggleButtons(
+            "fed_with": widgets.ToggleButtons(
                 options=[("log α (paper)", "log_alpha"), ("sampled gates", "gates")], description="Fed with"
             ),
             "direction": widgets.ToggleButtons(options=["forward", "backward"], description="Chain"),
             "coupling": float_slider("Coupling", 1.0, 0, 3, 0.1, 1, "Scale of the weights between groups"),
             "push": float_slider("Push", 0.0, -3, 3, 0.1, 1, "Added to the chain's first biases"),
         }
-        for name in ("condition_on", "direction"):
+        for name in ("fed_with", "direction"):
             controls[name].style.button_width = "auto"
         self._seed = 0
         again = button("New weights", "random", "Draw other random weights")
@@ -79,13 +81,13 @@ class DependencyExplorer(Explorer):
 @lru_cache(maxsize=1)  # the figure and the line under it show the same one
 @torch.no_grad()
 def _generator(
-    seed: int, condition_on: str, direction: str, coupling: float, push: float
+    seed: int, fed_with: str, direction: str, coupling: float, push: float
 ) -> tuple[Dependency, np.ndarray]:
     """A generator with random weights, and DRAWS samples of its gates [DRAWS, N]."""
-    posterior = Dependency(SIZES, direction, condition_on)
+    posterior = (Autoregressive if fed_with == "gates" else Dependency)(SIZES, direction)
     rng = torch.Generator().manual_seed(seed)
     # a gate is 1 at most, a log_alpha up to BOUND: scaled so that one coupling reaches as far in both
-    scale = 0.5 * coupling / (1.0 if condition_on == "gates" else BOUND)
+    scale = 0.5 * coupling / (1.0 if fed_with == "gates" else BOUND)
     for step, linear in enumerate(posterior.generator):
         nn.init.normal_(linear.weight, 0, scale if step else 0.0, generator=rng)
         nn.init.normal_(linear.bias, 0, 0.5, generator=rng)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..data.loading import Data
 from ..gates.gated import GatedModel
-from ..gates.posteriors import is_undecided
+from ..gates.posterior import is_undecided
 from ..support import checks
 from ..support.arguments import checked
 from ..support.device import keep_freed_memory
@@ -56,7 +56,7 @@ class _Batch(nn.Module):
             logits = self.net.forward_gated(x, gates)
             return F.cross_entropy(logits, y), logits.new_zeros(())
         logits, rows = self.net.forward_with_rows(x, noise)
-        return F.cross_entropy(logits, y), objective.cost_share(self.net, self.cost, rows)
+        return F.cross_entropy(logits, y), self.net.expected_share(self.cost, rows)
 
 
 class Trainer:
@@ -176,7 +176,7 @@ class Trainer:
         """What computes a batch, compiled and shared out as configured."""
         batch: nn.Module = _Batch(self.net, self.config.cost)
         if self.config.compile:
-            objective.cost_share(self.net, self.config.cost)  # makes its tables: no part of a step
+            self.net.expected_share(self.config.cost)  # makes its tables: no part of a step
             batch = torch.compile(batch)
         return distributed.wrapped(batch, self.device, self.fine_tuning or self._trial.some_unused)
 

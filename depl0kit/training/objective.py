@@ -3,35 +3,17 @@
     lambda mode:  cross-entropy + strength(epoch) * lambda * share
     budget mode:  cross-entropy + KAPPA * relu(share - target(progress))
 
-`share` is the expected cost over the dense cost, in 0..1, so that a lambda means the same for a
-small network and a large one. (The papers' lambda counts weights: lambda / dense parameters.)
+`share` is `GatedModel.expected_share`: expected cost over dense cost, in 0..1, so that a lambda means the
+same for a small network and a large one. (The papers' lambda counts weights: lambda / dense parameters.)
 """
 
 from torch import Tensor
-
-from ..channels.cost import COSTS
-from ..gates.gated import GatedModel
-from ..support import checks
 
 # Plain dual ascent on a budget overshoots, and closed gates rarely reopen; a target that comes
 # down slowly lets the network give up channels one by one.
 TARGET_REACHED = 0.6  # share of training after which the target stands at the budget
 KAPPA, KAPPA_SMALL = 50.0, 200.0  # steepness of the hinge; the second below SMALL_BUDGET
 SMALL_BUDGET = 0.15
-
-
-def cost_share(net: GatedModel, cost: str = "macs", rows: Tensor | None = None) -> Tensor:
-    """Expected cost over dense cost, a scalar in 0..1 with gradient.
-
-    Args:
-        cost: "macs", "params" or "gates" (the share of open gates, which prices every channel alike).
-        rows: `net.posterior.cost_rows()`, if a forward pass has computed them already.
-    """
-    if rows is None:
-        rows = net.posterior.cost_rows()
-    if checks.one_of("cost", cost, COSTS) == "gates":
-        return rows.mean()
-    return getattr(net.cost_model(rows), cost) / getattr(net.dense_cost, cost)
 
 
 def strength(epoch: float, warmup: float, ramp: float) -> float:

@@ -233,7 +233,7 @@ def test_expected_cost_is_the_mean_over_all_masks(posterior):
 
 
 def test_expected_cost_of_conditioned_gates_is_the_mean_over_chains(monkeypatch):
-    monkeypatch.setattr("depl0kit.gates.posteriors.CHAINS", 20_000)
+    monkeypatch.setattr("depl0kit.gates.autoregressive.CHAINS", 20_000)
     net = tiny("autoregressive")
     with torch.no_grad():  # the second group opens where the first has most gates open
         net.posterior.generator[0].weight.zero_()

@@ -28,7 +28,7 @@ def make_net(posterior="mean_field"):
 def set_probs(net, prob_open):
     """Give the gates of a mean-field posterior these P(open)."""
     spike = torch.logit(net.posterior.hard_concrete.prob_open(torch.zeros(())))
-    bound = dk.gates.posteriors.BOUND
+    bound = dk.gates.posterior.BOUND
     with torch.no_grad():
         net.posterior.theta.copy_(bound * torch.atanh((torch.logit(prob_open) - spike) / bound))
 

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depl0kit import Dependency, GatePosterior, HardConcrete, MeanField
-from depl0kit.gates.posteriors import BOUND, LAST_CHANNEL, POSTERIORS, START, make_posterior
+from depl0kit import Autoregressive, Dependency, GatePosterior, HardConcrete, MeanField
+from depl0kit.gates.posterior import BOUND, LAST_CHANNEL, START
+from depl0kit.gates.posteriors import POSTERIORS, make_posterior
 
 SIZES = [5, 3, 6]
 FAMILIES = list(POSTERIORS)
@@ -58,7 +59,7 @@ def test_dependency_is_the_papers_recurrence(direction):
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_conditioned_gates_are_the_recurrence_over_sampled_gates(direction):
-    q = scattered(Dependency(SIZES, direction, condition_on="gates"), 0.5)
+    q = scattered(Autoregressive(SIZES, direction), 0.5)
     torch.manual_seed(7)
     z = q.sample()
     torch.manual_seed(7)
@@ -91,14 +92,14 @@ def test_gates_are_uncorrelated_at_fixed_parameters(name):
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_conditioned_gates_are_correlated(direction):
-    q = scattered(Dependency(SIZES, direction, condition_on="gates"), 1.5)
+    q = scattered(Autoregressive(SIZES, direction), 1.5)
     assert abs(pair_correlations(q)).max() > 0.3
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_prob_open_is_the_share_of_open_samples(name, monkeypatch):
     monkeypatch.setattr(
-        "depl0kit.gates.posteriors.CHAINS", 4096
+        "depl0kit.gates.autoregressive.CHAINS", 4096
     )  # P(open) of conditioned gates is a mean of chains
     q = scattered(make_posterior(name, SIZES), 1.0)
     torch.manual_seed(3)
@@ -160,7 +161,7 @@ def test_last_channel_is_the_most_likely_one():
 
 @torch.no_grad()
 def test_the_next_group_reads_the_channel_that_stays_open():
-    q = Dependency([3, 2], condition_on="gates")
+    q = Autoregressive([3, 2])
     for linear, weight, bias in zip(q.generator, (0.0, 2.0), (-30.0, 0.0), strict=True):
         linear.weight.fill_(weight)
         linear.bias.fill_(bias)
@@ -279,14 +280,14 @@ def test_coupling_is_what_gradient_steps_do():
 
 
 def test_gradient_of_conditioned_samples_reaches_back_along_the_chain():
-    q = scattered(Dependency(SIZES, condition_on="gates"), 0.5)
+    q = scattered(Autoregressive(SIZES), 0.5)
     torch.manual_seed(0)
     q.sample(64)[2].sum().backward()
     assert float(q.generator[0].bias.grad.abs().sum()) > 0
 
 
 def test_prob_open_of_conditioned_gates_leaves_the_random_state_alone():
-    q = scattered(Dependency(SIZES, condition_on="gates"))
+    q = scattered(Autoregressive(SIZES))
     before = torch.get_rng_state()
     assert torch.equal(q.flat_prob_open(), q.flat_prob_open())
     assert torch.equal(before, torch.get_rng_state())

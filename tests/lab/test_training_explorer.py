@@ -234,7 +234,7 @@ def test_dependency_explorer_shows_correlation_only_where_there_is_some():
     for value in (0.0, 1.5, 3.0):
         e.controls["coupling"].value = value
         assert largest() < 0.15  # the paper's generator: independent, whatever its weights
-    e.controls["condition_on"].value = "gates"
+    e.controls["fed_with"].value = "gates"
     assert largest() > 0.5
     e.reset()
     assert e.figure.png == start

@@ -10,7 +10,6 @@ from torch import nn
 
 import depl0kit as dk
 from depl0kit.support import checks
-from depl0kit.training import objective
 
 
 def message(call) -> str:
@@ -111,9 +110,8 @@ def test_stretch(stretch):
         (lambda: dk.make_model("lennet"), "model", "lennet", "lenet"),
         (lambda: dk.make_model("VGG-16"), "model", "VGG-16", "vgg16"),
         (lambda: dk.TrainConfig(cost="mac"), "cost", "mac", "macs"),
-        (lambda: objective.cost_share(small(), "param"), "cost", "param", "params"),
+        (lambda: small().expected_share("param"), "cost", "param", "params"),
         (lambda: dk.Dependency([2], direction="backwards"), "direction", "backwards", "backward"),
-        (lambda: dk.Dependency([2], condition_on="gate"), "condition_on", "gate", "gates"),
         (lambda: dk.Dependency([2], init="papers"), "init", "papers", "paper"),
         (lambda: dk.MeanField([2], init="equall"), "init", "equall", "equal"),
         (lambda: dk.HardConcrete(test_rule="meadian"), "test_rule", "meadian", "median"),

@@ -16,7 +16,6 @@ import depl0kit as dk
 from depl0kit.channels.cost import COSTS
 from depl0kit.data.loading import Data, Split
 from depl0kit.gates.posteriors import POSTERIORS
-from depl0kit.training import objective
 
 STEPS = """
 import resource, torch
@@ -95,7 +94,7 @@ def test_forward_and_price_stay_on_a_gpu(net):
             net(x + torch.zeros(4, 3, 8, 8))  # so a tensor that is left behind would be found
         logits, rows = net.forward_with_rows(x)
         results = [logits, rows, net.train()(x), net.eval()(x), net.posterior.flat_prob_open()]
-        results += [objective.cost_share(net, cost) for cost in COSTS]
+        results += [net.expected_share(cost) for cost in COSTS]
         results += [gate.source for gate in net._gates if gate.source is not None]  # a CPU's would pass here
         assert {t.device.type for t in results} == {"cuda"}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import depl0kit as dk
 from depl0kit.gates.posteriors import POSTERIORS
-from depl0kit.training import objective, recipes
+from depl0kit.training import recipes
 from depl0kit.training.config import TrainConfig
 from depl0kit.training.recipes import Recipe, load_recipe, recipe_names
 
@@ -149,9 +149,9 @@ def test_a_parameter_that_goes_saves_lam_per_weight(model):
     net = network(recipe)
     config = recipe.config(net)
     probs = torch.ones(sum(net.posterior.sizes), dtype=torch.float64)
-    before = config.lam * objective.cost_share(net, config.cost, probs[None])
+    before = config.lam * net.expected_share(config.cost, probs[None])
     probs[:5] = 0
-    after = config.lam * objective.cost_share(net, config.cost, probs[None])
+    after = config.lam * net.expected_share(config.cost, probs[None])
     widths = [int(p.sum()) for p in net.posterior.split(probs)]
     removed = net.dense_cost.params - net.cost_model.exact(widths).params
     assert removed > 0

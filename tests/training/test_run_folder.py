@@ -422,3 +422,45 @@ def test_a_failure_is_in_the_status(few, tmp_path):
         train(few, tmp_path, replace(CONFIG, lr=1e20))
     status = dk.RunFolder(tmp_path).status()
     assert status["state"] == "diverged" and "loss became" in status["error"]
+
+
+# ---- what is told of a run, and runs of older versions
+
+
+def test_every_epoch_is_told_once_also_over_a_break(few, tmp_path, undisturbed):
+    whole, _ = undisturbed()
+    told = []
+
+    def tell(row):
+        told.append(row)
+        if len(told) == 2:
+            raise RuntimeError("no more")
+
+    network = net()
+    with pytest.raises(RuntimeError, match="no more"):
+        dk.train(network, few, CONFIG, progress=False, out=tmp_path, on_epoch=tell)
+    assert dk.RunFolder(tmp_path).status()["state"] == "interrupted" and len(told) == 2
+    resumed = dk.train(net(), few, CONFIG, progress=False, out=tmp_path, on_epoch=told.append)
+    assert all(torch.equal(t, state(whole)[name]) for name, t in state(resumed).items())
+    columns = [c for c in whole.history if c != "seconds"]
+    pd.testing.assert_frame_equal(pd.DataFrame(told)[columns], whole.history[columns])
+    assert all(type(value) in (int, float) for row in told for value in row.values())
+    told.clear()
+    dk.train(net(), few, CONFIG, progress=False, out=tmp_path, on_epoch=told.append)
+    assert told == []  # it was finished
+
+
+@pytest.mark.parametrize(("posterior", "fed_with"), [("autoregressive", "gates"), ("forward", "log_alpha")])
+def test_a_run_from_before_autoregressive_was_a_class_opens_and_resumes(few, tmp_path, posterior, fed_with):
+    short = replace(CONFIG, epochs=1, fine_tune_epochs=0)
+    run = dk.train(net(posterior), few, short, progress=False, out=tmp_path)
+    config = tmp_path / "config.json"
+    content = json.loads(config.read_text())
+    content["net"]["posterior"] |= {"family": "Dependency", "condition_on": fed_with}
+    config.write_text(json.dumps(content))
+    again = dk.load_run(tmp_path, net(posterior))
+    assert type(again.net.posterior) is type(run.net.posterior)
+    assert dk.train(net(posterior), few, short, progress=False, out=tmp_path).status == "finished"
+    other = "forward" if posterior == "autoregressive" else "autoregressive"
+    with pytest.raises(ValueError, match="family"):
+        dk.train(net(other), few, short, progress=False, out=tmp_path)

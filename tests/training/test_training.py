@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from torch import nn
 
 import depl0kit as dk
 from depl0kit.data.loading import Data, Split
-from depl0kit.gates.posteriors import POSTERIORS, UNDECIDED
+from depl0kit.gates.posterior import UNDECIDED
+from depl0kit.gates.posteriors import POSTERIORS
 from depl0kit.training import objective
 
 # --- objective -------------------------------------------------------------------------------------
@@ -52,9 +54,9 @@ def test_cost_share_is_one_for_open_gates_and_the_exact_share_for_hard_ones(cost
         "params": exact.params / net.dense_cost.params,
         "gates": sum(open_per_group) / 144,
     }
-    assert float(objective.cost_share(net, cost)) == pytest.approx(by_hand[cost], rel=1e-6)
+    assert float(net.expected_share(cost)) == pytest.approx(by_hand[cost], rel=1e-6)
     net.posterior.cost_rows = lambda: torch.ones(1, 144)
-    assert float(objective.cost_share(net, cost)) == 1
+    assert float(net.expected_share(cost)) == 1
 
 
 # --- training --------------------------------------------------------------------------------------
@@ -213,7 +215,7 @@ def test_a_budget_is_asked_for_gradually(few):
     share = expected_share(trainer.net)
     asked = {0.0: 0, 3.0: 50 * (share - 0.65), 10.0: 50 * (share - 0.3)}
     for trainer.epoch, penalty in asked.items():
-        asked_now = trainer._penalty(objective.cost_share(trainer.net))
+        asked_now = trainer._penalty(trainer.net.expected_share())
         assert float(asked_now.detach()) == pytest.approx(penalty, abs=1e-3)
 
 
@@ -406,3 +408,16 @@ def test_compiled_training_in_bfloat16_is_one_program(few, monkeypatch):
     np.testing.assert_allclose(compiled.gates.log_alpha, plain.gates.log_alpha, atol=1e-2)
     half = train(tiny_net(), few, compile=True, precision="bfloat16", **settings)
     np.testing.assert_allclose(half.history.train_loss, plain.history.train_loss, rtol=0.05)
+
+
+def test_the_loop_of_the_readme_prunes():
+    """A loop of the reader's own: drawn gates, and a price on the expected share."""
+    text = (Path(__file__).parents[2] / "README.md").read_text().split("### Your own loop")[1]
+    torch.manual_seed(0)
+    data = dk.load_data("digits")
+    model = dk.make_model("small", data.in_channels, data.num_classes, data.image_size)
+    names = {"dk": dk, "torch": torch, "data": data, "net": dk.GatedModel(model, example=data.example)}
+    exec(text.split("```python")[1].split("```")[0], names)
+    net = names["net"].eval()
+    assert (net.exact_cost() / net.dense_cost).macs < 0.5
+    assert dk.evaluate(names["small"], data.test)[1] > 0.93

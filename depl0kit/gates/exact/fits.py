@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ...support import checks
 from ...support.arguments import checked
-from ..posteriors import BOUND, Dependency
+from ..dependency import Dependency
+from ..posterior import BOUND
 from .problems import ExactPosterior
 
 SWEEPS, SETTLED = 1000, 1e-7  # coordinate ascent ends when no P(open) changes by more than this

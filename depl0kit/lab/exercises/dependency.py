@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ...gates.posteriors import BOUND
+from ...gates.posterior import BOUND
 from .base import Wrong, exercise, run
 
 Vectors = list[np.ndarray]

@@ -25,7 +25,8 @@ import torch
 
 from ...data.loading import Data, load_data
 from ...gates.gated import GatedModel
-from ...gates.posteriors import INITS, POSTERIORS
+from ...gates.posterior import INITS
+from ...gates.posteriors import POSTERIORS
 from ...networks.models import make_model
 from ...support import checks
 from ...support.arguments import checked

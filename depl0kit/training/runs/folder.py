@@ -32,6 +32,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from ...gates.posteriors import described_now
 from ...support import checks
 from ...support.files import (
     DamagedFileError,
@@ -59,7 +60,7 @@ COLUMNS = {"epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "unde
 
 # What the small files hold at least, in the words of `misfit`; they may have been edited, or copied in part.
 SIZES = {"classes": int, "train": int, "val": int, "test": int}
-POSTERIOR = {"family?": str, "direction?": str, "condition_on?": str}
+POSTERIOR = {"family?": str, "direction?": str, "condition_on?": str}  # condition_on: see `described_now`
 ABOUT = {
     "net": {
         "network": str, "groups": [list], "posterior": POSTERIOR, "made_by": (dict, None), "example": [int],
@@ -146,6 +147,11 @@ class RunFolder:
             FileNotFoundError: there is no run here.
             ValueError: it is of another version, or damaged.
         """
+        content = self._content()
+        return content | {"train": _settings(self.path / "config.json", content["train"])}
+
+    def _content(self) -> dict[str, Any]:
+        """What config.json holds, as this version would write it."""
         config = self.path / "config.json"
         try:
             content = read_json(config)
@@ -160,7 +166,8 @@ class RunFolder:
             )
         if wrong := misfit(content, ABOUT) or _wrong_groups(content["net"]["groups"]):
             raise ValueError(f"{config} is damaged: {wrong}.")
-        return content | {"train": _settings(config, content["train"])}
+        content["net"]["posterior"] = described_now(content["net"]["posterior"])
+        return content
 
     def begin(self, about: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Note what is trained here and by which session; refuse if it is not what was trained here.
@@ -175,7 +182,7 @@ class RunFolder:
         content = json.loads(json.dumps({"format": FORMAT, **about}))
         if config.exists():
             self.about()  # refuses other formats, and what is damaged
-            _refuse_difference(self.path, read_json(config), content)
+            _refuse_difference(self.path, self._content(), content)
         elif self._has_begun():
             raise ValueError(
                 f"{self.path} holds a history but no config.json that says of what: train in another folder, "

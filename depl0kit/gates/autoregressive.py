@@ -1,0 +1,69 @@
+"""Gates that depend on each other even at fixed parameters: a chain over the sampled gates."""
+
+import torch
+from torch import Tensor
+
+from .dependency import Dependency
+
+CHAINS = 64  # sampled chains behind P(open) and the expected cost
+
+
+class Autoregressive(Dependency):
+    """Gates of each group given the *sampled gates* of the group before.
+
+    The chain of `Dependency` with h_l = z_l, the gates drawn for group l (at test time: its test-time gates).
+    So gates of different groups are dependent even at fixed W and b.
+
+    `log_alpha()` and `deterministic()` are those of the chain of test-time gates. `prob_open()` is the mean
+    over CHAINS sampled chains with fixed noise.
+
+    Args:
+        sizes, direction, hard_concrete: as in `Dependency`.
+        init: "equal" also sets W to 0 in all but the first layer, as its input is random.
+    """
+
+    _height = 1.0
+
+    def flat_log_alpha(self) -> Tensor:
+        return self._chain(self._test_gates)[0]
+
+    def flat_sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
+        return self._sampled(self.noise(batch, generator))
+
+    def flat_prob_open(self) -> Tensor:
+        return self.hard_concrete.prob_open(self._sampled_chain(self._fixed_noise())[0]).mean(0)
+
+    def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        return self._sampled(noise), self.cost_rows()
+
+    def cost_rows(self) -> Tensor:
+        """As in `GatePosterior`: one row of open gates (0 or 1) per sampled chain.
+
+        Products of dependent gates are averaged as drawn, so the value is unbiased up to the fixed
+        noise; the gradient is that of P(open) given the chain so far ("straight through").
+        """
+        log_alpha, gates = self._sampled_chain(self._fixed_noise())
+        prob = self.hard_concrete.prob_open(log_alpha)
+        return prob + ((gates > 0).to(prob.dtype) - prob).detach()
+
+    def _sampled(self, noise: Tensor) -> Tensor:
+        """The gates that `noise` becomes, of its shape: [N] or [batch, N]."""
+        return self._sampled_chain(noise.reshape(-1, noise.shape[-1]))[1].reshape(noise.shape)
+
+    def _sampled_chain(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """log_alpha and gates of the chains with noise [S, N], each [S, N]."""
+        uniforms = noise.split(self.sizes, dim=-1)
+        return self._chain(
+            lambda log_alpha, group: self.hard_concrete.sample(log_alpha, uniforms[group]), (len(noise),)
+        )
+
+    def _fixed_noise(self) -> Tensor:
+        """The same uniforms [CHAINS, N] at every call, apart from the global random state."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(CHAINS, sum(self.sizes), generator=generator).to(self._weight)
+
+    @torch.no_grad()
+    def _start_equal(self) -> None:
+        for linear in self.generator[1:]:
+            linear.weight.zero_()
+        super()._start_equal()

@@ -1,0 +1,173 @@
+"""A posterior over all gates of a network: what every family of them has in common.
+
+All log_alphas live in one flat tensor of N gates, sampled by one call and handed out as views, one
+per group: for networks of many layers that is what keeps gates nearly free.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..support import checks
+from ..support.arguments import fitted, is_list
+from .hard_concrete import HardConcrete
+
+BOUND = math.log(100)  # |log_alpha| < BOUND; the bound of the Dep-L0 paper, here for every family
+START = 3.0  # P(open) = 0.99: every gate starts open, and still has a gradient
+LAST_CHANNEL = 0.5  # test-time gate of the one channel that a group always keeps
+INITS = ("equal", "paper")
+# A P(open) between these says nothing certain about the compact network. The bound on log_alpha keeps
+# P(open) above 0.047, so at 0.05 gates would count as undecided that are as shut as they can be.
+UNDECIDED = (0.1, 0.9)
+
+
+def is_undecided(prob_open: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    """Of each P(open), whether it says nothing certain about the compact network."""
+    low, high = UNDECIDED
+    return (prob_open > low) & (prob_open < high)
+
+
+class GatePosterior(nn.Module):
+    """Base of all posteriors q(z): sizes, sampling, P(open) and test-time gates.
+
+    A subclass says how log_alpha comes about (`flat_log_alpha`); gates that are dependent given the
+    parameters also override `flat_sample`, `flat_prob_open` and `cost_rows`.
+
+    Args:
+        sizes: channels per group, in the network's order. Their sum is N.
+        hard_concrete: the distribution of one gate given its log_alpha.
+
+    Attributes:
+        may_close: per group, whether all of its channels may be closed at test time. `GatedModel` sets
+            it for residual branches; any other group keeps its most likely channel.
+
+    Raises:
+        ValueError: `sizes` is empty or has an entry that is not a positive whole number.
+    """
+
+    def __init__(self, sizes: Sequence[int], hard_concrete: HardConcrete | None = None) -> None:
+        super().__init__()
+        if not is_list(sizes):
+            raise ValueError(f"sizes must be a list, the channels of each group, got {checks.shown(sizes)}.")
+        self.sizes = tuple(checks.whole("every entry of sizes", n, 1) for n in sizes)
+        if not self.sizes:
+            raise ValueError("sizes must name at least one group of channels, got an empty list.")
+        self.hard_concrete = fitted("hard_concrete", hard_concrete, HardConcrete | None) or HardConcrete()
+        self.may_close = (False,) * len(self.sizes)
+
+    @property
+    def temperature(self) -> float:
+        """beta of the hard-concrete distribution; may be changed at any time."""
+        return self.hard_concrete.temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        old = self.hard_concrete
+        self.hard_concrete = HardConcrete(value, old.stretch, old.test_rule)
+
+    def default_lr(self, budget: float | None = None) -> float:
+        """Adam learning rate that moves these gates within a few hundred steps.
+
+        At the papers' 0.001 mean-field gates stand still in short runs; a budget must move them
+        further. One weight of a generator moves many log_alphas, so `Dependency` needs far less.
+        """
+        return 0.1 if budget is None else 0.3
+
+    def flat_log_alpha(self) -> Tensor:
+        """log_alpha of all gates, shape [N]."""
+        raise NotImplementedError
+
+    def flat_sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Gates drawn from q, shape [N] or [batch, N], differentiable."""
+        return self.hard_concrete.sample(self.flat_log_alpha(), self.noise(batch, generator))
+
+    def flat_prob_open(self) -> Tensor:
+        """Marginal P(z > 0) of all gates, shape [N], differentiable."""
+        return self.hard_concrete.prob_open(self.flat_log_alpha())
+
+    def flat_deterministic(self) -> Tensor:
+        """Test-time gates, shape [N]. A group that may not close keeps its most likely channel."""
+        return torch.cat([self._test_gates(log_alpha, i) for i, log_alpha in enumerate(self.log_alpha())])
+
+    def cost_rows(self) -> Tensor:
+        """Rows [S, N] of open probabilities over which the mean cost is the expected cost of q.
+
+        Gates that are independent given the parameters need one row, P(open): the cost is
+        multilinear in gates of different groups.
+        """
+        return self.flat_prob_open()[None]
+
+    def noise(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Uniforms that become gates, [N] or [batch, N]; from `generator`, or torch's own."""
+        like = next(self.parameters())
+        shape = (sum(self.sizes),) if batch is None else (batch, sum(self.sizes))
+        return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
+
+    def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The gates that `noise` ([N] or [batch, N]) becomes, and `cost_rows()`, from one evaluation of
+        log_alpha: for a training step."""
+        log_alpha = self.flat_log_alpha()
+        gates = self.hard_concrete.sample(log_alpha, noise)
+        return gates, self.hard_concrete.prob_open(log_alpha)[None]
+
+    def coupling(self) -> Tensor:
+        """How far a plain gradient step for one gate moves another: a cosine in [-1, 1], shape [N, N].
+
+        With J the Jacobian of log_alpha in the parameters it is J J^T with unit diagonal: the
+        identity if every gate has a parameter of its own, and more if gates share parameters.
+        """
+        jacobian = self.unit_jacobian(range(sum(self.sizes)))
+        return jacobian @ jacobian.T
+
+    def unit_jacobian(self, gates: Sequence[int]) -> Tensor:
+        """Rows of the Jacobian of log_alpha in the parameters, of length 1: [len(gates), parameters]."""
+        log_alpha = self.flat_log_alpha()
+        picks = torch.eye(len(log_alpha))[list(gates)].to(log_alpha)
+        rows = torch.autograd.grad(
+            log_alpha, list(self.parameters()), picks,
+            is_grads_batched=True, allow_unused=True, materialize_grads=True,
+        )  # fmt: skip
+        return F.normalize(torch.cat([r.flatten(1) for r in rows], 1), dim=1)
+
+    def split(self, flat: Tensor) -> list[Tensor]:
+        """Views of the last dimension, one per group."""
+        return list(flat.split(self.sizes, dim=-1))
+
+    def log_alpha(self) -> list[Tensor]:
+        """log_alpha per group, each of shape [channels]."""
+        return self.split(self.flat_log_alpha())
+
+    def sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> list[Tensor]:
+        """Gates drawn from q per group: [channels], or [batch, channels] for a draw per example.
+
+        The same generator state gives the same draws; without one, torch's own is used.
+        """
+        return self.split(self.flat_sample(batch, generator))
+
+    def prob_open(self) -> list[Tensor]:
+        """P(z > 0) per group, each of shape [channels]."""
+        return self.split(self.flat_prob_open())
+
+    def deterministic(self) -> list[Tensor]:
+        """Test-time gates per group, each of shape [channels]; open means > 0."""
+        return self.split(self.flat_deterministic())
+
+    def describe(self) -> dict:
+        """What `make_posterior` needs to make another of this kind; plain values, for JSON."""
+        return {"family": type(self).__name__, "hard_concrete": asdict(self.hard_concrete)}
+
+    def extra_repr(self) -> str:
+        return f"sizes={list(self.sizes)}, temperature={self.temperature:g}"
+
+    def _test_gates(self, log_alpha: Tensor, group: int) -> Tensor:
+        """Test-time gates of one group; where all would close but may not, the most likely one stays open."""
+        z = self.hard_concrete.deterministic(log_alpha)
+        if self.may_close[group]:
+            return z
+        top = F.one_hot(log_alpha.argmax(-1), log_alpha.shape[-1]).bool()
+        return torch.where(top & (z == 0), LAST_CHANNEL, z)
