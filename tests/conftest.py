@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from chromium import NAMES, find_chromium
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
+
+from depl0kit.data import Data, load_data
 
 # The networks are small: a second thread mostly waits for the first, on a busy machine for ages.
 torch.set_num_threads(1)
@@ -63,3 +66,10 @@ def chromium() -> str:
             pytrace=False,
         )
     return path
+
+
+@pytest.fixture(scope="module")
+def few() -> Data:
+    """So few digits that an epoch takes no time; files that train for longer have a `few` of their own."""
+    data = load_data("digits")
+    return replace(data, train=data.train.take(32), val=data.val.take(8), test=data.test.take(8))

@@ -6,7 +6,6 @@ import os
 import shutil
 import threading
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,6 @@ from depl0kit.training.runs.view import RunView
 
 CONFIG = dk.TrainConfig(epochs=2, lam=8.0, batch_size=32)
 IGNORED = ("control.json", "status.json", "environment.json")
-
-
-@pytest.fixture(scope="module")
-def few() -> Data:
-    data = dk.load_data("digits")
-    return replace(data, train=data.train.take(32), val=data.val.take(8), test=data.test.take(8))
 
 
 def net() -> dk.GatedModel:

@@ -23,12 +23,6 @@ from depl0kit.training.runs import journal, recording
 CONFIG = dk.TrainConfig(epochs=4, lam=8.0, warmup=0, ramp=1, batch_size=16)
 
 
-@pytest.fixture(scope="module")
-def few() -> Data:
-    data = dk.load_data("digits")
-    return replace(data, train=data.train.take(32), val=data.val.take(8), test=data.test.take(8))
-
-
 def net() -> dk.GatedModel:
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10)
