@@ -41,8 +41,11 @@ READY = (
     f" && {PANEL}.sessionContext.session?.kernel?.status === 'idle'"
 )
 # a number for what an <img> shows, null while it loads; every pixel counts
+# (one in its first size is still to be drawn anew for its place; a scroll bar may hide its edge)
 PIXELS = """image => {
     if (!image.complete || !image.naturalWidth) return null;
+    const place = image.clientWidth * Math.min(4, Math.max(0.5, window.devicePixelRatio));
+    if (Math.abs(image.naturalWidth / place - 1) > 0.03) return null;
     const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
     const pen = canvas.getContext('2d', { willReadFrequently: true });
     pen.drawImage(image, 0, 0);
@@ -262,7 +265,7 @@ class ExplorerView:
         return self.root.locator(".jupyter-button").filter(has_text=exactly)
 
     def pixels(self) -> int | None:
-        """A number for the picture: equal for equal pictures; None while one loads."""
+        """A number for the picture: equal for equal pictures; None until it is there in its size."""
         return self.image.evaluate(PIXELS)
 
     def picture_size(self) -> tuple[int, int]:

@@ -1,9 +1,7 @@
 """Every lesson in JupyterLab: run from top to bottom, and its explorers used by key and by mouse."""
 
-import os
 import re
 import sys
-import time
 from pathlib import Path
 
 import jupyter
@@ -13,14 +11,11 @@ from jupyter import until
 from live import epoch, state, train
 from playwright.sync_api import expect
 
-from depl0kit.support.device import usable_cores
-
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-SECONDS, MEBIBYTES = 90, 1536  # of a lesson and its kernel, on 2 cores without a GPU
-WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-SHARE = max(1, 2 * WORKERS / usable_cores())  # lessons that run at a time share the cores
+MEBIBYTES = 1536  # of a lesson's kernel
+HANGS = 600  # seconds: far more than any lesson needs; benchmarks/lessons.py measures that
 # put before a lesson: whoever calls another machine learns that there is none
 OFFLINE = """import socket
 connect = socket.socket.connect
@@ -90,9 +85,7 @@ def lessons(open_notebook, tmp_path_factory):
         if name not in opened:
             close()
             opened[name] = open_notebook(copy_of(name, folder))
-            start = time.monotonic()
-            opened[name].run_all(SHARE * SECONDS)  # an error in a cell fails here
-            opened[name].seconds = time.monotonic() - start
+            opened[name].run_all(HANGS)  # an error in a cell fails here
         return opened[name]
 
     yield run
@@ -111,13 +104,11 @@ def copy_of(name: str, folder: Path) -> Path:
 
 
 @each_lesson
-def test_lesson_runs_in_its_time_and_memory_and_shows_its_figures(lessons, lesson):
+def test_lesson_runs_in_its_memory_and_shows_its_figures(lessons, lesson):
     notebook = lessons(lesson)
     *cells, _ = notebook.code()
     bare = [c["source"] for c in cells if PICTURE.search(c["source"]) and "image/png" not in c["shows"]]
     assert bare == []
-    print(f"{lesson}: {notebook.seconds:.0f} s")
-    assert notebook.seconds < SHARE * SECONDS
     if sys.platform == "linux":
         peak = int(notebook.text(len(cells))) / 1024
         print(f"{lesson}: {peak:.0f} MiB")

