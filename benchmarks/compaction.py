@@ -29,7 +29,7 @@ def close_channels(net: dk.GatedModel, kept_macs: float) -> None:
     low, high = 0.0, 1.0
     for _ in range(20):
         middle = (low + high) / 2
-        too_much = (net.cost_model.exact(counts(middle)) / net.dense_cost).macs > kept_macs
+        too_much = (net.channels.cost(counts(middle)) / net.dense_cost).macs > kept_macs
         low, high = (low, middle) if too_much else (middle, high)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def measure(name: str, kept: float, device: torch.device, round_to: int, repeats
         networks[label] = dk.compact(net, round_to)
         counts = zip(net.groups.gated, net.open_channels(), strict=True)
         widths = [min(g.channels, -(-n // round_to) * round_to) for g, n in counts]
-        costs[label] = net.cost_model.exact(widths).macs
+        costs[label] = net.channels.cost(widths).macs
     times = dk.latency(networks, x, repeats=repeats)
     for batch, table in times.groupby("batch"):
         ms = table.set_index("network").ms

@@ -7,7 +7,7 @@ import importlib
 from types import ModuleType
 
 from . import comparison, data, gates, plots
-from .channels import Cost
+from .channels import Channels, Cost
 from .comparison import Grid, lambda_path, load_results, paired_differences, pareto_front, sweep
 from .data import load_data
 from .gates import (
@@ -19,7 +19,6 @@ from .gates import (
     MeanField,
     compact,
     exact,
-    posterior_report,
 )
 from .networks import latency, load_compact, make_model, save_compact
 from .support.device import best_device
@@ -33,11 +32,12 @@ from .training import (
     reestimate_batch_norm,
     train,
 )
-from .training.runs import Run, RunFolder, load_run
+from .training.runs import RunFolder, load_run
 
 __version__ = version()
 __all__ = [
     "Autoregressive",
+    "Channels",
     "Cost",
     "Dependency",
     "Diverged",
@@ -46,7 +46,6 @@ __all__ = [
     "Grid",
     "HardConcrete",
     "MeanField",
-    "Run",
     "RunFolder",
     "TrainConfig",
     "Trainer",
@@ -68,7 +67,6 @@ __all__ = [
     "paired_differences",
     "pareto_front",
     "plots",
-    "posterior_report",
     "reestimate_batch_norm",
     "save_compact",
     "sweep",

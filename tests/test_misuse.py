@@ -64,7 +64,7 @@ GATES = pd.DataFrame(
 HISTORY = pd.DataFrame({"epoch": [1, 2], "val_accuracy": [0.5, 0.6], "kept_macs": [1, 0.5], "undecided": 0.1})
 CHANNELS = NET.channel_table()
 PRICES = pd.DataFrame({"group": ["a", "b"], "macs_per_channel": [5, 6], "stream": [True, False]})
-LAYERS = NET.cost_model.per_layer([3])
+LAYERS = NET.channels.cost_model.per_layer([3])
 PATH = pd.DataFrame(
     {"kept_macs": [1, 0.5], "val_accuracy": [0.9, 0.8], "raw_val_accuracy": [0.8, 0.7], "lam": [1.0, 2.0]}
 )
@@ -73,7 +73,7 @@ RESULTS = RESULTS[(RESULTS.seed < 2) & RESULTS.method.isin(["mean_field", "forwa
 RESULTS = RESULTS[RESULTS.model == RESULTS.model.iloc[0]]
 DIFFERENCES = dk.paired_differences(RESULTS, draws=10)
 AREAS = dk.comparison.area_under_front(RESULTS)
-REPORT = dk.posterior_report(NET, draws=10)
+REPORT = dk.gates.posterior_report(NET, draws=10)
 
 
 class Nowhere(Executor):
@@ -153,7 +153,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
     dk.pareto_front: {
         "results": RESULTS, "cost": "kept_macs", "accuracy": "val_accuracy", "choose": "val_accuracy",
     },
-    dk.posterior_report: {"net": NET, "draws": 10, "seed": 0},
+    dk.gates.posterior_report: {"net": NET, "draws": 10, "seed": 0},
     dk.reestimate_batch_norm: {"net": NET, "data": DATA},
     dk.save_compact: {"model": MODEL, "path": "small.safetensors"},
     dk.exact.spike_and_slab: {
@@ -264,7 +264,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
 EXEMPT = {  # and why
     dk.Cost: "a record of results",
     dk.Diverged: "an exception",
-    dk.Run: "a record of results",
+    dk.training.runs.Run: "a record of results",
     exact_fits.Fit: "a record of results",
     recipes.check_types: "takes what a file holds",
     recipes.read_toml: "takes the path that load_recipe found",

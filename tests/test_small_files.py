@@ -31,7 +31,7 @@ def net() -> dk.GatedModel:
     return dk.GatedModel(model, example=torch.zeros(1, 1, 8, 8))
 
 
-def train(few: Data, out: Path) -> dk.Run:
+def train(few: Data, out: Path) -> dk.training.runs.Run:
     return dk.train(net(), few, CONFIG, progress=False, out=out)
 
 

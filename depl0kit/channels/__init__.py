@@ -1,10 +1,10 @@
 """Which channels of a network can go together, what they cost, and how they are cut out (lessons 05 and 07).
 
-There is no probability in this room.
+There is no probability in this room. Its noun is `Channels`.
 """
 
+from .channels import Channels
 from .cost import Cost
-from .groups import Group, find_groups
-from .removal import remove_channels
+from .groups import Group
 
-__all__ = ["Cost", "Group", "find_groups", "remove_channels"]
+__all__ = ["Channels", "Cost", "Group"]

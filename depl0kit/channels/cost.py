@@ -133,6 +133,7 @@ def _quadratic_form(groups: Sequence[Group], layers: Sequence[Layer]) -> tuple[n
     """
     slots = [(x.name, "in") for x in layers] + [(x.name, "out") for x in layers]
     factors = np.array([[g.spread(slot) for slot in slots] for g in groups], dtype=np.int64)
+    factors = factors.reshape(len(groups), len(slots))  # also where nothing can be removed
     dense = np.array([x.inputs for x in layers] + [x.outputs for x in layers], dtype=np.int64)
     constants = dense - np.array([g.channels for g in groups], dtype=np.int64) @ factors
     per_pair = np.array([(x.pair_macs, x.pair_params) for x in layers], dtype=np.int64)

@@ -11,6 +11,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from .admission import first_line
@@ -184,7 +186,9 @@ class Ties:
 
     def channels(self) -> np.ndarray:
         """Label of every place; places that are tied, however indirectly, have the same."""
-        return _connected(self.count, self.edges)
+        a, b = np.concatenate([np.empty((2, 0), int), *self.edges], axis=1)
+        tied = coo_array((np.ones(len(a), bool), (a, b)), shape=(self.count, self.count))
+        return connected_components(tied, directed=False)[1]
 
     def follow(self, graph: _Graph) -> None:
         """Add the ties that Torch-Pruning finds from the outputs of every layer."""
@@ -250,20 +254,3 @@ def _why_unsupported(module: nn.Module, name: str | None) -> str:
     if name is None:
         return f"a parameter of shape {tuple(module.shape)} is used outside of a layer"
     return f"{name} ({type(module).__name__}) works on all channels together"
-
-
-def _connected(count: int, edges: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Label of every place: the smallest number among all places that it is tied to."""
-    label = np.arange(count)
-    if not edges:
-        return label
-    a, b = (np.concatenate(side) for side in zip(*edges, strict=True))
-    while True:
-        low = np.minimum(label[a], label[b])
-        new = label.copy()
-        np.minimum.at(new, a, low)
-        np.minimum.at(new, b, low)
-        new = new[new]  # halves the way to the smallest
-        if np.array_equal(new, label):
-            return label
-        label = new

@@ -123,13 +123,22 @@ def place_gates(model: nn.Module, groups: Sequence[Group]) -> list[Gate]:
     return gates
 
 
+def has_gates(model: nn.Module) -> bool:
+    """Whether any layer has a gate before it."""
+    return any(_is_gate(hook) for module in model.modules() for hook in module._forward_pre_hooks.values())
+
+
 def remove_gates(model: nn.Module) -> None:
     """Take every gate away again."""
     for module in model.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for key, hook in list(hooks.items()):
-                if isinstance(getattr(hook, "__self__", None), Gate):
+                if _is_gate(hook):
                     del hooks[key]
+
+
+def _is_gate(hook: object) -> bool:
+    return isinstance(getattr(hook, "__self__", None), Gate)
 
 
 @contextmanager

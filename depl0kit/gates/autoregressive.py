@@ -18,7 +18,7 @@ class Autoregressive(Dependency):
     over CHAINS sampled chains with fixed noise.
 
     Args:
-        sizes, direction, hard_concrete: as in `Dependency`.
+        sizes, direction, hard_concrete, may_close: as in `Dependency`.
         init: "equal" also sets W to 0 in all but the first layer, as its input is random.
     """
 

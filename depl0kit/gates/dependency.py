@@ -24,7 +24,7 @@ class Dependency(GatePosterior):
     hands on the sampled gates instead.
 
     Args:
-        sizes, hard_concrete: as in `GatePosterior`.
+        sizes, hard_concrete, may_close: as in `GatePosterior`.
         direction: "forward" runs the chain from the first group to the last, "backward" in reverse.
         init: "equal": every log_alpha is START exactly, as in `MeanField`: W keeps PyTorch's
             initialisation and b cancels what W adds. "paper": W as PyTorch initialises it and b about 3, so
@@ -39,8 +39,9 @@ class Dependency(GatePosterior):
         direction: str = "forward",
         hard_concrete: HardConcrete | None = None,
         init: str = "equal",
+        may_close: Sequence[bool] | None = None,
     ) -> None:
-        super().__init__(sizes, hard_concrete)
+        super().__init__(sizes, hard_concrete, may_close)
         self.direction = checks.one_of("direction", direction, ("forward", "backward"))
         outputs = [self.sizes[i] for i in self._order()]
         inputs = [SEED_WIDTH, *outputs[:-1]]

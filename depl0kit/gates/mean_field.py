@@ -17,14 +17,18 @@ class MeanField(GatePosterior):
     so that the two families can reach the same P(open), from 0.05 to 0.998.
 
     Args:
-        sizes, hard_concrete: as in `GatePosterior`.
+        sizes, hard_concrete, may_close: as in `GatePosterior`.
         init: "equal": every log_alpha is START. "paper": START plus noise of deviation 0.01.
     """
 
     def __init__(
-        self, sizes: Sequence[int], hard_concrete: HardConcrete | None = None, init: str = "equal"
+        self,
+        sizes: Sequence[int],
+        hard_concrete: HardConcrete | None = None,
+        init: str = "equal",
+        may_close: Sequence[bool] | None = None,
     ) -> None:
-        super().__init__(sizes, hard_concrete)
+        super().__init__(sizes, hard_concrete, may_close)
         noise = 0.01 if checks.one_of("init", init, INITS) == "paper" else 0.0
         log_alpha = START + noise * torch.randn(sum(self.sizes))
         self.theta = nn.Parameter(BOUND * torch.atanh(log_alpha / BOUND))

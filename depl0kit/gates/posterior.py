@@ -41,16 +41,20 @@ class GatePosterior(nn.Module):
     Args:
         sizes: channels per group, in the network's order. Their sum is N.
         hard_concrete: the distribution of one gate given its log_alpha.
-
-    Attributes:
-        may_close: per group, whether all of its channels may be closed at test time. `GatedModel` sets
-            it for residual branches; any other group keeps its most likely channel.
+        may_close: per group, whether all of its channels may be closed at test time, as in
+            `Channels.may_close`; any other group keeps its most likely channel. None: no group may.
 
     Raises:
-        ValueError: `sizes` is empty or has an entry that is not a positive whole number.
+        ValueError: `sizes` is empty or has an entry that is not a positive whole number, or `may_close` has
+            another length.
     """
 
-    def __init__(self, sizes: Sequence[int], hard_concrete: HardConcrete | None = None) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        hard_concrete: HardConcrete | None = None,
+        may_close: Sequence[bool] | None = None,
+    ) -> None:
         super().__init__()
         if not is_list(sizes):
             raise ValueError(f"sizes must be a list, the channels of each group, got {checks.shown(sizes)}.")
@@ -58,7 +62,13 @@ class GatePosterior(nn.Module):
         if not self.sizes:
             raise ValueError("sizes must name at least one group of channels, got an empty list.")
         self.hard_concrete = fitted("hard_concrete", hard_concrete, HardConcrete | None) or HardConcrete()
-        self.may_close = (False,) * len(self.sizes)
+        may_close = [False] * len(self.sizes) if may_close is None else may_close
+        if not is_list(may_close) or len(may_close) != len(self.sizes):
+            raise ValueError(
+                f"may_close must be a list of {len(self.sizes)} booleans, one for each entry of sizes, got "
+                f"{checks.shown(may_close)}."
+            )
+        self.may_close = tuple(checks.switch("every entry of may_close", may) for may in may_close)
 
     @property
     def temperature(self) -> float:

@@ -25,7 +25,10 @@ FAMILIES = {family.__name__: family for family in (MeanField, Dependency, Autore
 
 
 def make_posterior(
-    posterior: str | dict | GatePosterior, sizes: Sequence[int], hard_concrete: HardConcrete | None = None
+    posterior: str | dict | GatePosterior,
+    sizes: Sequence[int],
+    hard_concrete: HardConcrete | None = None,
+    may_close: Sequence[bool] | None = None,
 ) -> GatePosterior:
     """A posterior over groups of `sizes` by name (see POSTERIORS), or the given one if it fits.
 
@@ -33,17 +36,24 @@ def make_posterior(
         posterior: also what `GatePosterior.describe` returned, for a fresh one of that kind.
 
     Raises:
-        ValueError: unknown name, or a posterior made for other sizes.
+        ValueError: unknown name, or a posterior made for other sizes, or one that closes groups that must
+            keep a channel.
     """
     if isinstance(posterior, dict):
-        return _make_described(posterior, sizes)
+        return _make_described(posterior, sizes, may_close)
     if not isinstance(posterior, GatePosterior):
         make = POSTERIORS[checks.one_of("posterior", posterior, POSTERIORS)]
-        return make(sizes, hard_concrete=hard_concrete)
+        return make(sizes, hard_concrete=hard_concrete, may_close=may_close)
     if posterior.sizes != tuple(sizes):
         raise ValueError(
             f"the posterior was made for groups of {list(posterior.sizes)} channels, "
             f"but this network has {list(sizes)}: pass sizes={list(sizes)} to it."
+        )
+    may_close = posterior.may_close if may_close is None else may_close
+    if any(closes and not may for closes, may in zip(posterior.may_close, may_close, strict=True)):
+        raise ValueError(
+            "the posterior lets a group close that must keep a channel: pass "
+            f"may_close={list(may_close)} to it."
         )
     return posterior
 
@@ -57,11 +67,13 @@ def described_now(description: dict) -> dict:
     return description
 
 
-def _make_described(description: dict, sizes: Sequence[int]) -> GatePosterior:
+def _make_described(
+    description: dict, sizes: Sequence[int], may_close: Sequence[bool] | None
+) -> GatePosterior:
     if not {"family", "hard_concrete"} <= description.keys():
         raise ValueError("a posterior given as a dict must be what `describe` of another one returned.")
     arguments = described_now(description)
     family = checks.one_of("posterior family", arguments.pop("family"), FAMILIES)
     shape = arguments.pop("hard_concrete")
     shape = HardConcrete(**shape | {"stretch": tuple(shape["stretch"])})
-    return FAMILIES[family](sizes, hard_concrete=shape, **arguments)
+    return FAMILIES[family](sizes, hard_concrete=shape, may_close=may_close, **arguments)

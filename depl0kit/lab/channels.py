@@ -30,7 +30,7 @@ class ChannelExplorer(Explorer):
 
     @checked
     def __init__(self, net: GatedModel) -> None:
-        self._groups, self._cost = net.groups.gated, net.cost_model
+        self._groups, self._cost = net.groups.gated, net.channels.cost_model
         self._dense = [g.channels for g in self._groups]
         self._fewest = [0 if g.may_close else 1 for g in self._groups]
         self.open_channels = list(self._dense)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ..channels.admission import check_network, copied, unwrapped
+from ..channels.masks import has_gates
 from ..channels.tracing import channelwise_width
 from ..support.arguments import checked
 from ..support.files import DamagedFileError, read_tensors, write_tensors
@@ -36,7 +37,7 @@ def save_compact(model: nn.Module, path: str | Path) -> Path:
         ValueError: `model` has gates, or a state that is no tensor.
     """
     path, model = Path(path), unwrapped(model)
-    if any(hasattr(part, "plain_copy") for part in model.modules()):
+    if has_gates(model):
         raise ValueError("save_compact writes networks without gates, got a GatedModel: pass compact(net).")
     state = model.state_dict()
     if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:

@@ -42,11 +42,11 @@ def layer_macs(
     """Millions of multiply-accumulates (MACs) per image of each layer: dense (grey) and now.
 
     Args:
-        now, dense: `net.cost_model.per_layer(open_channels)` with some and with all channels open.
+        now, dense: `channels.cost_model.per_layer(open_channels)` with some and with all channels open.
         touched: names of the layers that stand out in vermillion: those that read or write a group.
     """
     for table in (now, dense):
-        require_columns(table, "layer", "macs", source="net.cost_model.per_layer")
+        require_columns(table, "layer", "macs", source="channels.cost_model.per_layer")
     millions, all_millions = now.macs / 1e6, dense.macs / 1e6
     ax = prepare(
         ax,

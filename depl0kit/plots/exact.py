@@ -173,7 +173,7 @@ def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
     Args:
         groups: `posterior_report(net).groups`: a row per group with `group`, `entropy`, `undecided`.
     """
-    require_columns(groups, "group", "entropy", "undecided", source="dk.posterior_report")
+    require_columns(groups, "group", "entropy", "undecided", source="posterior_report")
     n = len(groups)
     ax = prepare(ax, "Entropy per gate (line: share undecided)", "", "bits", (-0.6, n - 0.4), (0, 1.04))
     ax.set_xticks(range(n), groups.group, rotation=20 if n < 6 else 90, ha="right" if n < 6 else "center")

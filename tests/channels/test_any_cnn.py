@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import depl0kit as dk
 from depl0kit.channels.groups import Group, Groups, find_groups
+from depl0kit.channels.proof import refuse_inexact
 from depl0kit.channels.tracing import probe_copy, trace
-from depl0kit.gates.gated import _refuse_inexact
 
 CLOSED, OPEN = -4.4, 0.5  # theta of a gate that is shut at test time, and around which others lie
 
@@ -399,11 +399,11 @@ def test_a_wrong_map_is_found_out():
     layers, macs = trace(model, x)
     groups = find_groups(model, x, layers, "all")
     total = dk.Cost(macs, sum(p.numel() for p in model.parameters()))
-    right = _refuse_inexact(model, groups, layers, total, x)
+    right = refuse_inexact(model, groups, layers, total, x)
     assert [g.gated for g in right] == [g.gated for g in groups]
     slot = (groups[0].readers[0], "in")
     groups[0].members[slot] = np.roll(groups[0].members[slot], 1, axis=0)
-    wrong = _refuse_inexact(model, groups, layers, total, x)
+    wrong = refuse_inexact(model, groups, layers, total, x)
     assert wrong[0].refusal == "its channels are not removed exactly"
     assert [g.gated for g in wrong[1:]] == [g.gated for g in groups[1:]]
 
@@ -416,7 +416,7 @@ def test_wrong_costs_are_found_out():
     total = dk.Cost(macs, sum(p.numel() for p in model.parameters()))
     bad = [copy.copy(layers[0]), *layers[1:]]
     object.__setattr__(bad[0], "pair_macs", 2 * bad[0].pair_macs)
-    reasons = {g.refusal for g in _refuse_inexact(model, groups, bad, total, x)}
+    reasons = {g.refusal for g in refuse_inexact(model, groups, bad, total, x)}
     assert any("cost cannot be told" in reason for reason in reasons)
 
 
@@ -479,7 +479,7 @@ def test_expected_cost_is_the_mean_over_all_masks():
     for mask in itertools.product((0, 1), repeat=len(p)):
         z = torch.tensor(mask)
         n = [int(part.sum()) for part in z.split(net.posterior.sizes)]
-        mean += torch.where(z == 1, p, 1 - p).prod() * torch.tensor(net.cost_model.exact(n))
+        mean += torch.where(z == 1, p, 1 - p).prod() * torch.tensor(net.channels.cost(n))
     torch.testing.assert_close(torch.stack(net.expected_cost()).detach(), mean, rtol=1e-6, atol=0)
 
 
@@ -487,7 +487,7 @@ def test_share_of_macs_is_what_goes_with_the_group():
     net, _ = gated(lambda: Net(lambda m, x: m.a(x), 4, a=conv(8, 4)))
     full = [g.channels for g in net.groups.gated]
     for i, group in enumerate(net.groups.gated):
-        without = net.cost_model.exact([0 if j == i else n for j, n in enumerate(full)])
+        without = net.channels.cost([0 if j == i else n for j, n in enumerate(full)])
         assert group.macs_share == pytest.approx(1 - without.macs / net.dense_cost.macs)
 
 
@@ -499,7 +499,7 @@ def test_rounding_keeps_more_channels_and_the_outputs():
     widths = [m.out_channels for m in small.modules() if isinstance(m, nn.Conv2d)]
     assert all(w % 8 == 0 and w >= n for w, n in zip(widths, net.open_channels(), strict=True))
     assert min(w - n for w, n in zip(widths, net.open_channels(), strict=True)) < 8
-    assert measured(small, x) == net.cost_model.exact(widths)
+    assert measured(small, x) == net.channels.cost(widths)
     with torch.no_grad():
         torch.testing.assert_close(small(x), net(x), atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match="round_to must be a whole number of at least 1, got 0"):

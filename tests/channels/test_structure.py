@@ -226,9 +226,7 @@ def test_expected_cost_is_the_mean_over_all_masks(posterior):
         mean += torch.where(z == 1, p, 1 - p).prod() * torch.tensor(
             cost_by_hand(sum(mask[:3]), sum(mask[3:]))
         )
-        assert net.cost_model.exact([sum(mask[:3]), sum(mask[3:])]) == cost_by_hand(
-            sum(mask[:3]), sum(mask[3:])
-        )
+        assert net.channels.cost([sum(mask[:3]), sum(mask[3:])]) == cost_by_hand(sum(mask[:3]), sum(mask[3:]))
     torch.testing.assert_close(torch.stack(net.expected_cost()), mean, rtol=1e-6, atol=0)
 
 
@@ -281,8 +279,8 @@ def test_half_precision_does_not_touch_the_cost(name, side):
     dense_cost = net.dense_cost
     ones = torch.ones(sum(net.posterior.sizes))
     with torch.autocast("cpu", torch.bfloat16):
-        assert tuple(c.item() for c in net.cost_model(ones)) == dense_cost
-    assert tuple(c.item() for c in net.half().cost_model(ones)) == dense_cost
+        assert tuple(c.item() for c in net.channels.cost_model(ones)) == dense_cost
+    assert tuple(c.item() for c in net.half().channels.cost_model(ones)) == dense_cost
 
 
 # --- the gated network -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import depl0kit as dk
 from depl0kit.channels.tracing import probe_copy
 from depl0kit.comparison.baselines import BASELINES
-from depl0kit.comparison.baselines.choice import best_channels, cut, in_proportion
+from depl0kit.comparison.baselines.choice import best_channels, in_proportion
 from depl0kit.comparison.baselines.pruning import l1_norms
 from depl0kit.comparison.baselines.slimming import bn_scales, slimming, sum_of_scales
 
@@ -47,21 +47,21 @@ def test_masks_keep_as_much_as_fits_and_the_cut_is_exact(name, size, keep):
     x = torch.randn(3, 1, size, size)
     net = dk.GatedModel(probe_copy(make(name, size)), example=x).eval()
     scores = [torch.rand(g.channels) for g in net.groups.gated]
-    masks = best_channels(net, scores, keep)
+    masks = best_channels(net.channels, scores, keep)
     counts = [int(mask.sum()) for mask in masks]
     assert min(counts) >= 1 and all(set(mask.unique().tolist()) <= {0.0, 1.0} for mask in masks)
-    assert net.cost_model.exact(counts).macs <= keep * net.dense_cost.macs
+    assert net.channels.cost(counts).macs <= keep * net.dense_cost.macs
     closed = [(s.masked_fill(m > 0, -1).max(), g) for g, (s, m) in enumerate(zip(scores, masks, strict=True))]
     score, group = max(closed)  # the best of those that go would be one too many
     counts[group] += 1
-    assert net.cost_model.exact(counts).macs > keep * net.dense_cost.macs
+    assert net.channels.cost(counts).macs > keep * net.dense_cost.macs
     for s, m in zip(scores, masks, strict=True):  # one threshold, but for the best of each group
         assert m.sum() == 1 or bool((s[m > 0] > score).all())
-    small = cut(net, masks)
+    small = net.channels.remove(masks)
     counts[group] -= 1
     with torch.no_grad():
         torch.testing.assert_close(small(x), net.forward_gated(x, masks), atol=1e-4, rtol=1e-4)
-    assert macs(small, x) == net.cost_model.exact(counts).macs
+    assert macs(small, x) == net.channels.cost(counts).macs
 
 
 @pytest.mark.parametrize("name", PRUNING)
@@ -101,9 +101,11 @@ def test_filters_of_zero_norm_go_first(data, name, network):
                 torch.zeros(len(module.weight)).index_fill(0, channels, 1)[:, None, None, None]
             )
     net = dk.GatedModel(model, example=data.example)
-    half = net.cost_model.exact([len(c) for c in live.values()]).macs / net.dense_cost.macs
-    scores = l1_norms(net, data)
-    masks = best_channels(net, in_proportion(scores) if name == "l1_uniform" else scores, half + 1e-9)
+    half = net.channels.cost([len(c) for c in live.values()]).macs / net.dense_cost.macs
+    scores = l1_norms(net.channels, data)
+    masks = best_channels(
+        net.channels, in_proportion(scores) if name == "l1_uniform" else scores, half + 1e-9
+    )
     for mask, channels in zip(masks, live.values(), strict=True):
         assert mask.nonzero().flatten().tolist() == channels.sort().values.tolist()
     small = BASELINES[name](model, data, half + 1e-9, FROZEN)
@@ -114,7 +116,7 @@ def test_filters_of_zero_norm_go_first(data, name, network):
 
 def test_l1_norms_are_relative_to_their_layer(data):
     net = dk.GatedModel(make(), example=data.example)
-    for group, scores in zip(net.groups.gated, l1_norms(net, data), strict=True):
+    for group, scores in zip(net.groups.gated, l1_norms(net.channels, data), strict=True):
         norms = net.model.get_submodule(group.writers[0]).weight.abs().sum((1, 2, 3)).detach()
         torch.testing.assert_close(scores, norms / norms.mean())
 
@@ -129,9 +131,9 @@ def test_slimming_removes_channels_of_zero_scale(data):
             norm.weight *= torch.randn(len(norm.weight), generator=generator).sign()  # |gamma| counts
     net = dk.GatedModel(model, example=data.example)
     live = [int((norm.weight != 0).sum()) for norm in norms]
-    for scores, norm in zip(bn_scales(net, data), norms, strict=True):
+    for scores, norm in zip(bn_scales(net.channels, data), norms, strict=True):
         assert torch.equal(scores, norm.weight.detach().abs())
-    keep = net.cost_model.exact(live).macs / net.dense_cost.macs
+    keep = net.channels.cost(live).macs / net.dense_cost.macs
     small = BASELINES["slimming"](model, data, keep + 1e-9, FROZEN)
     assert widths(small) == live
     assert all(bool((m.weight.abs() > 0.4).all()) for m in small.modules() if isinstance(m, nn.BatchNorm2d))
@@ -223,10 +225,10 @@ def test_scores_of_grouped_and_shuffled_networks(scope_net):
     class Example:
         example = x
 
-    for scores in (l1_norms(net, Example), bn_scales(net, Example)):
+    for scores in (l1_norms(net.channels, Example), bn_scales(net.channels, Example)):
         assert [len(s) for s in scores] == [g.channels for g in net.groups.gated]
         assert all(bool(s.isfinite().all()) and s.std() > 0 for s in scores)
-        small = cut(net, best_channels(net, scores, 0.6))
+        small = net.channels.remove(best_channels(net.channels, scores, 0.6))
         assert macs(small, x) <= 0.6 * net.dense_cost.macs
 
 

@@ -49,7 +49,7 @@ def test_snapshots_lie_evenly_and_lambda_grows_geometrically(path):
 def test_costs_are_those_of_the_open_channels(path):
     net, table = path
     for row in table.itertuples():
-        assert (row.macs, row.params) == net.cost_model.exact(row.open)
+        assert (row.macs, row.params) == net.channels.cost(row.open)
         assert row.kept_macs == row.macs / net.dense_cost.macs
         assert row.kept_params == row.params / net.dense_cost.params
         assert row.groups == [g.name for g in net.groups.gated] and row.channels == [24, 24, 48, 48]

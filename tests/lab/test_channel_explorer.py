@@ -44,7 +44,7 @@ def test_slider_sets_the_chosen_group_and_counts(explorer, net):
     explorer.controls["channels"].value = 7
     channels = [g.channels for g in net.groups.gated]
     assert explorer.open_channels == [7 if i == 5 else n for i, n in enumerate(channels)]
-    share = (net.cost_model.exact(explorer.open_channels) / net.dense_cost).macs
+    share = (net.channels.cost(explorer.open_channels) / net.dense_cost).macs
     assert f"({share:.1%})" in explorer.numbers(**explorer.state())
     explorer.controls["group"].value = 0  # and each group keeps its own
     assert explorer.controls["channels"].value == 16 and explorer.open_channels[5] == 7
@@ -99,8 +99,8 @@ def test_buttons(explorer, net):
 def test_layers_that_share_the_group_stand_out(net):
     group = net.groups.gated[0]  # the first stream: four writers, five readers
     dense = [g.channels for g in net.groups.gated]
-    now = net.cost_model.per_layer([8, *dense[1:]])
-    full = net.cost_model.per_layer(dense)
+    now = net.channels.cost_model.per_layer([8, *dense[1:]])
+    full = net.channels.cost_model.per_layer(dense)
     (bars,) = dk.plots.layer_macs(now, full, [n for n, _ in group.members], Figure().subplots())
     assert np.allclose(heights(bars), np.divide([*full.macs, *now.macs], 1e6))
     touched = standing_out(bars)[len(full) :]

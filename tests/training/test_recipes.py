@@ -153,7 +153,7 @@ def test_a_parameter_that_goes_saves_lam_per_weight(model):
     probs[:5] = 0
     after = config.lam * net.expected_share(config.cost, probs[None])
     widths = [int(p.sum()) for p in net.posterior.split(probs)]
-    removed = net.dense_cost.params - net.cost_model.exact(widths).params
+    removed = net.dense_cost.params - net.channels.cost(widths).params
     assert removed > 0
     assert float(before - after) == pytest.approx(recipe.lam_per_weight * removed, rel=1e-6)
 

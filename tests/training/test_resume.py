@@ -29,7 +29,7 @@ def net() -> dk.GatedModel:
     return dk.GatedModel(nn.Sequential(*layers), example=torch.zeros(1, 1, 8, 8))
 
 
-def train(few: Data, out: Path, config=CONFIG) -> dk.Run:
+def train(few: Data, out: Path, config=CONFIG) -> dk.training.runs.Run:
     return dk.train(net(), few, config, progress=False, out=out)
 
 
@@ -39,7 +39,7 @@ def a_checkpoint_an_epoch(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def whole(few) -> dk.Run:
+def whole(few) -> dk.training.runs.Run:
     return train(few, None)
 
 
@@ -60,7 +60,7 @@ def saved(folder: Path) -> list[int]:
     return sorted(int(path.stem.split("-")[1]) for path in folder.glob("checkpoints/*.safetensors"))
 
 
-def assert_same(folder: Path, run: dk.Run, whole: dk.Run) -> None:
+def assert_same(folder: Path, run: dk.training.runs.Run, whole: dk.training.runs.Run) -> None:
     """As it was returned, as it lies in the folder."""
     for found in (run, dk.load_run(folder, net())):
         weights = zip(found.net.state_dict().values(), whole.net.state_dict().values(), strict=True)

@@ -40,23 +40,23 @@ def net(posterior="mean_field", seed=0) -> dk.GatedModel:
     return dk.GatedModel(nn.Sequential(*layers), posterior, example=torch.zeros(1, 1, 8, 8))
 
 
-def train(few, out, config=CONFIG, network=None) -> dk.Run:
+def train(few, out, config=CONFIG, network=None) -> dk.training.runs.Run:
     return dk.train(network or net(), few, config, progress=False, out=out)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(few, tmp_path_factory) -> Callable[..., tuple[dk.Run, Path]]:
+def undisturbed(few, tmp_path_factory) -> Callable[..., tuple[dk.training.runs.Run, Path]]:
     """A run that nothing stopped, by its posterior, and its folder; each is trained once."""
 
     @cache
-    def trained(posterior: str = "mean_field") -> tuple[dk.Run, Path]:
+    def trained(posterior: str = "mean_field") -> tuple[dk.training.runs.Run, Path]:
         out = tmp_path_factory.mktemp(posterior)
         return train(few, out, network=net(posterior)), out
 
     return trained
 
 
-def state(run: dk.Run) -> dict[str, torch.Tensor]:
+def state(run: dk.training.runs.Run) -> dict[str, torch.Tensor]:
     return {name: t.clone() for name, t in run.net.state_dict().items()}
 
 
@@ -359,7 +359,7 @@ def test_a_folder_without_a_run_says_so(tmp_path):
 # --- steering --------------------------------------------------------------------------------------
 
 
-def steer(few, out, requests: dict[int, dict]) -> dk.Run:
+def steer(few, out, requests: dict[int, dict]) -> dk.training.runs.Run:
     """Train; ask the folder for `requests[step]` after that step."""
     trainer = dk.Trainer(net(), few, CONFIG)
     folder = dk.RunFolder(out)

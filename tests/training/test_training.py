@@ -48,7 +48,7 @@ def test_cost_share_is_one_for_open_gates_and_the_exact_share_for_hard_ones(cost
         [(torch.arange(n) < k).float() for n, k in zip((24, 24, 48, 48), open_per_group, strict=True)]
     )
     net.posterior.cost_rows = lambda: mask[None]
-    exact = net.cost_model.exact(open_per_group)
+    exact = net.channels.cost(open_per_group)
     by_hand = {
         "macs": exact.macs / net.dense_cost.macs,
         "params": exact.params / net.dense_cost.params,
@@ -90,7 +90,7 @@ def first_images(data: Data, n: int) -> Data:
     return replace(data, train=Split(train.images[:n], train.labels[:n], train.mean, train.std))
 
 
-def train(net, data, **settings) -> dk.Run:
+def train(net, data, **settings) -> dk.training.runs.Run:
     return dk.train(net, data, dk.TrainConfig(**settings), progress=False)
 
 

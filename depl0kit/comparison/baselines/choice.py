@@ -5,19 +5,23 @@ from bisect import bisect_right
 import torch
 from torch import Tensor, nn
 
-from ...channels.removal import remove_channels
+from ...channels.admission import copied, unwrapped
+from ...channels.channels import Channels
 from ...data.loading import Data
-from ...gates.gated import GatedModel
 from ...support import checks
 
 
-def structure(model: nn.Module, data: Data, keep: float) -> GatedModel:
-    """A copy of `model` with its groups of channels and what they cost; `keep` is checked.
+def structure(model: nn.Module, data: Data, keep: float) -> Channels:
+    """The channels of a copy of `model`; `keep` is checked.
 
-    The gates play no part in the baselines, but what is gated is what may be removed.
+    Raises:
+        ValueError: nothing can be removed, or `keep` is not between 0 and 1.
     """
     checks.share("keep", keep)
-    return GatedModel(model, example=data.example.to(next(model.parameters()).device))
+    model = copied(unwrapped(model))
+    channels = Channels(model, data.example.to(next(model.parameters()).device))
+    channels.require_gated()
+    return channels
 
 
 def in_proportion(scores: list[Tensor]) -> list[Tensor]:
@@ -30,7 +34,7 @@ def in_proportion(scores: list[Tensor]) -> list[Tensor]:
     return [-(rank + 0.5) / len(rank) for rank in ranks]
 
 
-def best_channels(net: GatedModel, scores: list[Tensor], keep: float) -> list[Tensor]:
+def best_channels(channels: Channels, scores: list[Tensor], keep: float) -> list[Tensor]:
     """Masks (0 or 1, per gated group [channels]) of the channels that stay: those above one threshold.
 
     The threshold is as low as `keep`, the share of the dense MACs, allows. The best channel of every
@@ -44,9 +48,9 @@ def best_channels(net: GatedModel, scores: list[Tensor], keep: float) -> list[Te
     order = flat.argsort(descending=True, stable=True)
     group_of = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))[order]
 
-    def kept_macs(channels: int) -> float:
-        counts = group_of[:channels].bincount(minlength=len(sizes))
-        return net.cost_model.exact(counts.tolist()).macs / net.dense_cost.macs
+    def kept_macs(number: int) -> float:
+        counts = group_of[:number].bincount(minlength=len(sizes))
+        return channels.cost(counts.tolist()).macs / channels.dense_cost.macs
 
     least = int(flat.isinf().sum())
     fit = bisect_right(range(least, len(flat) + 1), keep, key=kept_macs)
@@ -57,10 +61,3 @@ def best_channels(net: GatedModel, scores: list[Tensor], keep: float) -> list[Te
         )
     mask = torch.zeros(len(flat)).index_fill(0, order[: least + fit - 1], 1.0)
     return list(mask.split(sizes))
-
-
-def cut(net: GatedModel, masks: list[Tensor]) -> nn.Module:
-    """The plain network of the channels that stay, in eval mode."""
-    model = net.plain_copy().eval()
-    remove_channels(model, net.groups.gated, masks)
-    return model

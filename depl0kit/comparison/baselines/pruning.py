@@ -7,20 +7,19 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from ...channels.channels import Channels
 from ...data.loading import Data
-from ...gates.gated import GatedModel
 from ...training.config import TrainConfig
-from .choice import best_channels, cut, in_proportion, structure
+from .choice import best_channels, in_proportion, structure
 from .scores import channel_scores
 from .whole import seeded, train_weights
 
 
 def random(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
-    """Channels at random, the same share of every group: what the choice of channels is worth, the others
-    show against this."""
+    """Random channels, the same share of every group: the other methods must beat them."""
 
-    def score(net: GatedModel) -> list[Tensor]:
-        return in_proportion(channel_scores(net, data.example, tp.importance.RandomImportance()))
+    def score(channels: Channels) -> list[Tensor]:
+        return in_proportion(channel_scores(channels, data.example, tp.importance.RandomImportance()))
 
     return prune(model, data, keep, config, score)
 
@@ -28,7 +27,7 @@ def random(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn
 def l1_uniform(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
     """The filters with the largest L1 norm, the same share of every group (Li et al. 2017, "Pruning filters
     for efficient ConvNets")."""
-    return prune(model, data, keep, config, lambda net: in_proportion(l1_norms(net, data)))
+    return prune(model, data, keep, config, lambda channels: in_proportion(l1_norms(channels, data)))
 
 
 def l1_global(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
@@ -37,10 +36,10 @@ def l1_global(model: nn.Module, data: Data, keep: float, config: TrainConfig) ->
     Relative as in Torch-Pruning: the plain norm grows with the number of a filter's weights, and one
     threshold on it would close the first layer of a network, whose filters have the fewest.
     """
-    return prune(model, data, keep, config, lambda net: l1_norms(net, data))
+    return prune(model, data, keep, config, lambda channels: l1_norms(channels, data))
 
 
-def l1_norms(net: GatedModel, data: Data) -> list[Tensor]:
+def l1_norms(channels: Channels, data: Data) -> list[Tensor]:
     """L1 norm of the filters that write each channel, over the mean of their layer."""
     importance = tp.importance.MagnitudeImportance(
         p=1,
@@ -48,7 +47,7 @@ def l1_norms(net: GatedModel, data: Data) -> list[Tensor]:
         normalizer=lambda norms: norms / norms.mean().clamp(min=torch.finfo(norms.dtype).tiny),
         target_types=[_ConvNd, nn.Linear],
     )
-    return channel_scores(net, data.example, importance)
+    return channel_scores(channels, data.example, importance)
 
 
 def prune(
@@ -56,12 +55,12 @@ def prune(
     data: Data,
     keep: float,
     config: TrainConfig,
-    score: Callable[[GatedModel], list[Tensor]],
+    score: Callable[[Channels], list[Tensor]],
     penalty: Callable[[nn.Module], Tensor] | None = None,
 ) -> nn.Module:
     """Train the whole network, with a penalty if there is one, and cut out all but the best by `score`."""
     with seeded(model, config.seed):
-        net = structure(model, data, keep)
-        best_channels(net, score(net), keep)  # what cannot be done is refused before the training
-        train_weights(net.model, data, config, penalty)
-        return cut(net, best_channels(net, score(net), keep))
+        channels = structure(model, data, keep)
+        best_channels(channels, score(channels), keep)  # what cannot be done is refused before the run
+        train_weights(channels.model, data, config, penalty)
+        return channels.remove(best_channels(channels, score(channels), keep))

@@ -4,13 +4,13 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ...channels.channels import Channels
 from ...channels.dependencies import dependency_graph, release, widths
 from ...channels.groups import Group
 from ...channels.tracing import is_grouped
-from ...gates.gated import GatedModel
 
 
-def channel_scores(net: GatedModel, example: Tensor, importance: tp.importance.Importance) -> list[Tensor]:
+def channel_scores(channels: Channels, example: Tensor, importance: tp.importance.Importance) -> list[Tensor]:
     """Importance of every channel, per gated group [channels]; of several writers the mean.
 
     Where the importance knows nothing of a group, as that of batch norms where there is none, its scores
@@ -19,10 +19,10 @@ def channel_scores(net: GatedModel, example: Tensor, importance: tp.importance.I
     Raises:
         ValueError: Torch-Pruning cannot follow the network.
     """
-    model = net.plain_copy().eval().requires_grad_(True)  # of a frozen network it would see nothing
-    names = [layer.name for layer in net.cost_model.layers]
+    model = channels.plain_copy().eval().requires_grad_(True)  # of a frozen network it would see nothing
+    names = [layer.name for layer in channels.cost_model.layers]
     graph = dependency_graph(model, example.to(next(model.parameters()).device), names)
-    scores = [_group_scores(group, model, graph, importance) for group in net.groups.gated]
+    scores = [_group_scores(group, model, graph, importance) for group in channels.groups.gated]
     release(graph)
     return scores
 

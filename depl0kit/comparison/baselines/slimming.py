@@ -5,8 +5,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ...channels.channels import Channels
 from ...data.loading import Data
-from ...gates.gated import GatedModel
 from ...support import checks
 from ...training.config import TrainConfig
 from .pruning import prune
@@ -30,20 +30,20 @@ def slimming(
         ValueError: no batch norm scales a channel that can be removed.
     """
 
-    def score(net: GatedModel) -> list[Tensor]:
-        return bn_scales(net, data)
+    def score(channels: Channels) -> list[Tensor]:
+        return bn_scales(channels, data)
 
     checks.number("strength", strength, 0)
     return prune(model, data, keep, config, score, lambda net: strength * sum_of_scales(net))
 
 
-def bn_scales(net: GatedModel, data: Data) -> list[Tensor]:
+def bn_scales(channels: Channels, data: Data) -> list[Tensor]:
     """|gamma| per channel."""
-    scores = channel_scores(net, data.example, tp.importance.BNScaleImportance(normalizer=None))
+    scores = channel_scores(channels, data.example, tp.importance.BNScaleImportance(normalizer=None))
     if all(bool(score.isinf().all()) for score in scores):
         raise ValueError(
-            f"slimming needs batch norms, whose scales it thins out, and {type(net.model).__name__} has none "
-            "on channels that can be removed: take another method, or put a batch norm after each layer."
+            f"slimming ranks channels by scales of batch norms, and {type(channels.model).__name__} has no "
+            "batch norm on channels that can be removed: choose another method, or add batch norms."
         )
     return scores
 

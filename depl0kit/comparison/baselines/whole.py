@@ -11,7 +11,7 @@ from ...data.loading import Data
 from ...training import layout
 from ...training.config import TrainConfig
 from ...training.finetuning import fine_tune
-from .choice import best_channels, cut, in_proportion, structure
+from .choice import best_channels, in_proportion, structure
 
 
 def dense(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
@@ -29,9 +29,9 @@ def small_dense(model: nn.Module, data: Data, keep: float, config: TrainConfig) 
     pruning"). All weights are drawn anew by the layers' `reset_parameters`, for the new widths.
     """
     with seeded(model, config.seed):
-        net = structure(model, data, keep)
-        any_order = [torch.zeros(group.channels) for group in net.groups.gated]
-        small = cut(net, best_channels(net, in_proportion(any_order), keep))
+        channels = structure(model, data, keep)
+        any_order = in_proportion([torch.zeros(size) for size in channels.sizes])
+        small = channels.remove(best_channels(channels, any_order, keep))
         _reset(small)
         train_weights(small, data, config)
     return small

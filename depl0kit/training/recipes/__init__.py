@@ -97,9 +97,8 @@ class Recipe:
         example = torch.zeros(1, in_channels, *image_size)
         net = GatedModel(model, self.posterior, example, self.scope, self.sampling)
         if self.init != "equal":  # a posterior by name starts equal
-            posterior = POSTERIORS[self.posterior](net.posterior.sizes, init=self.init)
-            posterior.may_close = net.posterior.may_close
-            net.posterior = posterior
+            sizes, may_close = net.channels.sizes, net.channels.may_close
+            net.posterior = POSTERIORS[self.posterior](sizes, init=self.init, may_close=may_close)
         return net
 
     def config(self, net: GatedModel) -> TrainConfig:
