@@ -1,6 +1,6 @@
-"""The JSON in the file of a compact network: what it was made from, its widths, and its stand-ins.
+"""The JSON header of a saved compact network: its `make_model` arguments, its widths and its stand-ins.
 
-It may come from anywhere, so every field is checked before anything is done with it.
+The file may come from anywhere, so every field is checked before it is used.
 """
 
 import json
@@ -14,7 +14,7 @@ WIDTHS = (
     *("in_channels", "out_channels", "groups", "in_features", "out_features"),
     *("num_features", "num_channels", "num_groups", "num_parameters"),
 )
-# what `compact` leaves in the place of a closed branch: modules without weights, and what makes them
+# modules without weights that `compact` puts in place of a closed branch, and the arguments that make them
 STAND_INS = {
     "Identity": (nn.Identity, ()),
     "AvgPool2d": (nn.AvgPool2d, ("kernel_size", "stride", "padding")),
@@ -23,7 +23,7 @@ STAND_INS = {
 
 
 def header_of(model: nn.Module) -> dict[str, Any]:
-    """What rebuilds the shape of a network."""
+    """What is needed to rebuild the layers of a network at their widths."""
     return {
         "format": FORMAT,
         "made_by": getattr(model, "made_by", None),
@@ -49,21 +49,21 @@ def build_stand_in(spec: list[list]) -> nn.Module:
     """The modules that `header_of` described.
 
     Raises:
-        AttributeError: a kind of module that `compact` does not leave behind.
+        AttributeError: a kind of module that `compact` does not use.
     """
     row = []
     for kind, *arguments in spec:
         if kind not in STAND_INS:
-            raise AttributeError(f"module {kind!r} is none that compact leaves behind")
+            raise AttributeError(f"compact leaves no module of the kind {kind!r} in a network")
         row.append(STAND_INS[kind][0](*(tuple(a) if isinstance(a, list) else a for a in arguments)))
     return row[0] if len(row) == 1 else nn.Sequential(*row)
 
 
-# ---- what is read may be anything
+# ---- checks of what was read
 
 
 def _is_size(value: object, low: int = 1) -> bool:
-    """Whether it is a whole number that may be a width: one that no tensor has would ask for any memory."""
+    """Whether it is a whole number and small enough for a width: a huge one would need too much memory."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value < 2**31
 
 
@@ -72,7 +72,7 @@ def _is_sizes(value: object, count: int, low: int = 1) -> bool:
 
 
 def _is_window(value: object, low: int = 1) -> bool:
-    """Of a pooling: one number, or one for each direction."""
+    """Whether it is an argument of a pooling layer: one number, or one for each direction."""
     return _is_size(value, low) or _is_sizes(value, 2, low)
 
 
@@ -100,7 +100,7 @@ def _are_widths(widths: Any) -> bool:
 def _are_stand_ins(stand_ins: Any) -> bool:
     rows = [row for spec in stand_ins.values() for row in spec]
     kinds = all(isinstance(kind, str) for kind, *_ in rows) and all(stand_ins.values())
-    # unknown kinds are refused where they would be built
+    # `build_stand_in` refuses unknown kinds
     return kinds and all(ARGUMENTS[kind](*rest) for kind, *rest in rows if kind in ARGUMENTS)
 
 
@@ -108,13 +108,13 @@ FIELDS = {"made_by": _is_made_by, "widths": _are_widths, "stand_ins": _are_stand
 
 
 def checked_header(header: Any) -> dict[str, Any]:
-    """`header`, if every field is of the form that `header_of` gives it.
+    """`header`, if every field has the form that `header_of` gives it.
 
     Raises:
-        ValueError: it is not, or of another version; the text names the field.
+        ValueError: a field has another form, which the text names, or the file another version.
     """
     if not isinstance(header, dict) or "format" not in header:
-        raise ValueError(f"expected a JSON object with its format, found {_shown(header)}")
+        raise ValueError(f"expected a JSON object with a field 'format', found {_shown(header)}")
     if header["format"] != FORMAT:
         raise ValueError(
             f"it has format {_shown(header['format'])}, this version reads {FORMAT}: use a newer depl0kit"

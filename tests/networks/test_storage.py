@@ -126,7 +126,7 @@ def test_pickles_are_never_executed(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="damaged"):
         dk.load_compact(path)
     torch.save({"x": Malicious()}, tmp_path / "evil.pth")
-    with pytest.raises(ValueError, match="no state_dict"):
+    with pytest.raises(ValueError, match="must hold a state_dict"):
         dk.make_model("small", weights=tmp_path / "evil.pth")
     assert not trap.exists()
 
@@ -218,7 +218,7 @@ class WithNotes(nn.Linear):
 
 
 def test_a_state_that_is_no_tensor_is_named(tmp_path):
-    with pytest.raises(ValueError, match="'_extra_state' of WithNotes is no tensor"):
+    with pytest.raises(ValueError, match="'_extra_state' of WithNotes is not a tensor"):
         dk.save_compact(WithNotes(2, 2), tmp_path / "net.safetensors")
 
 
