@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..channels.cost import Cost
 from ..support import checks
 from ..support.arguments import checked
 from .gated import GatedModel
@@ -103,13 +104,8 @@ def _samples(posterior: GatePosterior, draws: int, seed: int) -> np.ndarray:
 
 @torch.no_grad()
 def _costs(net: GatedModel) -> dict[str, float]:
-    expected, exact = net.expected_cost() / net.dense_cost, net.exact_cost() / net.dense_cost
-    return {
-        "expected_macs": float(expected.macs),
-        "exact_macs": float(exact.macs),
-        "expected_params": float(expected.params),
-        "exact_params": float(exact.params),
-    }
+    costs = {"expected": net.expected_cost() / net.dense_cost, "exact": net.exact_cost() / net.dense_cost}
+    return {f"{kind}_{name}": float(getattr(costs[kind], name)) for name in Cost._fields for kind in costs}
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ This keeps gates cheap in networks with many layers.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -67,8 +67,7 @@ class GatePosterior(nn.Module):
 
     @temperature.setter
     def temperature(self, value: float) -> None:
-        old = self.hard_concrete
-        self.hard_concrete = HardConcrete(value, old.stretch, old.test_rule)
+        self.hard_concrete = replace(self.hard_concrete, temperature=value)
 
     def default_lr(self, budget: float | None = None) -> float:
         """Adam learning rate that moves these gates within a few hundred steps.

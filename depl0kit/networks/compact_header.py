@@ -14,11 +14,39 @@ WIDTHS = (
     *("in_channels", "out_channels", "groups", "in_features", "out_features"),
     *("num_features", "num_channels", "num_groups", "num_parameters"),
 )
-# modules without weights that `compact` puts in place of a closed branch, and the arguments that make them
-STAND_INS = {
-    "Identity": (nn.Identity, ()),
-    "AvgPool2d": (nn.AvgPool2d, ("kernel_size", "stride", "padding")),
-    "ConstantPad3d": (nn.ConstantPad3d, ("padding", "value")),
+
+
+def _is_size(value: object, low: int = 1) -> bool:
+    """Whether it is a whole number and small enough for a width: a huge one would need too much memory."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value < 2**31
+
+
+def _is_sizes(value: object, count: int, low: int = 1) -> bool:
+    return isinstance(value, list) and len(value) == count and all(_is_size(v, low) for v in value)
+
+
+def _is_window(value: object, low: int = 1) -> bool:
+    """Whether it is an argument of a pooling layer: one number, or one for each direction."""
+    return _is_size(value, low) or _is_sizes(value, 2, low)
+
+
+# modules without weights that `compact` puts in place of a closed branch, and the checks of their arguments
+STAND_INS: dict[str, tuple[type[nn.Module], dict[str, Callable[[Any], bool]]]] = {
+    "Identity": (nn.Identity, {}),
+    "AvgPool2d": (
+        nn.AvgPool2d,
+        {"kernel_size": _is_window, "stride": _is_window, "padding": lambda pad: _is_window(pad, 0)},
+    ),
+    "ConstantPad3d": (
+        nn.ConstantPad3d,
+        {"padding": lambda pad: _is_sizes(pad, 6, -(2**31)), "value": lambda x: isinstance(x, int | float)},
+    ),
+}
+MADE_BY: dict[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str) and len(value) < 100,
+    "in_channels": _is_size,
+    "classes": _is_size,
+    "image_size": lambda value: _is_sizes(value, 2),
 }
 
 
@@ -46,65 +74,30 @@ def _stand_in(module: nn.Module) -> list[list] | None:
 
 
 def build_stand_in(spec: list[list]) -> nn.Module:
-    """The modules that `header_of` described.
-
-    Raises:
-        AttributeError: a kind of module that `compact` does not use.
-    """
-    row = []
-    for kind, *arguments in spec:
-        if kind not in STAND_INS:
-            raise AttributeError(f"compact leaves no module of the kind {kind!r} in a network")
-        row.append(STAND_INS[kind][0](*(tuple(a) if isinstance(a, list) else a for a in arguments)))
+    """The modules that `header_of` described."""
+    row = [
+        STAND_INS[kind][0](*(tuple(a) if isinstance(a, list) else a for a in arguments))
+        for kind, *arguments in spec
+    ]
     return row[0] if len(row) == 1 else nn.Sequential(*row)
-
-
-# ---- checks of what was read
-
-
-def _is_size(value: object, low: int = 1) -> bool:
-    """Whether it is a whole number and small enough for a width: a huge one would need too much memory."""
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value < 2**31
-
-
-def _is_sizes(value: object, count: int, low: int = 1) -> bool:
-    return isinstance(value, list) and len(value) == count and all(_is_size(v, low) for v in value)
-
-
-def _is_window(value: object, low: int = 1) -> bool:
-    """Whether it is an argument of a pooling layer: one number, or one for each direction."""
-    return _is_size(value, low) or _is_sizes(value, 2, low)
-
-
-ARGUMENTS: dict[str, Callable[..., bool]] = {
-    "Identity": lambda: True,
-    "AvgPool2d": lambda kernel, stride, pad: _is_window(kernel) and _is_window(stride) and _is_window(pad, 0),
-    "ConstantPad3d": lambda pad, value: _is_sizes(pad, 6, -(2**31)) and isinstance(value, int | float),
-}
-MADE_BY: dict[str, Callable[[Any], bool]] = {
-    "name": lambda value: isinstance(value, str) and len(value) < 100,
-    "in_channels": _is_size,
-    "classes": _is_size,
-    "image_size": lambda value: _is_sizes(value, 2),
-}
 
 
 def _is_made_by(made: Any) -> bool:
     return made is None or (made.keys() == MADE_BY.keys() and all(MADE_BY[k](v) for k, v in made.items()))
 
 
-def _are_widths(widths: Any) -> bool:
-    return all(_is_size(width, 0) for of_module in widths.values() for width in of_module.values())
+def _is_stand_in(kind: Any, *arguments: Any) -> bool:
+    checks = STAND_INS[kind][1].values()
+    return all(suits(value) for suits, value in zip(checks, arguments, strict=True))
 
 
-def _are_stand_ins(stand_ins: Any) -> bool:
-    rows = [row for spec in stand_ins.values() for row in spec]
-    kinds = all(isinstance(kind, str) for kind, *_ in rows) and all(stand_ins.values())
-    # `build_stand_in` refuses unknown kinds
-    return kinds and all(ARGUMENTS[kind](*rest) for kind, *rest in rows if kind in ARGUMENTS)
-
-
-FIELDS = {"made_by": _is_made_by, "widths": _are_widths, "stand_ins": _are_stand_ins}
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "made_by": _is_made_by,
+    "widths": lambda widths: all(_is_size(n, 0) for layer in widths.values() for n in layer.values()),
+    "stand_ins": lambda specs: all(
+        spec and all(_is_stand_in(*module) for module in spec) for spec in specs.values()
+    ),
+}
 
 
 def checked_header(header: Any) -> dict[str, Any]:

@@ -40,15 +40,10 @@ class Fit:
     target: ExactPosterior
     solutions: Tensor
 
-    @property
-    def log_q(self) -> Tensor:
-        """log of the best q, [2^n]."""
-        return self.solutions[0]
-
     @cached_property
     def prob(self) -> Tensor:
         """The best q, [2^n]."""
-        return self.log_q.exp()
+        return self.solutions[0].exp()
 
     @cached_property
     def kls(self) -> list[float]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...support import checks
 from ...support.arguments import checked
 
-MAX_GATES = 12  # 4096 masks are fast; 20 gates would have a million
+MAX_GATES = 12  # 4096 masks are fast; 20 gates have a million masks
 
 
 @checked
@@ -96,10 +96,7 @@ class ExactPosterior:
 
     @checked
     def pair(self, i: int, j: int, prob: Tensor | None = None) -> Tensor:
-        """P(both closed), P(only j open), P(only i open), P(both open) of gates i and j, [4].
-
-        `prob` as in `marginals`.
-        """
+        """P(both closed), P(only j open), P(only i open), P(both open) of gates i and j, [4]."""
         prob = self.prob if prob is None else prob
         state = (2 * self.masks[:, i] + self.masks[:, j]).long()
         return torch.zeros(4, dtype=prob.dtype).index_add(0, state, prob)
