@@ -74,7 +74,8 @@ class HardConcrete:
         Returns:
             z in [0, 1], of the broadcast shape. The gradient is exactly 0 where z is clamped.
         """
-        location = _at_least_float32(log_alpha)
+        half = log_alpha.dtype in (torch.float16, torch.bfloat16)
+        location = log_alpha.float() if half else log_alpha
         u = torch.rand_like(location) if noise is None else noise.to(location.dtype)
         logistic = torch.logit(u, eps=torch.finfo(location.dtype).eps)  # u = 0 or 1 stays finite
         s = torch.sigmoid((logistic + location) / self.temperature)
@@ -124,7 +125,3 @@ class HardConcrete:
     def _unstretch(self, z: Tensor) -> Tensor:
         gamma, zeta = self.stretch
         return (torch.clamp(z, 0, 1) - gamma) / (zeta - gamma)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -62,13 +62,7 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """
     path = Path(path)
     header, tensors = _read(path)
-    fresh = model is None
-    if fresh:
-        if not header["made_by"]:
-            raise ValueError(
-                f"{path} holds a network that make_model did not make: pass model=, a new network of the "
-                "same architecture with all channels."
-            )
+    if fresh := model is None:
         model = _made(header["made_by"], tensors, path)
     else:
         check_network(model)
@@ -100,8 +94,13 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
         ) from error
 
 
-def _made(made_by: dict, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+def _made(made_by: dict | None, tensors: dict[str, Tensor], path: Path) -> nn.Module:
     """A new network with the arguments in the file, if its weights have that number of classes."""
+    if made_by is None:
+        raise ValueError(
+            f"{path} holds a network that make_model did not make: pass model=, a new network of the same "
+            "architecture with all channels."
+        )
     known = any(made_by["classes"] in t.shape[:1] for t in tensors.values())
     try:
         if not known:
@@ -164,12 +163,12 @@ def _reshape(model: nn.Module, header: dict, tensors: dict[str, Tensor]) -> None
             setattr(module, attribute, int(width))
         for key, old in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             new = tensors.get(f"{name}.{key}" if name else key)
-            if new is not None and not _replaces(new, old):
+            if new is None or (new.shape, new.dtype) == (old.shape, old.dtype):
+                continue
+            if not _replaces(new, old):
                 raise AttributeError(f"{name}.{key} cannot be {new.dtype} of shape {tuple(new.shape)}")
-            if new is not None and (new.shape, new.dtype) != (old.shape, old.dtype):
-                empty = torch.empty_like(new)
-                is_parameter = isinstance(old, nn.Parameter)
-                setattr(module, key, nn.Parameter(empty) if is_parameter else empty)
+            empty = torch.empty_like(new)
+            setattr(module, key, nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty)
 
 
 def _replaces(new: Tensor, old: Tensor) -> bool:
