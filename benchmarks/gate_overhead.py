@@ -55,8 +55,8 @@ def make_step(
 
     def step() -> None:
         if posterior:
-            logits, rows = net.forward_with_rows(x)
-            loss = F.cross_entropy(logits, y) + 4.0 * net.expected_share("macs", rows)
+            logits, prob_open = net.forward_with_prob_open(x)
+            loss = F.cross_entropy(logits, y) + 4.0 * net.expected_share("macs", prob_open)
         else:
             loss = F.cross_entropy(net(x), y)
         loss.backward()

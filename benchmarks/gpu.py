@@ -60,8 +60,8 @@ class Batch(nn.Module):
     def forward(self, x: torch.Tensor, y: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         if noise is None:
             return F.cross_entropy(self.net(x), y)
-        logits, rows = self.net.forward_with_rows(x, noise)
-        return F.cross_entropy(logits, y) + 4.0 * self.net.expected_share("macs", rows)
+        logits, prob_open = self.net.forward_with_prob_open(x, noise)
+        return F.cross_entropy(logits, y) + 4.0 * self.net.expected_share("macs", prob_open)
 
 
 def make_step(

@@ -1,4 +1,4 @@
-"""Where the browser of the browser tests is. As a program: print its path, or exit 1."""
+"""Find the browser for the browser tests. As a program: print its path, or exit 1."""
 
 import os
 import shutil

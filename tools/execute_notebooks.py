@@ -2,8 +2,8 @@
 
     python tools/execute_notebooks.py [--out build/notebooks] [notebook ...]
 
-Explorers are shown by the picture they carry, formulas as MathML, which browsers draw by themselves. Pictures
-have a text for readers who do not see them, and links between notebooks lead from page to page.
+Explorers are shown as the picture that they carry, and formulas as MathML, which browsers can draw. Pictures
+have a text for readers who cannot see them, and links between notebooks become links between pages.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from traitlets.config import Config
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-# of a kernel; encryption, where it can be had, because a kernel without it warns at every start
+# of a kernel: with encryption if available, because a kernel without it warns at every start
 SETTINGS = {"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}}
 START = "%matplotlib inline", f"%run '{CHECKOUT / 'tools' / 'figure_alt.py'}'"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-# the notebook template without the scripts that it would fetch from elsewhere, but with texts of pictures
+# the notebook template without the scripts that it would download, and with texts for pictures
 TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
@@ -79,8 +79,10 @@ class OfflineExporter(HTMLExporter):
 
 
 def pictures_for_widgets(notebook: nbformat.NotebookNode) -> None:
-    """Show every widget by the picture it carries, with its text; drop those without one (progress bars), and
-    the advice to run the cell again."""
+    """Show every widget as the picture that it carries, with its text.
+
+    Widgets without a picture (progress bars) and the hint to run the cell again are removed.
+    """
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -93,7 +95,7 @@ def pictures_for_widgets(notebook: nbformat.NotebookNode) -> None:
 
 
 def run_cells(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    """Run all cells in a fresh kernel, which works in `folder`; keeps their outputs in `notebook`.
+    """Run all cells in a new kernel with working directory `folder`; `notebook` gets their outputs.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
@@ -108,10 +110,10 @@ def run_cells(notebook: nbformat.NotebookNode, folder: Path) -> None:
 
 
 def execute(source: Path, out: Path) -> str:
-    """Run one notebook in its own folder, write `out`/<name>.html, return a line that says so.
+    """Run one notebook in its own folder, write `out`/<name>.html, and return a line about it.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: a cell failed; the page shows it all the same.
+        nbclient.exceptions.CellExecutionError: a cell failed; the page is written and shows the error.
     """
     start = time.perf_counter()
     notebook = nbformat.read(source, as_version=4)

@@ -1,4 +1,4 @@
-"""Gives every matplotlib figure that a kernel shows a text for readers who do not see it.
+"""Gives every matplotlib figure that a kernel shows a text for readers who cannot see it.
 
 Run in a kernel, after `%matplotlib inline`; `execute_notebooks.py` does. The text is put into the metadata
 of the picture, where nbconvert looks for it.
@@ -19,7 +19,7 @@ def alt_text(figure: Figure) -> str:
 
 
 def _panel(ax: Axes) -> str:
-    """Title and labels of one panel; "" for one without words, such as a bar of colours."""
+    """Title and labels of one panel; "" for one without text, such as a colour bar."""
     title = " ".join(filter(None, (ax.get_title(side) for side in ("left", "center", "right"))))
     labels = [f"{label} ({side})" for side, label in _labels(ax) if label]
     return ": ".join(filter(None, (title, ", ".join(labels))))

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Chromium by apt, where that needs no password. Never fails: the tests say what is missing.
+# Install Chromium with apt if no password is needed. Never fails: the tests say what is missing.
 if ! command -v apt-get >/dev/null; then exit 0; fi
 if [ "$(id -u)" = 0 ]; then
     sudo=

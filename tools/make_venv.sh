@@ -1,6 +1,6 @@
 #!/bin/sh
-# make_venv.sh FOLDER [PYTHON]: a virtual environment made by PYTHON, or by the first Python >= 3.11
-# on the PATH that really runs (a pyenv shim can be there and fail) and can make one.
+# make_venv.sh FOLDER [PYTHON]: make a virtual environment with PYTHON, or with the first Python >= 3.11
+# on the PATH that runs (a pyenv shim may exist and fail) and can make one.
 set -eu
 folder=$1
 chosen=${2:-}

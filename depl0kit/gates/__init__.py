@@ -1,6 +1,6 @@
 """One gate, posteriors over all gates, and networks with gates (lessons 01 to 04).
 
-`exact` has problems with so few gates that the true posterior can be computed.
+`exact` has problems with so few gates that the exact posterior can be computed.
 """
 
 from . import exact

@@ -1,20 +1,20 @@
-"""Gates that depend on each other even at fixed parameters: a chain over the sampled gates."""
+"""Autoregressive gates, which are dependent even at fixed parameters: the generator reads sampled gates."""
 
 import torch
 from torch import Tensor
 
 from .dependency import Dependency
 
-CHAINS = 64  # sampled chains behind P(open) and the expected cost
+CHAINS = 64  # sampled chains for P(open) and the expected cost
 
 
 class Autoregressive(Dependency):
     """Gates of each group given the *sampled gates* of the group before.
 
-    The chain of `Dependency` with h_l = z_l, the gates drawn for group l (at test time: its test-time gates).
-    So gates of different groups are dependent even at fixed W and b.
+    The recurrence of `Dependency` with h_l = z_l, the gates drawn for group l (at test time: its test-time
+    gates). So gates of different groups are dependent even at fixed W and b.
 
-    `log_alpha()` and `deterministic()` are those of the chain of test-time gates. `prob_open()` is the mean
+    `log_alpha()` and `deterministic()` belong to the chain of test-time gates. `prob_open()` is the mean
     over CHAINS sampled chains with fixed noise.
 
     Args:
@@ -22,35 +22,35 @@ class Autoregressive(Dependency):
         init: "equal" also sets W to 0 in all but the first layer, as its input is random.
     """
 
-    _height = 1.0
+    _input_size = 1.0
 
     def flat_log_alpha(self) -> Tensor:
         return self._chain(self._test_gates)[0]
 
-    def flat_sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
-        return self._sampled(self.noise(batch, generator))
+    def flat_sample(self, batch: int | None = None, rng: torch.Generator | None = None) -> Tensor:
+        return self._sampled(self.noise(batch, rng))
 
     def flat_prob_open(self) -> Tensor:
-        return self.hard_concrete.prob_open(self._sampled_chain(self._fixed_noise())[0]).mean(0)
+        return self.hard_concrete.prob_open(self._sampled_chains(self._fixed_noise())[0]).mean(0)
 
     def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return self._sampled(noise), self.cost_rows()
+        return self._sampled(noise), self.prob_open_draws()
 
-    def cost_rows(self) -> Tensor:
-        """As in `GatePosterior`: one row of open gates (0 or 1) per sampled chain.
+    def prob_open_draws(self) -> Tensor:
+        """The gates of each of CHAINS sampled chains: 1 where open, else 0; shape [CHAINS, N].
 
-        Products of dependent gates are averaged as drawn, so the value is unbiased up to the fixed
-        noise; the gradient is that of P(open) given the chain so far ("straight through").
+        Dependent gates are multiplied as they were drawn, so the mean cost is unbiased, except that the
+        noise is fixed. The gradient is that of P(open) given the chain so far ("straight through").
         """
-        log_alpha, gates = self._sampled_chain(self._fixed_noise())
+        log_alpha, gates = self._sampled_chains(self._fixed_noise())
         prob = self.hard_concrete.prob_open(log_alpha)
         return prob + ((gates > 0).to(prob.dtype) - prob).detach()
 
     def _sampled(self, noise: Tensor) -> Tensor:
-        """The gates that `noise` becomes, of its shape: [N] or [batch, N]."""
-        return self._sampled_chain(noise.reshape(-1, noise.shape[-1]))[1].reshape(noise.shape)
+        """Gates drawn with `noise`, [N] or [batch, N], as is the result."""
+        return self._sampled_chains(noise.reshape(-1, noise.shape[-1]))[1].reshape(noise.shape)
 
-    def _sampled_chain(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _sampled_chains(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """log_alpha and gates of the chains with noise [S, N], each [S, N]."""
         uniforms = noise.split(self.sizes, dim=-1)
         return self._chain(
@@ -58,9 +58,9 @@ class Autoregressive(Dependency):
         )
 
     def _fixed_noise(self) -> Tensor:
-        """The same uniforms [CHAINS, N] at every call, apart from the global random state."""
-        generator = torch.Generator().manual_seed(0)
-        return torch.rand(CHAINS, sum(self.sizes), generator=generator).to(self._weight)
+        """The same uniform random numbers [CHAINS, N] at every call; torch's random state does not change."""
+        rng = torch.Generator().manual_seed(0)
+        return torch.rand(CHAINS, sum(self.sizes), generator=rng).to(self._weight)
 
     @torch.no_grad()
     def _start_equal(self) -> None:

@@ -1,4 +1,4 @@
-"""Gates whose log_alphas are generated group from group: the posterior of Dep-L0 (Li & Ji 2021)."""
+"""Gates whose log_alphas a network generates group by group: the posterior of Dep-L0 (Li & Ji 2021)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,28 +10,28 @@ from ..support import checks
 from .hard_concrete import HardConcrete
 from .posterior import BOUND, INITS, START, GatePosterior
 
-SEED_WIDTH = 64  # length of the vector of ones that starts the chain, as in the Dep-L0 reference
+SEED_WIDTH = 64  # length of the vector of ones that the generator starts from, as in the Dep-L0 reference
 
 
 class Dependency(GatePosterior):
-    """Gates whose log_alphas a chain of small linear layers generates (Li & Ji 2021, and their code).
+    """Gates whose log_alphas a *generator* computes, a chain of linear layers (Li & Ji 2021, and their code).
 
     With h_0 = 1 (a vector of SEED_WIDTH ones) and the groups taken in `direction`,
 
         log_alpha_l = BOUND tanh(W_l h_{l-1} + b_l),     h_l = log_alpha_l.
 
-    Given W and b the gates are independent: what they share is the parameterisation. `Autoregressive`
-    hands on the sampled gates instead.
+    Given W and b the gates are independent: what they share is the parameterisation. In `Autoregressive`
+    the generator reads the sampled gates instead.
 
     Args:
         sizes, hard_concrete, may_close: as in `GatePosterior`.
-        direction: "forward" runs the chain from the first group to the last, "backward" in reverse.
+        direction: "forward" goes from the first group to the last, "backward" from the last to the first.
         init: "equal": every log_alpha is START exactly, as in `MeanField`: W keeps PyTorch's
-            initialisation and b cancels what W adds. "paper": W as PyTorch initialises it and b about 3, so
-            that P(open) scatters widely and some gates start nearly shut.
+            initialisation and b cancels its effect. "paper": W as PyTorch initialises it and b about 3, so
+            that P(open) varies widely and some gates start nearly closed.
     """
 
-    _height = START  # how large the entries of h are at the start
+    _input_size = START  # absolute value of the entries of h at the start
 
     def __init__(
         self,
@@ -53,10 +53,10 @@ class Dependency(GatePosterior):
         """The rate at which one step moves a log_alpha about as far as in `MeanField`.
 
         A step of Adam changes every weight by its rate, so W h + b moves by rate (1 + sum |h|). At
-        ten times this rate the noise of the first epochs alone closes gates, even at lambda = 0.
+        ten times this rate the noise of the first epochs closes gates, even at lambda = 0.
         """
         inputs = [linear.in_features for linear in self.generator]
-        reach = [1 + n * (self._height if step else 1.0) for step, n in enumerate(inputs)]
+        reach = [1 + n * (self._input_size if step else 1.0) for step, n in enumerate(inputs)]
         return super().default_lr(budget) / (BOUND * sum(reach) / len(reach))
 
     def flat_log_alpha(self) -> Tensor:
@@ -69,27 +69,27 @@ class Dependency(GatePosterior):
         return f"{super().extra_repr()}, direction={self.direction}"
 
     def _chain(
-        self, hand_on: Callable[[Tensor, int], Tensor], rows: tuple[int, ...] = ()
+        self, next_input: Callable[[Tensor, int], Tensor], batch: tuple[int, ...] = ()
     ) -> tuple[Tensor, Tensor]:
-        """Run the generator: log_alpha and h of all gates, each [*rows, N].
+        """Run the generator: log_alpha and h of all gates, each [*batch, N].
 
-        In float32 also under autocast: a chain of tanh saturates differently in half precision.
+        In float32 also under autocast: tanh saturates at other values in half precision.
 
         Args:
-            hand_on: h of a group, from its log_alpha and its index.
+            next_input: computes h of a group from its log_alpha and its index.
         """
         parts: list[tuple[Tensor, Tensor]] = [None] * len(self.sizes)  # type: ignore[list-item]
-        h = self._weight.new_ones(*rows, SEED_WIDTH)
+        h = self._weight.new_ones(*batch, SEED_WIDTH)
         with torch.autocast(self._weight.device.type, enabled=False):
             for linear, group in zip(self.generator, self._order(), strict=True):
                 log_alpha = BOUND * torch.tanh(linear(h))
-                h = hand_on(log_alpha, group)
+                h = next_input(log_alpha, group)
                 parts[group] = log_alpha, h
         log_alphas, hs = zip(*parts, strict=True)
         return torch.cat(log_alphas, -1), torch.cat(hs, -1)
 
     def _order(self) -> list[int]:
-        """Indices of the groups, in the order in which the chain visits them."""
+        """Indices of the groups, in the order in which the generator computes them."""
         order = list(range(len(self.sizes)))
         return order if self.direction == "forward" else order[::-1]
 

@@ -1,4 +1,4 @@
-"""What a posterior over the gates of a network is like, trained or not: one table for all families."""
+"""Measurements of a posterior over the gates of a network: one report for all families."""
 
 import html
 from dataclasses import dataclass
@@ -8,12 +8,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..channels.cost import Cost
 from ..support import checks
 from ..support.arguments import checked
 from .gated import GatedModel
 from .posterior import GatePosterior, is_undecided
 
-MOST_GATES = 512  # whose pairs are looked at; of a larger network that many are drawn
+MOST_GATES = 512  # whose pairs are measured; in a larger network, so many gates are chosen at random
 MOST_NUMBERS = 5e7  # in a Jacobian: 200 MB
 
 
@@ -22,25 +23,25 @@ class PosteriorReport:
     """What `posterior_report` found.
 
     Attributes:
-        title: which posterior this is.
+        title: family and settings of the posterior.
         summary: the numbers of the whole network, by name:
             gates: N.
-            expected_macs, exact_macs, expected_params, exact_params: shares of the dense network's cost,
-                under the posterior and of the network that `compact` returns.
-            undecided: share of gates with 0.1 < P(open) < 0.9.
-            entropy: of "open or closed", bits per gate, in [0, 1], mean over gates of their marginals.
-            largest_r, mean_abs_r: of the correlation of two gates, over all pairs, in samples.
-            largest_r_by_chance: the largest after each gate's samples were shuffled: what noise does.
+            expected_macs, exact_macs, expected_params, exact_params: shares of the dense network's cost;
+                expected under the posterior, exact for the network that `compact` returns.
+            undecided: share of the gates with 0.1 < P(open) < 0.9.
+            entropy: of "open or closed", from the marginals; mean over the gates, in bits, in [0, 1].
+            largest_r, mean_abs_r: largest and mean absolute correlation of two gates, over all pairs.
+            largest_r_by_chance: the same largest value after each gate's samples were shuffled: noise alone.
             directions: in how many independent directions a gradient step can move the gates, from 1 to
                 directions_at_most, the number of gates whose Jacobian was computed; see `spectrum`.
         groups: a row per group: group, channels, open (at test time), expected_open, undecided, entropy.
-        correlation: [M, M] of the gates looked at, 0 on the diagonal.
-        spectrum: squared singular values, falling, of the Jacobian of the log_alphas of the gates looked at
-            in all parameters, each row scaled to length 1, so that they sum to the number of rows that are
-            not zero. `directions` is (sum s)^2 / sum s^2: all of them if every gate has a parameter of its
-            own, 1 if gates can only move together. For gates that are conditioned on sampled gates it is
-            that of the chain of test-time gates.
-        looked_at: index of each of the M gates in `correlation`, among all N.
+        correlation: [M, M] of the M measured gates, 0 on the diagonal.
+        spectrum: squared singular values, largest first, of the Jacobian of the measured gates' log_alphas in
+            all parameters. Its rows have length 1, so the values sum to the number of rows that are not
+            zero. `directions` is (sum s)^2 / sum s^2: the number of rows if every gate has its own
+            parameter, 1 if gates can only move together. For `Autoregressive`, log_alphas are those of
+            the chain of test-time gates.
+        looked_at: index of each of the M measured gates among all N.
     """
 
     title: str
@@ -61,14 +62,14 @@ class PosteriorReport:
 
 @checked
 def posterior_report(net: GatedModel, draws: int = 2000, seed: int = 0) -> PosteriorReport:
-    """Measure the posterior over the gates of `net`, which stays as it is.
+    """Measure the posterior over the gates of `net`; `net` is not changed.
 
     Args:
-        draws: samples of all gates behind the correlations, a whole number >= 2.
-        seed: of the samples, a whole number >= 0. Torch's own random state is left alone.
+        draws: samples of all gates for the correlations, a whole number >= 2.
+        seed: of the samples, a whole number >= 0. Torch's global random state does not change.
 
     Raises:
-        ValueError: `net` is no GatedModel, or a number is out of its range.
+        ValueError: `net` is not a GatedModel, or a number is out of its range.
     """
     draws, seed = checks.whole("draws", draws, 2), checks.whole("seed", seed, 0)
     rng, n = np.random.default_rng(seed), sum(net.posterior.sizes)
@@ -97,20 +98,14 @@ def _title(net: GatedModel) -> str:
 
 @torch.no_grad()
 def _samples(posterior: GatePosterior, draws: int, seed: int) -> np.ndarray:
-    device = next(posterior.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-    return posterior.flat_sample(draws, generator).cpu().double().numpy()
+    rng = torch.Generator(next(posterior.parameters()).device).manual_seed(seed)
+    return posterior.flat_sample(draws, rng).cpu().double().numpy()
 
 
 @torch.no_grad()
 def _costs(net: GatedModel) -> dict[str, float]:
-    expected, exact = net.expected_cost() / net.dense_cost, net.exact_cost() / net.dense_cost
-    return {
-        "expected_macs": float(expected.macs),
-        "exact_macs": float(exact.macs),
-        "expected_params": float(expected.params),
-        "exact_params": float(exact.params),
-    }
+    costs = {"expected": net.expected_cost() / net.dense_cost, "exact": net.exact_cost() / net.dense_cost}
+    return {f"{kind}_{name}": float(getattr(costs[kind], name)) for name in Cost._fields for kind in costs}
 
 
 @torch.no_grad()
@@ -124,23 +119,21 @@ def _groups(net: GatedModel) -> pd.DataFrame:
 
 
 def _bits(p: Tensor) -> Tensor:
-    """Entropy of a coin, in bits."""
+    """Entropy of a gate that is open with probability p, in bits."""
     return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / np.log(2)
 
 
 def _correlations(found: np.ndarray, shuffled: np.ndarray) -> dict[str, float]:
     pairs = ~np.eye(len(found), dtype=bool)
-    if not pairs.any():  # a single gate
-        return {"largest_r": 0.0, "largest_r_by_chance": 0.0, "mean_abs_r": 0.0}
     return {
         "largest_r": float(np.abs(found).max()),
         "largest_r_by_chance": float(np.abs(shuffled).max()),
-        "mean_abs_r": float(np.abs(found[pairs]).mean()),
+        "mean_abs_r": float(np.abs(found[pairs]).sum() / max(pairs.sum(), 1)),  # a single gate has no pair
     }
 
 
 def _spectrum(posterior: GatePosterior, looked_at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Squared singular values of the Jacobian with rows of length 1, falling; of fewer rows if it is huge."""
+    """`PosteriorReport.spectrum`; of fewer gates, chosen at random, if the Jacobian would be huge."""
     rows = max(1, int(MOST_NUMBERS / sum(p.numel() for p in posterior.parameters())))
     if rows < len(looked_at):
         looked_at = rng.choice(looked_at, rows, replace=False)
@@ -150,8 +143,10 @@ def _spectrum(posterior: GatePosterior, looked_at: np.ndarray, rng: np.random.Ge
 
 @checked
 def correlation_matrix(samples: np.ndarray) -> np.ndarray:
-    """Pearson correlations [N, N] of the columns of `samples` [draws, N]; 0 on the diagonal and for
-    columns that never change."""
+    """Pearson correlations [N, N] of the columns of `samples` [draws, N].
+
+    They are 0 on the diagonal, and for columns that never change.
+    """
     checks.shape("samples", samples, None, None)
     centred = samples - samples.mean(0)
     scale = centred.std(0)
@@ -163,5 +158,5 @@ def correlation_matrix(samples: np.ndarray) -> np.ndarray:
 
 @checked
 def directions(spectrum: np.ndarray) -> float:
-    """Effective number of independent directions of a spectrum of squared singular values."""
+    """Effective number of independent directions: (sum s)^2 / sum s^2 of squared singular values s."""
     return float(spectrum.sum() ** 2 / max((spectrum**2).sum(), 1e-12))

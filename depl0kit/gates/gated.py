@@ -30,7 +30,7 @@ class GatedModel(nn.Module):
         model, example, scope: as in `Channels`. Groups whose removal would not be exact stay without gates;
             `net.groups` says which, and why.
         posterior: "mean_field" (L0-HC), "forward" or "backward" (Dep-L0), "autoregressive" (forward,
-            conditioned on sampled gates), a `GatePosterior` for `net.groups.gated`'s sizes, or what its
+            reading the sampled gates), a `GatePosterior` for `net.groups.gated`'s sizes, or what its
             `describe` returned.
         sampling: "example" draws gates for every example of a batch, "batch" one set for all of it:
             cheaper, and noisier, as all examples of a step see the same mask.
@@ -91,8 +91,8 @@ class GatedModel(nn.Module):
             return self.forward_gated(x, self.posterior.sample(self._draws(x)))
         return self.forward_gated(x, self.posterior.deterministic())
 
-    def forward_with_rows(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Output under sampled gates, and the posterior's `cost_rows()`: a training step in one go.
+    def forward_with_prob_open(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Output under sampled gates, and the posterior's `prob_open_draws()`: a training step in one go.
 
         Args:
             noise: `posterior.noise(...)`, [batch, N], or [N] for one set of gates for the whole batch;
@@ -100,8 +100,8 @@ class GatedModel(nn.Module):
         """
         if noise is None:
             noise = self.posterior.noise(self._draws(x))
-        gates, rows = self.posterior.draw(noise)
-        return self.forward_gated(x, self.posterior.split(gates)), rows
+        gates, prob_open = self.posterior.draw(noise)
+        return self.forward_gated(x, self.posterior.split(gates)), prob_open
 
     def _draws(self, x: Tensor) -> int | None:
         return len(x) if self.sampling == "example" else None
@@ -130,20 +130,20 @@ class GatedModel(nn.Module):
 
     def expected_cost(self) -> Cost:
         """Expected cost under the posterior, as tensors with a gradient to it."""
-        return self.channels.cost_model(self.posterior.cost_rows())
+        return self.channels.cost_model(self.posterior.prob_open_draws())
 
-    def expected_share(self, cost: str = "macs", rows: Tensor | None = None) -> Tensor:
+    def expected_share(self, cost: str = "macs", prob_open: Tensor | None = None) -> Tensor:
         """Expected cost over dense cost, a scalar in 0..1 with gradient: the price in anybody's own loop.
 
         Args:
             cost: "macs", "params" or "gates" (the share of open gates, which prices every channel alike).
-            rows: `posterior.cost_rows()`, if a forward pass has computed them already.
+            prob_open: `posterior.prob_open_draws()`, if a forward pass has computed them already.
         """
         checks.one_of("cost", cost, COSTS)
-        rows = self.posterior.cost_rows() if rows is None else rows
+        prob_open = self.posterior.prob_open_draws() if prob_open is None else prob_open
         if cost == "gates":
-            return rows.mean()
-        return getattr(self.channels.cost_model(rows), cost) / getattr(self.dense_cost, cost)
+            return prob_open.mean()
+        return getattr(self.channels.cost_model(prob_open), cost) / getattr(self.dense_cost, cost)
 
     def open_channels(self) -> list[int]:
         """Channels that are open at test time, per gated group: what `compact` keeps."""

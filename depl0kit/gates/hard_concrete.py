@@ -1,8 +1,8 @@
 """The distribution of one gate.
 
-A hard-concrete gate (Louizos, Welling & Kingma 2018, "Learning Sparse Neural Networks through
-L0 Regularization", eq. 10-12) is a smooth random number that is squeezed to exactly 0 and exactly
-1 with positive probability, so that it can switch a channel off *and* pass a gradient:
+A hard-concrete gate (Louizos, Welling & Kingma 2018, "Learning Sparse Neural Networks through L0
+Regularization", eq. 10-12) is a continuous random number that is clamped: it is exactly 0 or exactly 1 with
+positive probability, so it can switch a channel off *and* pass a gradient:
 
     s = sigmoid((log u - log(1 - u) + log_alpha) / temperature)      u ~ Uniform(0, 1)
     z = clamp(s (zeta - gamma) + gamma, 0, 1)                        gamma < 0, zeta > 1
@@ -27,18 +27,18 @@ class HardConcrete:
     """Hard-concrete distribution of a gate z in [0, 1], a function of its location `log_alpha`.
 
     Args:
-        temperature: beta > 0. Small: z is nearly 0 or 1, and gradients are noisy. Large: z is
-            smooth, and few samples are exactly 0. 2/3 is the value of both papers.
-        stretch: (gamma, zeta), gamma <= 0 and zeta >= 1. How far the concrete variable s is
-            stretched beyond [0, 1] before it is clamped; the two overhangs become the two
-            spikes. At equality the spike on that side vanishes.
-        test_rule: the gate at test time. "paper": sigmoid(log_alpha), stretched and clamped, as
-            in both papers. "median": sigmoid(log_alpha / temperature), stretched and clamped,
-            which is the median of z. The paper's rule calls a gate open down to P(open) = 0.31
-            at temperature 2/3, the median rule down to 0.5.
+        temperature: beta > 0. Small: most samples are nearly 0 or 1, and gradients are noisy. Large: most
+            samples lie in between, and few are exactly 0. Both papers use 2/3.
+        stretch: (gamma, zeta), gamma <= 0 and zeta >= 1. The concrete variable s is stretched to this
+            range and then clamped to [0, 1]; the parts outside become the two spikes. With gamma = 0 or
+            zeta = 1 there is no spike on that side.
+        test_rule: the gate at test time. "paper": sigmoid(log_alpha), stretched and clamped, as in both
+            papers. "median": sigmoid(log_alpha / temperature), stretched and clamped, which is the median
+            of z. At temperature 2/3 a gate is open from P(open) = 0.31 by the paper's rule, and from 0.5
+            by the median rule.
 
     Raises:
-        ValueError: temperature <= 0, a stretch that does not include [0, 1], an unknown rule.
+        ValueError: temperature <= 0, `stretch` does not include [0, 1], or an unknown rule.
 
     Example:
         >>> hc = HardConcrete()
@@ -68,13 +68,14 @@ class HardConcrete:
         """Draw z, differentiable in `log_alpha` (eq. 10-11).
 
         Args:
-            log_alpha: any shape. Half precision is computed in float32 and returned as it came.
-            noise: uniforms in [0, 1] that broadcast with `log_alpha`; drawn afresh if None.
+            log_alpha: any shape. Half precision is computed in float32; the result has its dtype.
+            noise: uniform random numbers in [0, 1] that broadcast with `log_alpha`; drawn if None.
 
         Returns:
             z in [0, 1], of the broadcast shape. The gradient is exactly 0 where z is clamped.
         """
-        location = _at_least_float32(log_alpha)
+        half = log_alpha.dtype in (torch.float16, torch.bfloat16)
+        location = log_alpha.float() if half else log_alpha
         u = torch.rand_like(location) if noise is None else noise.to(location.dtype)
         logistic = torch.logit(u, eps=torch.finfo(location.dtype).eps)  # u = 0 or 1 stays finite
         s = torch.sigmoid((logistic + location) / self.temperature)
@@ -87,7 +88,7 @@ class HardConcrete:
         return torch.sigmoid(log_alpha - spike)
 
     def cdf(self, z: Tensor | float, log_alpha: Tensor) -> Tensor:
-        """P(gate <= z). It jumps by P(gate = 0) at z = 0, and to 1 at z = 1."""
+        """P(gate <= z). It jumps from 0 to P(gate = 0) at z = 0, and to 1 at z = 1."""
         z = torch.as_tensor(z, dtype=log_alpha.dtype, device=log_alpha.device)
         inside = torch.sigmoid(self.temperature * torch.logit(self._unstretch(z)) - log_alpha)
         return torch.where(z < 0, 0.0, torch.where(z >= 1, 1.0, inside))
@@ -95,7 +96,7 @@ class HardConcrete:
     def density(self, z: Tensor | float, log_alpha: Tensor) -> Tensor:
         """Density of the continuous part, for 0 < z < 1; zero elsewhere.
 
-        It integrates to 1 - P(gate = 0) - P(gate = 1): the two spikes have no density.
+        Its integral is 1 - P(gate = 0) - P(gate = 1): the two spikes have no density.
         """
         gamma, zeta = self.stretch
         z = torch.as_tensor(z, dtype=log_alpha.dtype, device=log_alpha.device)
@@ -124,7 +125,3 @@ class HardConcrete:
     def _unstretch(self, z: Tensor) -> Tensor:
         gamma, zeta = self.stretch
         return (torch.clamp(z, 0, 1) - gamma) / (zeta - gamma)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

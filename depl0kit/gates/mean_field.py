@@ -11,14 +11,14 @@ from .posterior import BOUND, INITS, START, GatePosterior
 
 
 class MeanField(GatePosterior):
-    """Independent gates, one free parameter each (Louizos et al. 2018).
+    """Independent gates, one free parameter theta for each (Louizos et al. 2018).
 
-    log_alpha = BOUND tanh(theta / BOUND), which is theta near zero, and bounded as in `Dependency`
-    so that the two families can reach the same P(open), from 0.05 to 0.998.
+    log_alpha = BOUND tanh(theta / BOUND), which is close to theta near zero. The bound is that of
+    `Dependency`, so that both families can reach the same P(open), from 0.05 to 0.998.
 
     Args:
         sizes, hard_concrete, may_close: as in `GatePosterior`.
-        init: "equal": every log_alpha is START. "paper": START plus noise of deviation 0.01.
+        init: "equal": every log_alpha is START. "paper": START plus noise with standard deviation 0.01.
     """
 
     def __init__(

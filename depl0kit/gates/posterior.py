@@ -1,12 +1,12 @@
-"""A posterior over all gates of a network: what every family of them has in common.
+"""What all posteriors over the gates of a network have in common.
 
-All log_alphas live in one flat tensor of N gates, sampled by one call and handed out as views, one
-per group: for networks of many layers that is what keeps gates nearly free.
+The log_alphas of all N gates are one flat tensor: one call samples them all, and each group gets a view.
+This keeps gates cheap in networks with many layers.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -21,13 +21,13 @@ BOUND = math.log(100)  # |log_alpha| < BOUND; the bound of the Dep-L0 paper, her
 START = 3.0  # P(open) = 0.99: every gate starts open, and still has a gradient
 LAST_CHANNEL = 0.5  # test-time gate of the one channel that a group always keeps
 INITS = ("equal", "paper")
-# A P(open) between these says nothing certain about the compact network. The bound on log_alpha keeps
-# P(open) above 0.047, so at 0.05 gates would count as undecided that are as shut as they can be.
+# A gate with P(open) between these may be open or closed in the compact network. BOUND keeps P(open) above
+# 0.047; with a lower limit of 0.05, gates that are as closed as they can be would count as undecided.
 UNDECIDED = (0.1, 0.9)
 
 
 def is_undecided(prob_open: Tensor | np.ndarray) -> Tensor | np.ndarray:
-    """Of each P(open), whether it says nothing certain about the compact network."""
+    """Whether each P(open) lies strictly between the two limits of UNDECIDED."""
     low, high = UNDECIDED
     return (prob_open > low) & (prob_open < high)
 
@@ -35,8 +35,8 @@ def is_undecided(prob_open: Tensor | np.ndarray) -> Tensor | np.ndarray:
 class GatePosterior(nn.Module):
     """Base of all posteriors q(z): sizes, sampling, P(open) and test-time gates.
 
-    A subclass says how log_alpha comes about (`flat_log_alpha`); gates that are dependent given the
-    parameters also override `flat_sample`, `flat_prob_open` and `cost_rows`.
+    A subclass computes log_alpha (`flat_log_alpha`). If its gates are dependent given the parameters, it
+    also overrides `flat_sample`, `flat_prob_open`, `prob_open_draws` and `draw`.
 
     Args:
         sizes: channels per group, in the network's order. Their sum is N.
@@ -60,7 +60,7 @@ class GatePosterior(nn.Module):
             raise ValueError(f"sizes must be a list, the channels of each group, got {checks.shown(sizes)}.")
         self.sizes = tuple(checks.whole("every entry of sizes", n, 1) for n in sizes)
         if not self.sizes:
-            raise ValueError("sizes must name at least one group of channels, got an empty list.")
+            raise ValueError("sizes must have an entry for each group of channels, got an empty list.")
         self.hard_concrete = fitted("hard_concrete", hard_concrete, HardConcrete | None) or HardConcrete()
         may_close = [False] * len(self.sizes) if may_close is None else may_close
         if not is_list(may_close) or len(may_close) != len(self.sizes):
@@ -77,14 +77,13 @@ class GatePosterior(nn.Module):
 
     @temperature.setter
     def temperature(self, value: float) -> None:
-        old = self.hard_concrete
-        self.hard_concrete = HardConcrete(value, old.stretch, old.test_rule)
+        self.hard_concrete = replace(self.hard_concrete, temperature=value)
 
     def default_lr(self, budget: float | None = None) -> float:
         """Adam learning rate that moves these gates within a few hundred steps.
 
-        At the papers' 0.001 mean-field gates stand still in short runs; a budget must move them
-        further. One weight of a generator moves many log_alphas, so `Dependency` needs far less.
+        At the papers' 0.001 mean-field gates hardly move in short runs. A budget needs a higher rate.
+        One weight of a generator moves many log_alphas, so `Dependency` has a much lower rate.
         """
         return 0.1 if budget is None else 0.3
 
@@ -92,9 +91,9 @@ class GatePosterior(nn.Module):
         """log_alpha of all gates, shape [N]."""
         raise NotImplementedError
 
-    def flat_sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def flat_sample(self, batch: int | None = None, rng: torch.Generator | None = None) -> Tensor:
         """Gates drawn from q, shape [N] or [batch, N], differentiable."""
-        return self.hard_concrete.sample(self.flat_log_alpha(), self.noise(batch, generator))
+        return self.hard_concrete.sample(self.flat_log_alpha(), self.noise(batch, rng))
 
     def flat_prob_open(self) -> Tensor:
         """Marginal P(z > 0) of all gates, shape [N], differentiable."""
@@ -104,32 +103,33 @@ class GatePosterior(nn.Module):
         """Test-time gates, shape [N]. A group that may not close keeps its most likely channel."""
         return torch.cat([self._test_gates(log_alpha, i) for i, log_alpha in enumerate(self.log_alpha())])
 
-    def cost_rows(self) -> Tensor:
-        """Rows [S, N] of open probabilities over which the mean cost is the expected cost of q.
+    def prob_open_draws(self) -> Tensor:
+        """P(open) of every gate in S draws, shape [S, N]; the mean of their costs is the expected cost.
 
-        Gates that are independent given the parameters need one row, P(open): the cost is
+        Gates that are independent given the parameters need one draw, P(open) itself: the cost is
         multilinear in gates of different groups.
         """
         return self.flat_prob_open()[None]
 
-    def noise(self, batch: int | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Uniforms that become gates, [N] or [batch, N]; from `generator`, or torch's own."""
+    def noise(self, batch: int | None = None, rng: torch.Generator | None = None) -> Tensor:
+        """Uniform random numbers for `draw`, [N] or [batch, N]; from `rng` or torch's global state."""
         like = next(self.parameters())
         shape = (sum(self.sizes),) if batch is None else (batch, sum(self.sizes))
-        return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
+        return torch.rand(shape, generator=rng, device=like.device, dtype=like.dtype)
 
     def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The gates that `noise` ([N] or [batch, N]) becomes, and `cost_rows()`, from one evaluation of
-        log_alpha: for a training step."""
+        """Gates drawn with `noise` ([N] or [batch, N]), and `prob_open_draws()`.
+
+        A training step needs both, and here log_alpha is computed once.
+        """
         log_alpha = self.flat_log_alpha()
-        gates = self.hard_concrete.sample(log_alpha, noise)
-        return gates, self.hard_concrete.prob_open(log_alpha)[None]
+        return self.hard_concrete.sample(log_alpha, noise), self.hard_concrete.prob_open(log_alpha)[None]
 
     def coupling(self) -> Tensor:
         """How far a plain gradient step for one gate moves another: a cosine in [-1, 1], shape [N, N].
 
-        With J the Jacobian of log_alpha in the parameters it is J J^T with unit diagonal: the
-        identity if every gate has a parameter of its own, and more if gates share parameters.
+        With J the Jacobian of log_alpha in the parameters it is J J^T with unit diagonal. It is the
+        identity if every gate has its own parameter; shared parameters add entries off the diagonal.
         """
         jacobian = self.unit_jacobian(range(sum(self.sizes)))
         return jacobian @ jacobian.T
@@ -152,12 +152,12 @@ class GatePosterior(nn.Module):
         """log_alpha per group, each of shape [channels]."""
         return self.split(self.flat_log_alpha())
 
-    def sample(self, batch: int | None = None, generator: torch.Generator | None = None) -> list[Tensor]:
+    def sample(self, batch: int | None = None, rng: torch.Generator | None = None) -> list[Tensor]:
         """Gates drawn from q per group: [channels], or [batch, channels] for a draw per example.
 
-        The same generator state gives the same draws; without one, torch's own is used.
+        The same state of `rng` gives the same draws; without it, torch's global random state is used.
         """
-        return self.split(self.flat_sample(batch, generator))
+        return self.split(self.flat_sample(batch, rng))
 
     def prob_open(self) -> list[Tensor]:
         """P(z > 0) per group, each of shape [channels]."""

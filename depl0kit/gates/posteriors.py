@@ -1,8 +1,8 @@
-"""The posteriors by name. Swapping this one object is the whole difference between L0-HC and Dep-L0.
+"""The posteriors by name. To go from L0-HC to Dep-L0, replace this one object and nothing else.
 
 - `MeanField`: one free log_alpha per gate (Louizos et al. 2018).
-- `Dependency`: a chain generates each group's log_alphas from those of the group before (Li & Ji 2021).
-- `Autoregressive`: the chain reads the *sampled gates* of the group before.
+- `Dependency`: a generator computes each group's log_alphas from those of the group before (Li & Ji 2021).
+- `Autoregressive`: the generator reads the *sampled gates* of the group before.
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ def make_posterior(
     hard_concrete: HardConcrete | None = None,
     may_close: Sequence[bool] | None = None,
 ) -> GatePosterior:
-    """A posterior over groups of `sizes` by name (see POSTERIORS), or the given one if it fits.
+    """A posterior over groups of `sizes` by name (see POSTERIORS), or the given one if its sizes match.
 
     Args:
-        posterior: also what `GatePosterior.describe` returned, for a fresh one of that kind.
+        posterior: may also be what `GatePosterior.describe` returned: this makes a new one of that kind.
 
     Raises:
         ValueError: unknown name, or a posterior made for other sizes, or one that closes groups that must
@@ -47,7 +47,7 @@ def make_posterior(
     if posterior.sizes != tuple(sizes):
         raise ValueError(
             f"the posterior was made for groups of {list(posterior.sizes)} channels, "
-            f"but this network has {list(sizes)}: pass sizes={list(sizes)} to it."
+            f"but this network has {list(sizes)}: pass sizes={list(sizes)} when you make it."
         )
     may_close = posterior.may_close if may_close is None else may_close
     if any(closes and not may for closes, may in zip(posterior.may_close, may_close, strict=True)):
@@ -59,8 +59,10 @@ def make_posterior(
 
 
 def described_now(description: dict) -> dict:
-    """What `GatePosterior.describe` would return now, for a description that an older version saved: there,
-    `Dependency` had an argument `condition_on`, and "gates" made it what is now `Autoregressive`."""
+    """What `GatePosterior.describe` would return now, for a description that an older version saved.
+
+    There `Dependency` had an argument `condition_on`; with "gates" it was what is now `Autoregressive`.
+    """
     description = dict(description)
     if description.pop("condition_on", None) == "gates":
         description["family"] = Autoregressive.__name__
@@ -71,7 +73,10 @@ def _make_described(
     description: dict, sizes: Sequence[int], may_close: Sequence[bool] | None
 ) -> GatePosterior:
     if not {"family", "hard_concrete"} <= description.keys():
-        raise ValueError("a posterior given as a dict must be what `describe` of another one returned.")
+        raise ValueError(
+            "a posterior given as a dict needs the keys 'family' and 'hard_concrete': pass the result of "
+            "another posterior's describe()."
+        )
     arguments = described_now(description)
     family = checks.one_of("posterior family", arguments.pop("family"), FAMILIES)
     shape = arguments.pop("hard_concrete")

@@ -1,6 +1,6 @@
-"""The JSON in the file of a compact network: what it was made from, its widths, and its stand-ins.
+"""The JSON header of a saved compact network: its `make_model` arguments, its widths and its stand-ins.
 
-It may come from anywhere, so every field is checked before anything is done with it.
+The file may come from anywhere, so every field is checked before it is used.
 """
 
 import json
@@ -14,16 +14,44 @@ WIDTHS = (
     *("in_channels", "out_channels", "groups", "in_features", "out_features"),
     *("num_features", "num_channels", "num_groups", "num_parameters"),
 )
-# what `compact` leaves in the place of a closed branch: modules without weights, and what makes them
-STAND_INS = {
-    "Identity": (nn.Identity, ()),
-    "AvgPool2d": (nn.AvgPool2d, ("kernel_size", "stride", "padding")),
-    "ConstantPad3d": (nn.ConstantPad3d, ("padding", "value")),
+
+
+def _is_size(value: object, low: int = 1) -> bool:
+    """Whether it is a whole number and small enough for a width: a huge one would need too much memory."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value < 2**31
+
+
+def _is_sizes(value: object, count: int, low: int = 1) -> bool:
+    return isinstance(value, list) and len(value) == count and all(_is_size(v, low) for v in value)
+
+
+def _is_window(value: object, low: int = 1) -> bool:
+    """Whether it is an argument of a pooling layer: one number, or one for each direction."""
+    return _is_size(value, low) or _is_sizes(value, 2, low)
+
+
+# modules without weights that `compact` puts in place of a closed branch, and the checks of their arguments
+STAND_INS: dict[str, tuple[type[nn.Module], dict[str, Callable[[Any], bool]]]] = {
+    "Identity": (nn.Identity, {}),
+    "AvgPool2d": (
+        nn.AvgPool2d,
+        {"kernel_size": _is_window, "stride": _is_window, "padding": lambda pad: _is_window(pad, 0)},
+    ),
+    "ConstantPad3d": (
+        nn.ConstantPad3d,
+        {"padding": lambda pad: _is_sizes(pad, 6, -(2**31)), "value": lambda x: isinstance(x, int | float)},
+    ),
+}
+MADE_BY: dict[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str) and len(value) < 100,
+    "in_channels": _is_size,
+    "classes": _is_size,
+    "image_size": lambda value: _is_sizes(value, 2),
 }
 
 
 def header_of(model: nn.Module) -> dict[str, Any]:
-    """What rebuilds the shape of a network."""
+    """What is needed to rebuild the layers of a network at their widths."""
     return {
         "format": FORMAT,
         "made_by": getattr(model, "made_by", None),
@@ -46,75 +74,40 @@ def _stand_in(module: nn.Module) -> list[list] | None:
 
 
 def build_stand_in(spec: list[list]) -> nn.Module:
-    """The modules that `header_of` described.
-
-    Raises:
-        AttributeError: a kind of module that `compact` does not leave behind.
-    """
-    row = []
-    for kind, *arguments in spec:
-        if kind not in STAND_INS:
-            raise AttributeError(f"module {kind!r} is none that compact leaves behind")
-        row.append(STAND_INS[kind][0](*(tuple(a) if isinstance(a, list) else a for a in arguments)))
+    """The modules that `header_of` described."""
+    row = [
+        STAND_INS[kind][0](*(tuple(a) if isinstance(a, list) else a for a in arguments))
+        for kind, *arguments in spec
+    ]
     return row[0] if len(row) == 1 else nn.Sequential(*row)
-
-
-# ---- what is read may be anything
-
-
-def _is_size(value: object, low: int = 1) -> bool:
-    """Whether it is a whole number that may be a width: one that no tensor has would ask for any memory."""
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value < 2**31
-
-
-def _is_sizes(value: object, count: int, low: int = 1) -> bool:
-    return isinstance(value, list) and len(value) == count and all(_is_size(v, low) for v in value)
-
-
-def _is_window(value: object, low: int = 1) -> bool:
-    """Of a pooling: one number, or one for each direction."""
-    return _is_size(value, low) or _is_sizes(value, 2, low)
-
-
-ARGUMENTS: dict[str, Callable[..., bool]] = {
-    "Identity": lambda: True,
-    "AvgPool2d": lambda kernel, stride, pad: _is_window(kernel) and _is_window(stride) and _is_window(pad, 0),
-    "ConstantPad3d": lambda pad, value: _is_sizes(pad, 6, -(2**31)) and isinstance(value, int | float),
-}
-MADE_BY: dict[str, Callable[[Any], bool]] = {
-    "name": lambda value: isinstance(value, str) and len(value) < 100,
-    "in_channels": _is_size,
-    "classes": _is_size,
-    "image_size": lambda value: _is_sizes(value, 2),
-}
 
 
 def _is_made_by(made: Any) -> bool:
     return made is None or (made.keys() == MADE_BY.keys() and all(MADE_BY[k](v) for k, v in made.items()))
 
 
-def _are_widths(widths: Any) -> bool:
-    return all(_is_size(width, 0) for of_module in widths.values() for width in of_module.values())
+def _is_stand_in(kind: Any, *arguments: Any) -> bool:
+    checks = STAND_INS[kind][1].values()
+    return all(suits(value) for suits, value in zip(checks, arguments, strict=True))
 
 
-def _are_stand_ins(stand_ins: Any) -> bool:
-    rows = [row for spec in stand_ins.values() for row in spec]
-    kinds = all(isinstance(kind, str) for kind, *_ in rows) and all(stand_ins.values())
-    # unknown kinds are refused where they would be built
-    return kinds and all(ARGUMENTS[kind](*rest) for kind, *rest in rows if kind in ARGUMENTS)
-
-
-FIELDS = {"made_by": _is_made_by, "widths": _are_widths, "stand_ins": _are_stand_ins}
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "made_by": _is_made_by,
+    "widths": lambda widths: all(_is_size(n, 0) for layer in widths.values() for n in layer.values()),
+    "stand_ins": lambda specs: all(
+        spec and all(_is_stand_in(*module) for module in spec) for spec in specs.values()
+    ),
+}
 
 
 def checked_header(header: Any) -> dict[str, Any]:
-    """`header`, if every field is of the form that `header_of` gives it.
+    """`header`, if every field has the form that `header_of` gives it.
 
     Raises:
-        ValueError: it is not, or of another version; the text names the field.
+        ValueError: a field has another form, which the text names, or the file another version.
     """
     if not isinstance(header, dict) or "format" not in header:
-        raise ValueError(f"expected a JSON object with its format, found {_shown(header)}")
+        raise ValueError(f"expected a JSON object with a field 'format', found {_shown(header)}")
     if header["format"] != FORMAT:
         raise ValueError(
             f"it has format {_shown(header['format'])}, this version reads {FORMAT}: use a newer depl0kit"

@@ -1,4 +1,4 @@
-"""How long networks take, measured side by side."""
+"""The time that networks need for a forward pass, measured side by side."""
 
 import statistics
 import time
@@ -23,12 +23,12 @@ def latency(
 ) -> pd.DataFrame:
     """Median milliseconds of a forward pass in eval mode, on the device where the networks are.
 
-    The networks take turns, so that whatever else the machine does meets all of them alike.
+    The networks take turns, so that other work on the machine slows all of them down equally.
 
     Args:
-        networks: name -> network; their modes are left as they were.
+        networks: name -> network; each keeps its mode (train or eval).
         example: a batch of inputs, repeated to the batch sizes.
-        repeats: turns of each network, after three that are not counted.
+        repeats: timed passes of each network, after three that are not counted.
 
     Returns:
         A row per network and batch size: network, batch, ms, low, high (quartiles).
@@ -44,14 +44,10 @@ def latency(
     rows = []
     for batch in batch_sizes:
         x = _repeated(example, checks.whole("batch size", batch, 1)).to(device)
-        times: dict[str, list[float]] = {name: [] for name in networks}
         with eval_mode(*networks.values()):
-            for turn in range(repeats + 3):
-                for name, net in networks.items():
-                    took = _seconds(net, x)
-                    if turn >= 3:
-                        times[name].append(1e3 * took)
-        rows += [{"network": name, "batch": batch, **_quartiles(ms)} for name, ms in times.items()]
+            turns = [[_milliseconds(net, x) for net in networks.values()] for _ in range(repeats + 3)]
+        times = zip(networks, zip(*turns[3:], strict=True), strict=True)
+        rows += [{"network": name, "batch": batch, **_quartiles(ms)} for name, ms in times]
     return pd.DataFrame(rows)
 
 
@@ -60,15 +56,15 @@ def _repeated(example: Tensor, batch: int) -> Tensor:
     return example.repeat(copies, *[1] * (example.dim() - 1))[:batch]
 
 
-def _seconds(net: nn.Module, x: Tensor) -> float:
+def _milliseconds(net: nn.Module, x: Tensor) -> float:
     start = time.perf_counter()
     net(x)
     if x.device.type != "cpu":
         getattr(torch, x.device.type).synchronize()
-    return time.perf_counter() - start
+    return 1e3 * (time.perf_counter() - start)
 
 
-def _quartiles(values: list[float]) -> dict[str, float]:
+def _quartiles(values: Sequence[float]) -> dict[str, float]:
     if len(values) == 1:
         return {"ms": values[0], "low": values[0], "high": values[0]}
     low, middle, high = statistics.quantiles(values, n=4)

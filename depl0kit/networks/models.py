@@ -1,4 +1,4 @@
-"""The networks: the small one of the lessons, those of the papers, and every classifier of torchvision."""
+"""The networks: the small one of the lessons, those of the papers, and all classifiers of torchvision."""
 
 import difflib
 import re
@@ -13,7 +13,7 @@ from ..support import checks
 from ..support.arguments import checked
 
 VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
-SMALL = (24, 24, "M", 48, 48)  # trains on 8 x 8 digits in seconds on a CPU, and still has layers to compare
+SMALL = (24, 24, "M", 48, 48)  # trains on 8 x 8 digits in seconds on a CPU
 
 
 class ConvNet(nn.Module):
@@ -73,9 +73,9 @@ class LeNet5(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around which the input is carried: relu(x + f(x)).
+    """Two 3x3 convolutions f with a shortcut: relu(x + f(x)).
 
-    Where width or size change, the input passes a 1x1 convolution, as in the Dep-L0 reference.
+    Where the width or the image size changes, the shortcut is a 1x1 convolution, as in the Dep-L0 reference.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -105,7 +105,7 @@ class CifarResNet(nn.Module):
     Shapes: [batch, in_channels, height, width] -> [batch, classes].
 
     Raises:
-        ValueError: no whole number of blocks gives this depth.
+        ValueError: `depth` is not 6 n + 2.
     """
 
     def __init__(self, depth: int, in_channels: int, classes: int) -> None:
@@ -142,9 +142,9 @@ MODELS: dict[str, Callable[[int, int, tuple[int, int]], nn.Module]] = {
     "resnet20": lambda in_channels, classes, image_size: CifarResNet(20, in_channels, classes),
     "resnet56": lambda in_channels, classes, image_size: CifarResNet(56, in_channels, classes),
 }
-CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")  # under which scripts save a network
-WRAPPED = r"^((module|_orig_mod)\.)+"  # what DataParallel and torch.compile put before every name
-AUXILIARY = ("googlenet", "inception_v3")  # their extra heads serve training only, and are left out
+CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")  # where checkpoints keep the weights
+WRAPPED = r"^((module|_orig_mod)\.)+"  # prefixes that DataParallel and torch.compile add to every name
+AUXILIARY = ("googlenet", "inception_v3")  # with extra heads for training only, which are left out
 
 
 @checked
@@ -158,41 +158,37 @@ def make_model(
     """A network by name.
 
     Args:
-        name: "small", "lenet", "vgg16" (for 32 x 32 images), "resnet20", "resnet56" (for CIFAR), or any
-            classifier of torchvision by its name there, such as "resnet50" or "mobilenet_v2". A name
-            that both have, "vgg16", means the one here.
-        in_channels: 3 for torchvision's networks.
-        classes: of the labels.
-        image_size: (height, width); matters to "lenet" and "vgg16".
-        weights: file to start from, a dense network's state_dict in safetensors or in torch's format
-            (as torchvision offers for download), also one of a compiled or parallel network, or inside of
-            a checkpoint as "state_dict"; without it weights are initialised at random. Only tensors are
-            read from it, so that a file from anywhere may be tried.
+        name: "small", "lenet", "vgg16" (for 32 x 32 images), "resnet20", "resnet56" (for CIFAR), or the
+            name of any classifier of torchvision, such as "resnet50" or "mobilenet_v2". "vgg16" is the
+            network of this package, not torchvision's.
+        in_channels: channels of the images; 3 for torchvision's networks.
+        classes: number of classes.
+        image_size: (height, width) in pixels; only "lenet" and "vgg16" depend on it.
+        weights: a file with the state_dict of the dense network, in safetensors or in torch's format (as
+            torchvision offers for download). It may be that of a compiled or parallel network, or a
+            checkpoint with the entry "state_dict". Without it, weights are initialised at random. Only
+            tensors are read, so a file from anywhere is safe.
 
     Raises:
         ValueError: unknown name, images too small for the network, or weights of another network.
-        FileNotFoundError: there is no file of weights.
+        FileNotFoundError: the file of weights does not exist.
     """
-    arguments = {
-        "name": name,
-        "in_channels": in_channels,
-        "classes": classes,
-        "image_size": list(image_size),  # as it comes back from JSON
-    }
     for what, number in (("in_channels", in_channels), ("classes", classes)):
         checks.whole(what, number, 1)
     if name in MODELS:
         model = MODELS[name](in_channels, classes, image_size)
     else:
         model = _torchvision_model(name, in_channels, classes)
-    model.made_by = arguments  # so that a file of a compact copy can say what to rebuild
+    size = list(image_size)  # JSON has no tuples
+    # `save_compact` writes this into the file, so that `load_compact` can rebuild the network
+    model.made_by = {"name": name, "in_channels": in_channels, "classes": classes, "image_size": size}
     if weights is not None:
         _load_weights(model, Path(weights), name)
     return model
 
 
 def _torchvision_model(name: str, in_channels: int, classes: int) -> nn.Module:
-    from torchvision import models as zoo  # takes half a second, and most networks here need it not
+    from torchvision import models as zoo  # takes half a second, and our own networks do not need it
 
     known = zoo.list_models(module=zoo)
     if name not in known:
@@ -204,48 +200,52 @@ def _torchvision_model(name: str, in_channels: int, classes: int) -> nn.Module:
         )
     if in_channels != 3:
         raise ValueError(
-            f"{name} of torchvision reads 3 channels, got in_channels={in_channels}: repeat a grey image "
-            "three times, or use 'resnet20' or 'resnet56'."
+            f"{name} of torchvision reads 3 channels, got in_channels={in_channels}: repeat the grey "
+            "channel three times, or use 'resnet20' or 'resnet56'."
         )
     extra = {"aux_logits": False, "init_weights": True} if name in AUXILIARY else {}
     return zoo.get_model(name, weights=None, num_classes=classes, **extra)
 
 
 def _load_weights(model: nn.Module, path: Path, name: str) -> None:
-    """Load a state_dict from a file into `model`; heads that `model` does not have are left out."""
+    """Load a state_dict from a file into `model`, without auxiliary heads."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of weights {str(path)!r}. {_where_to_get(name)}")
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        state = _dense_state(state)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} holds no state_dict of tensors alone: {reason}") from error
-    own = model.state_dict()
+    state, own = _read_state(path), model.state_dict()
     for key in own.keys() & state.keys():
         if own[key].shape != state[key].shape:
             raise ValueError(
-                f"{path} is of another network: {key} has shape {tuple(state[key].shape)} there and "
-                f"{tuple(own[key].shape)} in {name!r}; pass the classes and in_channels it was trained with."
+                f"{path} has weights of another network: {key} has shape {tuple(state[key].shape)} there and "
+                f"{tuple(own[key].shape)} in {name!r}; pass the classes and in_channels of its training run."
             )
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in own]
     if missing or unexpected:
         raise ValueError(
-            f"{path} is of another network than {name!r}: {_some(missing)} missing, "
-            f"{_some(unexpected)} unexpected."
+            f"{path} has weights of another network than {name!r}: {_some(missing)} missing, "
+            f"{_some(unexpected)} unexpected; pass the name of the network that it was saved from."
         )
     model.load_state_dict(state, strict=False)
 
 
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return _dense_state(load_file(path))
+        return _dense_state(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} must hold a state_dict with only tensors in it, as torch.save(model.state_dict(), path) "
+            f"writes it: {reason}"
+        ) from error
+
+
 def _dense_state(content: dict) -> dict[str, Tensor]:
-    """Weights by the names of a plain network, without auxiliary heads.
+    """Weights under the names of a plain network, without auxiliary heads.
 
     Raises:
-        ValueError: something else than a tensor is among them.
+        ValueError: an entry is not a tensor.
     """
     content = next((content[key] for key in CHECKPOINT_KEYS if isinstance(content.get(key), dict)), content)
     state = {re.sub(WRAPPED, "", key): value for key, value in content.items()}
@@ -259,8 +259,8 @@ def _where_to_get(name: str) -> str:
     from torchvision import models as zoo
 
     if name in MODELS:
-        return "Save one by safetensors.torch.save_file(model.state_dict(), path)."
-    return f"torchvision's is at {zoo.get_model_weights(name).DEFAULT.url}"
+        return "Save one with safetensors.torch.save_file(model.state_dict(), path)."
+    return f"Download torchvision's weights from {zoo.get_model_weights(name).DEFAULT.url}"
 
 
 def _some(keys: list[str]) -> str:

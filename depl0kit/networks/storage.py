@@ -1,7 +1,7 @@
-"""A compact network in a file: weights as safetensors, and beside them JSON that rebuilds its shape.
+"""A compact network in one file: weights as safetensors, and JSON in its header that rebuilds the layers.
 
-One file holds both (safetensors has room for text in its header), so that they cannot be parted. Nothing
-in it is ever executed: there is no pickle, and the JSON names only widths and three kinds of layers.
+Nothing in the file is ever executed: it has no pickle, and the JSON names only widths and three kinds of
+layers.
 """
 
 import json
@@ -19,8 +19,8 @@ from ..support.files import DamagedFileError, read_tensors, write_tensors
 from .compact_header import WIDTHS, build_stand_in, checked_header, header_of
 from .models import MODELS, make_model
 
-KEY = "depl0kit"  # of the notes that holds the JSON
-PHOTO = (224, 224)  # a size that all networks of torchvision read
+KEY = "depl0kit"  # of the JSON in the header of the file
+PHOTO = (224, 224)  # an image size for all networks of torchvision
 
 
 @checked
@@ -28,13 +28,13 @@ def save_compact(model: nn.Module, path: str | Path) -> Path:
     """Write a compact (or any plain) network to `path`, atomically.
 
     Args:
-        model: what `compact` returned, of any precision; of a compiled or parallel network the one inside.
-            If it stems from `make_model`, the file says so, and `load_compact(path)` needs nothing else.
-        path: usually `name.safetensors`; an old file there is replaced when the new one is complete.
+        model: what `compact` returned, of any precision. Of a compiled or parallel network the network
+            inside is written. If `make_model` made the dense one, `load_compact(path)` needs nothing else.
+        path: usually `name.safetensors`; an old file is replaced when the new one is complete.
 
     Raises:
-        OSError: the file cannot be written; an old one is still there.
-        ValueError: `model` has gates, or a state that is no tensor.
+        OSError: the file cannot be written; an old file is kept.
+        ValueError: `model` has gates, or an entry of its state_dict is not a tensor.
     """
     path, model = Path(path), unwrapped(model)
     if has_gates(model):
@@ -42,7 +42,7 @@ def save_compact(model: nn.Module, path: str | Path) -> Path:
     state = model.state_dict()
     if other := [key for key, value in state.items() if not isinstance(value, Tensor)]:
         raise ValueError(
-            f"{other[0]!r} of {type(model).__name__} is no tensor: take it out of the state_dict."
+            f"{other[0]!r} of {type(model).__name__} is not a tensor: remove it from the state_dict."
         )
     tensors = {key: t.detach().cpu().contiguous().clone() for key, t in state.items()}
     write_tensors(path, tensors, {KEY: json.dumps(header_of(model))})
@@ -54,36 +54,30 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The network that `save_compact` wrote, in eval mode, on the CPU.
 
     Args:
-        model: a fresh network of the same architecture, with all channels, where the saved one does not
-            stem from `make_model`. It is copied.
+        model: a new network of the same architecture with all channels, needed if `make_model` did not
+            make the saved one. It is copied.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, not a file of `save_compact`, or of another architecture than `model`.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is damaged, not a file of `save_compact`, or has another architecture than `model`.
     """
     path = Path(path)
     header, tensors = _read(path)
-    fresh = model is None
-    if fresh:
-        if not header["made_by"]:
-            raise ValueError(
-                f"{path} holds a network that make_model did not make: pass model=, a fresh one of the "
-                "same architecture with all channels."
-            )
+    if fresh := model is None:
         model = _made(header["made_by"], tensors, path)
     else:
         check_network(model)
         model = copied(unwrapped(model))
     try:
         _reshape(model, header, tensors)
-        model.load_state_dict(tensors, assign=fresh)  # it may be without memory of its own
+        model.load_state_dict(tensors, assign=fresh)  # a fresh one may be on "meta", without memory
         _check_widths(model)
         if fresh:
             _check_forward(model, header["made_by"])
     except (AttributeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path} is of another architecture than {type(model).__name__}: {reason}"
+            f"{path} holds another architecture than {type(model).__name__}: {reason}"
         ) from error
     return model.eval()
 
@@ -97,43 +91,48 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
     except (DamagedFileError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is damaged or not a file of save_compact ({str(error) or type(error).__name__}): "
-            "save it again."
+            "write it again with save_compact."
         ) from error
 
 
-def _made(made_by: dict, tensors: dict[str, Tensor], path: Path) -> nn.Module:
-    """A fresh network as the file has it, if its weights are there for so many classes."""
+def _made(made_by: dict | None, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    """A new network with the arguments in the file, if its weights have that number of classes."""
+    if made_by is None:
+        raise ValueError(
+            f"{path} holds a network that make_model did not make: pass model=, a new network of the same "
+            "architecture with all channels."
+        )
     known = any(made_by["classes"] in t.shape[:1] for t in tensors.values())
     try:
         if not known:
             raise ValueError(f"no tensor has {made_by['classes']} classes")
-        # our own need no memory before the weights are there, whatever sizes a file asks for
+        # "meta" needs no memory, whatever sizes a file asks for
         with torch.device("meta" if made_by["name"] in MODELS else "cpu"):
             return make_model(**made_by)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"{path} is damaged, as make_model cannot make its network: {str(error)[:200]}"
+            f"{path} is damaged, make_model cannot make its network: {str(error)[:200]}"
         ) from error
 
 
 def _check_widths(model: nn.Module) -> None:
-    """Raise RuntimeError where a layer's own account of its shape is not that of its weights."""
+    """Raise RuntimeError if the width attributes of a layer do not match its weights."""
     for name, module in model.named_modules():
         if not _has_its_widths(module):
-            raise RuntimeError(f"the widths of {name} are not those of its weights")
+            raise RuntimeError(f"the widths of {name} do not match its weights")
 
 
 @torch.no_grad()
 def _check_forward(model: nn.Module, made_by: dict) -> None:
-    """Raise what a forward raises where layers do not fit together, without computing anything."""
-    size = made_by["image_size"] if made_by["name"] in MODELS else PHOTO  # to torchvision it says nothing
+    """Raise the error of a forward pass if layers do not match; nothing is computed."""
+    size = made_by["image_size"] if made_by["name"] in MODELS else PHOTO  # torchvision ignores it
     images = torch.zeros(1, made_by["in_channels"], *size, device="meta")
     state = {key: tensor.to("meta") for key, tensor in model.state_dict().items()}
     torch.func.functional_call(model.eval(), state, (images.to(next(model.parameters()).dtype),))
 
 
 def _has_its_widths(module: nn.Module) -> bool:
-    """Whether the widths of a layer are those of its weights; so they are where it has none."""
+    """Whether the width attributes of a layer match its weights; True if it has none."""
     weight, width = getattr(module, "weight", None), channelwise_width(module)
     if isinstance(module, nn.Linear):
         width = module.out_features
@@ -153,7 +152,7 @@ def _has_its_widths(module: nn.Module) -> bool:
 
 
 def _reshape(model: nn.Module, header: dict, tensors: dict[str, Tensor]) -> None:
-    """Give `model` the modules and widths of the file; weights are filled in afterwards."""
+    """Give `model` the modules and widths of the file; its weights are loaded afterwards."""
     for name, spec in header["stand_ins"].items():
         if name and any(True for _ in model.get_submodule(name).parameters()):
             model.set_submodule(name, build_stand_in(spec))
@@ -165,15 +164,15 @@ def _reshape(model: nn.Module, header: dict, tensors: dict[str, Tensor]) -> None
             setattr(module, attribute, int(width))
         for key, old in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             new = tensors.get(f"{name}.{key}" if name else key)
-            if new is not None and not _replaces(new, old):
+            if new is None or (new.shape, new.dtype) == (old.shape, old.dtype):
+                continue
+            if not _replaces(new, old):
                 raise AttributeError(f"{name}.{key} cannot be {new.dtype} of shape {tuple(new.shape)}")
-            if new is not None and (new.shape, new.dtype) != (old.shape, old.dtype):
-                empty = torch.empty_like(new)
-                is_parameter = isinstance(old, nn.Parameter)
-                setattr(module, key, nn.Parameter(empty) if is_parameter else empty)
+            empty = torch.empty_like(new)
+            setattr(module, key, nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty)
 
 
 def _replaces(new: Tensor, old: Tensor) -> bool:
-    """Whether a tensor is like another but for its precision and its widths."""
+    """Whether two tensors differ only in precision and widths."""
     alike = new.is_floating_point() == old.is_floating_point() and new.dim() == old.dim()
     return alike and new.shape[2:] == old.shape[2:]

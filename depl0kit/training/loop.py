@@ -55,8 +55,8 @@ class _Batch(nn.Module):
                 gates = self.net.posterior.deterministic()
             logits = self.net.forward_gated(x, gates)
             return F.cross_entropy(logits, y), logits.new_zeros(())
-        logits, rows = self.net.forward_with_rows(x, noise)
-        return F.cross_entropy(logits, y), self.net.expected_share(self.cost, rows)
+        logits, prob_open = self.net.forward_with_prob_open(x, noise)
+        return F.cross_entropy(logits, y), self.net.expected_share(self.cost, prob_open)
 
 
 class Trainer:

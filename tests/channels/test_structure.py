@@ -230,7 +230,7 @@ def test_expected_cost_is_the_mean_over_all_masks(posterior):
     torch.testing.assert_close(torch.stack(net.expected_cost()), mean, rtol=1e-6, atol=0)
 
 
-def test_expected_cost_of_conditioned_gates_is_the_mean_over_chains(monkeypatch):
+def test_expected_cost_of_autoregressive_gates_is_the_mean_over_chains(monkeypatch):
     monkeypatch.setattr("depl0kit.gates.autoregressive.CHAINS", 20_000)
     net = tiny("autoregressive")
     with torch.no_grad():  # the second group opens where the first has most gates open

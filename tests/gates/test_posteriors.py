@@ -58,7 +58,7 @@ def test_dependency_is_the_papers_recurrence(direction):
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_conditioned_gates_are_the_recurrence_over_sampled_gates(direction):
+def test_autoregressive_gates_are_the_recurrence_over_sampled_gates(direction):
     q = scattered(Autoregressive(SIZES, direction), 0.5)
     torch.manual_seed(7)
     z = q.sample()
@@ -91,16 +91,14 @@ def test_gates_are_uncorrelated_at_fixed_parameters(name):
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_conditioned_gates_are_correlated(direction):
+def test_autoregressive_gates_are_correlated(direction):
     q = scattered(Autoregressive(SIZES, direction), 1.5)
     assert abs(pair_correlations(q)).max() > 0.3
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_prob_open_is_the_share_of_open_samples(name, monkeypatch):
-    monkeypatch.setattr(
-        "depl0kit.gates.autoregressive.CHAINS", 4096
-    )  # P(open) of conditioned gates is a mean of chains
+    monkeypatch.setattr("depl0kit.gates.autoregressive.CHAINS", 4096)  # P(open) is a mean over chains
     q = scattered(make_posterior(name, SIZES), 1.0)
     torch.manual_seed(3)
     share = (q.flat_sample(20_000) > 0).float().mean(0)
@@ -186,7 +184,7 @@ def test_autocast_changes_nothing(name, dtype):
     for enabled in (False, True):
         torch.manual_seed(0)
         with torch.autocast("cpu", dtype, enabled=enabled):
-            results.append([q.flat_log_alpha(), q.flat_prob_open(), q.flat_sample(4), q.cost_rows()])
+            results.append([q.flat_log_alpha(), q.flat_prob_open(), q.flat_sample(4), q.prob_open_draws()])
     for plain, cast in zip(*results, strict=True):
         assert torch.equal(plain, cast)
 
@@ -208,7 +206,7 @@ def test_samples_differ_per_example(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("batch", [None, 3])
-def test_a_generator_decides_the_draws(name, batch):
+def test_the_random_state_decides_the_draws(name, batch):
     q = scattered(make_posterior(name, SIZES))
     before = torch.get_rng_state()
     first, again, other = (q.flat_sample(batch, torch.Generator().manual_seed(s)) for s in (5, 5, 6))
@@ -220,7 +218,7 @@ def test_a_generator_decides_the_draws(name, batch):
 def test_every_group_reaches_the_parameters(name):
     q = scattered(make_posterior(name, SIZES))
     torch.manual_seed(0)
-    (q.flat_sample(8).sum() + q.cost_rows().sum()).backward()
+    (q.flat_sample(8).sum() + q.prob_open_draws().sum()).backward()
     assert all(bool(p.grad.abs().sum() > 0) and bool(p.grad.isfinite().all()) for p in q.parameters())
 
 
@@ -279,14 +277,14 @@ def test_coupling_is_what_gradient_steps_do():
     assert float(relative) == pytest.approx(float(coupling[a, b]) ** 2, rel=1e-3)
 
 
-def test_gradient_of_conditioned_samples_reaches_back_along_the_chain():
+def test_gradient_of_autoregressive_samples_reaches_back_along_the_chain():
     q = scattered(Autoregressive(SIZES), 0.5)
     torch.manual_seed(0)
     q.sample(64)[2].sum().backward()
     assert float(q.generator[0].bias.grad.abs().sum()) > 0
 
 
-def test_prob_open_of_conditioned_gates_leaves_the_random_state_alone():
+def test_prob_open_of_autoregressive_gates_leaves_the_random_state_alone():
     q = scattered(Autoregressive(SIZES))
     before = torch.get_rng_state()
     assert torch.equal(q.flat_prob_open(), q.flat_prob_open())
@@ -308,5 +306,5 @@ def test_any_sizes(sizes, name, batch):
     assert [z.shape for z in q.sample()] == [(n,) for n in sizes]
     assert [z.shape for z in q.sample(batch)] == [(batch, n) for n in sizes]
     assert [z.shape for z in q.prob_open()] == [(n,) for n in sizes]
-    assert q.cost_rows().shape[1] == sum(sizes)
+    assert q.prob_open_draws().shape[1] == sum(sizes)
     assert all(bool((z > 0).any()) for z in q.deterministic())

@@ -92,8 +92,8 @@ def test_forward_and_price_stay_on_a_gpu(net):
         x = torch.zeros(4, 3, 8, 8, device="cuda")
         with pytest.raises(RuntimeError, match="on the same device"):
             net(x + torch.zeros(4, 3, 8, 8))  # so a tensor that is left behind would be found
-        logits, rows = net.forward_with_rows(x)
-        results = [logits, rows, net.train()(x), net.eval()(x), net.posterior.flat_prob_open()]
+        logits, prob_open = net.forward_with_prob_open(x)
+        results = [logits, prob_open, net.train()(x), net.eval()(x), net.posterior.flat_prob_open()]
         results += [net.expected_share(cost) for cost in COSTS]
         results += [gate.source for gate in net._gates if gate.source is not None]  # a CPU's would pass here
         assert {t.device.type for t in results} == {"cuda"}

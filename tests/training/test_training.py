@@ -47,7 +47,7 @@ def test_cost_share_is_one_for_open_gates_and_the_exact_share_for_hard_ones(cost
     mask = torch.cat(
         [(torch.arange(n) < k).float() for n, k in zip((24, 24, 48, 48), open_per_group, strict=True)]
     )
-    net.posterior.cost_rows = lambda: mask[None]
+    net.posterior.prob_open_draws = lambda: mask[None]
     exact = net.channels.cost(open_per_group)
     by_hand = {
         "macs": exact.macs / net.dense_cost.macs,
@@ -55,7 +55,7 @@ def test_cost_share_is_one_for_open_gates_and_the_exact_share_for_hard_ones(cost
         "gates": sum(open_per_group) / 144,
     }
     assert float(net.expected_share(cost)) == pytest.approx(by_hand[cost], rel=1e-6)
-    net.posterior.cost_rows = lambda: torch.ones(1, 144)
+    net.posterior.prob_open_draws = lambda: torch.ones(1, 144)
     assert float(net.expected_share(cost)) == 1
 
 

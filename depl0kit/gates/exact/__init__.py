@@ -1,4 +1,4 @@
-"""Problems with few gates, whose exact posterior is a table, and posteriors fitted to it (lesson 04)."""
+"""Problems with so few gates that the posterior is a table, and approximations of it (lesson 04)."""
 
 from .fits import compare_fits, fit_autoregressive, fit_generator, fit_mean_field
 from .problems import ExactPosterior, collinear_data, collinear_regression, gates_in_series, spike_and_slab

@@ -1,7 +1,7 @@
-"""Posteriors over few gates, computed exactly: every one of the 2^n masks is looked at.
+"""Posteriors over few gates, computed exactly by a sum over all 2^n masks.
 
-With n <= 12 gates nothing has to be sampled, so that what a family of approximations cannot express is
-seen without the noise of an estimator. `exact_fits` finds the best of each family.
+With n <= 12 gates nothing has to be sampled, so there is no noise of an estimator to hide what a family of
+approximations cannot express. `fits` finds the best approximation in each family.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor
 from ...support import checks
 from ...support.arguments import checked
 
-MAX_GATES = 12  # 4096 masks; a table of them is fast, and with 20 gates it would have a million rows
+MAX_GATES = 12  # 4096 masks are fast; 20 gates have a million masks
 
 
 @checked
@@ -24,7 +24,7 @@ def all_masks(n: int) -> Tensor:
     """Every mask of n gates, [2^n, n] of 0. and 1.: row k is the number k in binary, first gate first.
 
     Raises:
-        ValueError: n is no whole number from 1 to 12.
+        ValueError: n is not a whole number from 1 to 12.
     """
     if checks.whole("n, the number of gates,", n, 1) > MAX_GATES:
         raise ValueError(f"n must be at most {MAX_GATES} gates (2^n masks are enumerated), got {n}.")
@@ -39,14 +39,13 @@ class ExactPosterior:
         log_density: a function of all masks, float64 [2^n, n], that returns [2^n] finite numbers.
 
     Attributes:
-        n, masks: the number of gates, and the masks as `all_masks` orders them.
+        n, masks: the number of gates, and the masks in the order of `all_masks`.
         log_density: [2^n], not normalised.
-        log_evidence: log of the sum of its exponentials; where `log_density` is log p(data, z), it is
-            log p(data).
+        log_evidence: log of sum(exp(log_density)); if `log_density` is log p(data, z), this is log p(data).
         log_prob, prob: [2^n], normalised.
 
     Raises:
-        ValueError: n is out of range, or `log_density` returns another shape or something not finite.
+        ValueError: n is out of range, or `log_density` returns a wrong shape or values that are not finite.
 
     Example:
         >>> one_of_two = ExactPosterior(2, lambda z: -5 * (z.sum(1) - 1) ** 2)
@@ -76,7 +75,7 @@ class ExactPosterior:
 
     @cached_property
     def log_odds(self) -> Tensor:
-        """log p(gate i open, rest) - log p(gate i closed, rest) for the rest of every mask, [2^n, n]."""
+        """log p(gate i open, rest) - log p(gate i closed, rest), [2^n, n]; the rest is that of each mask."""
         index = torch.arange(2**self.n)[:, None]
         bit = 1 << torch.arange(self.n - 1, -1, -1)
         return self.log_density[index | bit] - self.log_density[index & ~bit]
@@ -97,13 +96,13 @@ class ExactPosterior:
 
     @checked
     def pair(self, i: int, j: int, prob: Tensor | None = None) -> Tensor:
-        """P of gates i and j: both closed, only j open, only i open, both open; [4], as in `marginals`."""
+        """P(both closed), P(only j open), P(only i open), P(both open) of gates i and j, [4]."""
         prob = self.prob if prob is None else prob
         state = (2 * self.masks[:, i] + self.masks[:, j]).long()
         return torch.zeros(4, dtype=prob.dtype).index_add(0, state, prob)
 
     def open_gates(self, prob: Tensor | None = None) -> Tensor:
-        """P of 0, 1, ..., n gates open, [n + 1], as in `marginals`."""
+        """P(k gates are open) for k = 0 ... n, [n + 1]; `prob` as in `marginals`."""
         prob = self.prob if prob is None else prob
         return torch.zeros(self.n + 1, dtype=prob.dtype).index_add(0, self.masks.sum(1).long(), prob)
 
@@ -113,10 +112,10 @@ class ExactPosterior:
 
 @checked
 def gates_in_series(gain: float, price: float = 1.5, n: int = 4) -> ExactPosterior:
-    """Gates that are worth something only if all are open: p(z) ~ exp(gain prod z - price sum z).
+    """Gates that have a gain only if all are open: p(z) proportional to exp(gain prod z - price sum z).
 
     Args:
-        gain: of the whole chain, any finite number.
+        gain: of all gates together, any finite number.
         price: of every open gate, any finite number.
         n: gates, 1 to 12.
     """
@@ -134,7 +133,9 @@ def spike_and_slab(
     shape: float = 1.0,
     rate: float = 1.0,
 ) -> ExactPosterior:
-    """Which columns explain y? The posterior over masks of a linear regression, weights integrated out.
+    """Which columns of x explain y? The exact posterior over masks in a linear regression.
+
+    The weights are integrated out.
 
     The model is y = x (z * w) + e, with z_j ~ Bernoulli(prob_open), w_j ~ N(0, slab s^2) where z_j = 1,
     and e ~ N(0, s^2) in each of the N rows, without an intercept. With X_z the open columns,
@@ -146,18 +147,18 @@ def spike_and_slab(
         log p(y | z) = -1/2 log|V| - Q / (2 s^2) - N/2 log(2 pi s^2)
         log p(y | z) = -1/2 log|V| - (shape + N/2) log(rate + Q/2) + terms without z.
 
-    All terms are kept: `log_evidence` is log p(y).
+    No term is left out: `log_evidence` is log p(y).
 
     Args:
         x: [N, n] with n of 1 to 12; an array or a tensor, as is y.
         y: [N].
-        slab: variance of an open weight in units of the noise variance, > 0.
+        slab: variance of an open weight, in units of the noise variance s^2, > 0.
         prob_open: prior P(z_j = 1), between 0 and 1, both excluded.
         noise: the variance s^2 > 0 if it is known; None integrates it out.
         shape, rate: of the inverse gamma prior of s^2, > 0.
 
     Raises:
-        ValueError: shapes that do not fit, something not finite, or a number outside its range.
+        ValueError: wrong shapes, values that are not finite, or a number outside its range.
     """
     x, y = _data(x, y)
     for name, value in (("slab", slab), ("shape", shape), ("rate", rate)):
@@ -165,17 +166,12 @@ def spike_and_slab(
     checks.share("prob_open", prob_open)
     if noise is not None:
         checks.number("noise", noise, 0, open_low=True)
-    prior_odds, rows, n = math.log(prob_open / (1 - prob_open)), *x.shape
+    prior_log_odds, n = math.log(prob_open / (1 - prob_open)), x.shape[1]
 
     def log_joint(masks: Tensor) -> Tensor:
         log_det, square = _determinant_and_square(masks, x, y, slab)
-        if noise is not None:
-            fit = -square / (2 * noise) - rows / 2 * math.log(2 * math.pi * noise)
-        else:
-            after = shape + rows / 2
-            constant = shape * math.log(rate) + math.lgamma(after) - math.lgamma(shape)
-            fit = constant - rows / 2 * math.log(2 * math.pi) - after * torch.log(rate + square / 2)
-        return fit - log_det / 2 + masks.sum(1) * prior_odds + n * math.log(1 - prob_open)
+        fit = _log_fit(square, len(x), noise, shape, rate)
+        return fit - log_det / 2 + masks.sum(1) * prior_log_odds + n * math.log(1 - prob_open)
 
     return ExactPosterior(n, log_joint)
 
@@ -184,12 +180,12 @@ def spike_and_slab(
 def collinear_data(
     correlation: float, pairs: int = 4, effect: float = 0.4, rows: int = 100, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Features in near-duplicate pairs, and what they explain together: x [rows, 2 pairs], y [rows].
+    """Columns in near-duplicate pairs, and a response: x [rows, 2 pairs], y [rows].
 
-    Columns 2i and 2i + 1 have the sample correlation `correlation`, to rounding; other pairs of columns
-    have none. Each pair's mean, scaled to unit variance, enters y with weight `effect`; the noise, of sample
-    variance 1, is orthogonal to all columns. So the posterior is a smooth function of `correlation`, and
-    the seed, which only turns the data in space, does not change it.
+    Columns 2i and 2i + 1 have the sample correlation `correlation`, up to rounding; columns of different
+    pairs have none. Each pair's mean, scaled to variance 1, enters y with weight `effect`. The noise has
+    sample variance 1 and is orthogonal to all columns. So the posterior is a smooth function of
+    `correlation`. It does not depend on the seed, which only rotates the data.
 
     Args:
         correlation: in [0, 1].
@@ -202,11 +198,11 @@ def collinear_data(
     if checks.whole("pairs", pairs, 1) > MAX_GATES // 2:
         raise ValueError(f"pairs must be at most {MAX_GATES // 2}, {MAX_GATES} gates in all, got {pairs}.")
     rows = checks.whole("rows", rows, 2 * pairs + 2)
-    generator = torch.Generator().manual_seed(checks.whole("seed", seed, 0))
-    raw = torch.randn(rows, 2 * pairs + 1, generator=generator, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(checks.whole("seed", seed, 0))
+    raw = torch.randn(rows, 2 * pairs + 1, generator=rng, dtype=torch.float64)
     basis = torch.linalg.qr(raw - raw.mean(0))[0] * math.sqrt(rows)  # orthogonal, mean 0, variance 1
-    common, own, noise = basis[:, :pairs], basis[:, pairs:-1], basis[:, -1]
-    mean, half = math.sqrt((1 + r) / 2) * common, math.sqrt((1 - r) / 2) * own
+    common, single, noise = basis[:, :pairs], basis[:, pairs:-1], basis[:, -1]
+    mean, half = math.sqrt((1 + r) / 2) * common, math.sqrt((1 - r) / 2) * single
     x = torch.stack([mean + half, mean - half], 2).flatten(1)
     return x, effect * common.sum(1) + noise
 
@@ -218,20 +214,29 @@ def collinear_regression(correlation: float, **data: Any) -> ExactPosterior:
 
 
 def _data(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Both in float64.
+    """x and y in float64.
 
     Raises:
-        ValueError: they do not fit together, have too many columns, or are not finite.
+        ValueError: their shapes do not match, x has too many columns, or a value is not finite.
     """
     x, y = torch.as_tensor(x, dtype=torch.float64), torch.as_tensor(y, dtype=torch.float64)
     if x.dim() != 2 or y.shape != x.shape[:1]:
         raise ValueError(f"x must be [N, n] and y [N], got {list(x.shape)} and {list(y.shape)}.")
     if not 1 <= x.shape[1] <= MAX_GATES:
-        raise ValueError(f"x must have 1 to {MAX_GATES} columns, got {x.shape[1]}: choose some of them.")
+        raise ValueError(f"x must have 1 to {MAX_GATES} columns, got {x.shape[1]}: pass fewer columns.")
     for name, values in (("x", x), ("y", y)):
         if not torch.isfinite(values).all():
-            raise ValueError(f"{name} must be finite, but has NaN or infinite entries: leave those rows out.")
+            raise ValueError(f"{name} must be finite, got NaN or infinite entries: leave those rows out.")
     return x, y
+
+
+def _log_fit(square: Tensor, rows: int, noise: float | None, shape: float, rate: float) -> Tensor:
+    """log p(y | z) + 1/2 log|V| in `spike_and_slab`, [2^n], from Q = `square`."""
+    if noise is not None:
+        return -square / (2 * noise) - rows / 2 * math.log(2 * math.pi * noise)
+    after = shape + rows / 2  # the shape of the posterior of s^2
+    constant = shape * math.log(rate) + math.lgamma(after) - math.lgamma(shape)
+    return constant - rows / 2 * math.log(2 * math.pi) - after * torch.log(rate + square / 2)
 
 
 def _determinant_and_square(masks: Tensor, x: Tensor, y: Tensor, slab: float) -> tuple[Tensor, Tensor]:
