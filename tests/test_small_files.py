@@ -147,7 +147,7 @@ def test_a_setting_that_this_version_does_not_know_is_named(few, finished, tmp_p
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_run_trains_on_while_its_small_files_are_damaged(few, tmp_path, damage, monkeypatch):
-    monkeypatch.setattr("depl0kit.training.runs.folder.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("depl0kit.training.runs.control.LOOK_SECONDS", 0.0)
     trainer = dk.Trainer(net(), few, CONFIG)
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
@@ -162,7 +162,7 @@ def test_a_run_trains_on_while_its_small_files_are_damaged(few, tmp_path, damage
 
 
 def test_what_no_run_takes_is_ignored_by_name(few, tmp_path, monkeypatch):
-    monkeypatch.setattr("depl0kit.training.runs.folder.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("depl0kit.training.runs.control.LOOK_SECONDS", 0.0)
     trainer = dk.Trainer(net(), few, CONFIG)
     with pytest.warns(UserWarning) as caught:
         for step, _ in enumerate(recording.recorded(trainer, tmp_path)):

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -97,6 +98,23 @@ def read_json(path: Path) -> dict:
         raise DamagedFileError(f"{path} is damaged: expected JSON, found: {error}") from error
     if not isinstance(content, dict):
         raise DamagedFileError(f"{path} is damaged: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def read_sound_json(path: Path, form: Any = dict) -> dict:
+    """The object in a JSON file that has the form (see `misfit`) that it should have.
+
+    {} if there is no such file or, with a warning, if it is damaged: for files that no run needs.
+    """
+    try:
+        content = read_json(path)
+        if wrong := misfit(content, form):
+            raise DamagedFileError(f"{path} is damaged: {wrong}")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except DamagedFileError as error:
+        warnings.warn(f"{error}. It is ignored.", stacklevel=3)
+        return {}
     return content
 
 

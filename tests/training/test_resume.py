@@ -17,8 +17,8 @@ from torch import nn
 import depl0kit as dk
 from depl0kit.data.loading import Data
 from depl0kit.support import files
+from depl0kit.training.runs import about, checkpoints, control, journal, recording, status
 from depl0kit.training.runs import folder as run_folder
-from depl0kit.training.runs import journal, recording
 
 CONFIG = dk.TrainConfig(epochs=4, lam=8.0, warmup=0, ramp=1, batch_size=16)
 
@@ -210,7 +210,7 @@ def test_checkpoints_after_the_one_that_counts_are_deleted(few, cut, monkeypatch
 def test_more_than_99999_epochs_are_in_order(tmp_path):
     folder = dk.RunFolder(tmp_path)
     for epoch in (99_998, 99_999, 100_000, 100_001):
-        folder.save(run_folder.Checkpoint(epoch, {"net.x": torch.ones(1)}, {}))
+        folder.save(checkpoints.Checkpoint(epoch, {"net.x": torch.ones(1)}, {}))
     assert folder.latest_checkpoint().epoch == 100_001 and saved(tmp_path) == [100_000, 100_001]
 
 
@@ -226,7 +226,9 @@ def test_a_trainer_that_has_begun_without_a_folder_keeps_its_history_there(few, 
 
 # --- an interrupt at any moment ------------------------------------------------------------------------
 
-WRITERS = {module.__file__ for module in (recording, run_folder, journal, files)}
+WRITERS = {
+    module.__file__ for module in (recording, run_folder, about, journal, checkpoints, control, status, files)
+}
 
 
 class InterruptAfter:
@@ -343,7 +345,7 @@ def test_a_folder_that_cannot_be_written_hides_no_other_error(few, tmp_path, mon
     def full(*_args, **_more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_folder, "write_json", full)
+    monkeypatch.setattr(status, "write_json", full)
     monkeypatch.setattr(trainer, "_steps", iter(()))
     with (
         pytest.warns(UserWarning, match="was not written.*No space left"),
@@ -356,7 +358,7 @@ def test_a_full_disk_is_named_with_the_folder(few, tmp_path, monkeypatch):
     def full(*_args, **_more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_folder, "write_tensors", full)
+    monkeypatch.setattr(checkpoints, "write_tensors", full)
     with pytest.raises(OSError, match=f"run folder {tmp_path} cannot be written.*No space left.*make room"):
         train(few, tmp_path)
 

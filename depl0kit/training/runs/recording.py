@@ -13,7 +13,8 @@ from typing import Any
 from .. import distributed
 from ..loop import Trainer
 from .about import about, environment
-from .folder import SETTINGS, RunFolder
+from .control import SETTINGS
+from .folder import RunFolder
 from .run import moments_of
 
 STATUS_SECONDS = 0.2  # from one status to the next

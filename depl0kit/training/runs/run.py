@@ -14,7 +14,8 @@ from ...networks.models import make_model
 from ...support.arguments import checked
 from ..collapse import collapse_notice
 from ..config import TrainConfig
-from .folder import Checkpoint, RunFolder
+from .checkpoints import Checkpoint
+from .folder import RunFolder
 
 
 class GateMoment(NamedTuple):

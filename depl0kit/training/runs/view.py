@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .folder import RunFolder, patience
+from .folder import RunFolder
+from .status import NEW, patience
 
 COLUMNS = 200  # of the heatmap, at most: a screen shows hardly more
 
@@ -29,7 +30,7 @@ class RunView:
 
     def _forget(self) -> None:
         self.about: dict[str, Any] | None = None
-        self.status: dict[str, Any] = {"state": "new", "epoch": 0.0, "error": ""}
+        self.status: dict[str, Any] = dict(NEW)
         self.history, self._history_text = pd.DataFrame(), ""
         self.gates: GateColumns | None = None
         self._marks: dict[str, tuple | None] = {}
@@ -76,13 +77,14 @@ class RunView:
 
     def _read_history(self) -> None:
         """Only the rows that were added, if all that was known is still there."""
-        text, known = self.folder.history_text(), self._history_text
+        file, known = self.folder.history_file, self._history_text
+        text = file.text()
         if known and text.startswith(known):
             names = text[: text.index("\n") + 1]
-            added = self.folder.parse_history(names + text[len(known) :])
+            added = file.parse(names + text[len(known) :])
             self.history = pd.concat([self.history, added], ignore_index=True)
         else:
-            self.history = self.folder.parse_history(text)
+            self.history = file.parse(text)
         self._history_text = text
 
     def _changed(self, name: str) -> bool:
