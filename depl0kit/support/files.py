@@ -25,6 +25,8 @@ CHECKSUM = "crc32"  # key of the notes that holds it
 UNFINISHED = ".unfinished-"  # how the name of a folder begins in which a file is being written
 MOST = 1e15  # no number in a small file is larger; Python's JSON also reads NaN and 10**400
 
+WORDS = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+
 
 class DamagedFileError(Exception):
     """A file is not what it should be; the text says what was expected and what was found."""
@@ -134,26 +136,29 @@ def misfit(value: Any, form: Any, name: str = "its content") -> str:
     elif isinstance(form, dict) and isinstance(value, dict):
         wanted = {key: one for key, one in form.items() if not key.endswith("?") or key[:-1] in value}
         parts = [(value.get(key.rstrip("?")), one, key.rstrip("?")) for key, one in wanted.items()]
-    elif _is_of(value, form):
+    elif _fits(value, form):
         parts = []
     else:
         return f"expected {name} to be {_in_words(form)}, found {str(value)[:40]!r}"
     return next(filter(None, (misfit(*part) for part in parts)), "")
 
 
-def _is_of(value: Any, form: Any) -> bool:
+def _fits(value: Any, form: Any) -> bool:
     if form is None or isinstance(form, list | dict):  # a list or an object was looked for above
         return form is None and value is None
-    if form in (int, float):
-        fits = isinstance(value, (int, float) if form is float else int) and not isinstance(value, bool)
-        return fits and -MOST < value < MOST  # NaN is not
-    return isinstance(value, form)
+    return is_of(value, form) and (form not in (int, float) or -MOST < value < MOST)  # not NaN
+
+
+def is_of(value: Any, kind: type) -> bool:
+    """Whether a value from a file is of a type: True is no number, 3 is a `float` too."""
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def _in_words(form: Any) -> str:
     kind = form if form is None or isinstance(form, type) else type(form)
-    words = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
-    return (words | {list: "a list", dict: "an object", None: "null"})[kind]
+    return (WORDS | {list: "a list", dict: "an object", None: "null"})[kind]
 
 
 def different_field(
