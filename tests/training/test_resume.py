@@ -17,7 +17,7 @@ from torch import nn
 import depl0kit as dk
 from depl0kit.data.loading import Data
 from depl0kit.support import files
-from depl0kit.training.runs import about, checkpoints, control, journal, recording, status
+from depl0kit.training.runs import about, checkpoints, control, journal, recording
 from depl0kit.training.runs import folder as run_folder
 
 CONFIG = dk.TrainConfig(epochs=4, lam=8.0, warmup=0, ramp=1, batch_size=16)
@@ -173,7 +173,7 @@ def test_a_history_without_its_settings_is_refused(few, cut):
 def test_a_finished_run_that_lost_a_byte_is_finished_again(few, whole, tmp_path):
     train(few, tmp_path)
     change("history.csv", lambda c: c[:-1])(tmp_path)
-    with pytest.warns(UserWarning, match="lost, perhaps as the folder was copied"):
+    with pytest.warns(UserWarning, match="lost, perhaps because the folder was copied"):
         assert len(dk.load_run(tmp_path, net()).rows) == 3
     with pytest.warns(UserWarning, match="checkpoint of epoch 4 counted"):
         assert_same(tmp_path, train(few, tmp_path), whole)
@@ -226,9 +226,7 @@ def test_a_trainer_that_has_begun_without_a_folder_keeps_its_history_there(few, 
 
 # --- an interrupt at any moment ------------------------------------------------------------------------
 
-WRITERS = {
-    module.__file__ for module in (recording, run_folder, about, journal, checkpoints, control, status, files)
-}
+WRITERS = {module.__file__ for module in (recording, run_folder, about, journal, checkpoints, control, files)}
 
 
 class InterruptAfter:
@@ -345,7 +343,7 @@ def test_a_folder_that_cannot_be_written_hides_no_other_error(few, tmp_path, mon
     def full(*_args, **_more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(status, "write_json", full)
+    monkeypatch.setattr(run_folder, "write_json", full)
     monkeypatch.setattr(trainer, "_steps", iter(()))
     with (
         pytest.warns(UserWarning, match="was not written.*No space left"),

@@ -1,4 +1,4 @@
-"""Recipes from TOML files: found, laid over what they extend, and checked."""
+"""Recipes read from TOML files: a file is found, checked, and laid over the one that it extends."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,19 +34,18 @@ def load_recipe(name_or_file: str | Path, **settings: Any) -> Recipe:
         FileNotFoundError: there is no such file.
     """
     table = _read(name_or_file)
-    where = f"recipe {str(name_or_file)!r}"
-    top = {key: value for key, value in settings.items() if key not in TRAIN_FIELDS}
-    inner = {key: value for key, value in settings.items() if key in TRAIN_FIELDS}
     check_types(settings, RECIPE_FIELDS | TRAIN_FIELDS, "setting")
+    top = {key: value for key, value in settings.items() if key not in TRAIN_FIELDS}
+    train = {key: value for key, value in settings.items() if key in TRAIN_FIELDS}
     posterior = settings.get("posterior", table.get("posterior", "mean_field"))
     by_posterior = table.pop("posteriors", {})
     table = _merged(table, by_posterior.get(posterior, {}))
-    table = _merged(table, top | ({"train": inner} if inner else {}))
-    missing = [name for name in ("description", "model", "data") if name not in table]
-    if missing:
-        raise ValueError(f"{where} has no {missing[0]}: write {missing[0]} = ..., or extends = ...")
-    train = {key: tuple(v) if isinstance(v, list) else v for key, v in table.pop("train", {}).items()}
-    return Recipe(**table, train=TrainConfig(**train))
+    table = _merged(table, top | {"train": train})
+    for name in ("description", "model", "data"):
+        if name not in table:
+            where = f"recipe {str(name_or_file)!r}"
+            raise ValueError(f"{where} has no {name}: write {name} = ..., or extends = ...")
+    return Recipe(**table | {"train": TrainConfig(**table["train"])})
 
 
 def _read(name_or_file: str | Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -59,8 +58,9 @@ def _read(name_or_file: str | Path, before: tuple[Path, ...] = ()) -> dict[str, 
     parent = table.pop("extends", None)
     if parent is None:
         return _merged({}, table)
-    beside = path.parent / parent
-    return _merged(_read(beside if parent.endswith(".toml") else parent, (*before, path)), table)
+    if parent.endswith(".toml"):
+        parent = path.parent / parent
+    return _merged(_read(parent, (*before, path)), table)
 
 
 def _find(name_or_file: str | Path) -> Path:
@@ -72,11 +72,11 @@ def _find(name_or_file: str | Path) -> Path:
     try:
         return HERE / f"{checks.one_of('recipe', name_or_file, recipe_names())}.toml"
     except ValueError as error:
-        raise ValueError(f"{error} A file of your own ends in .toml.") from None
+        raise ValueError(f"{error} The name of a file of your own must end in .toml.") from None
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` laid over `below`, where a price above takes back all those below."""
+    """`above` laid over `below`, where a price above replaces all those below."""
     train, price = dict(above.get("train", {})), _price(above)
     if price:
         below = _without_price(below)

@@ -28,8 +28,8 @@ class Recipe:
         description: One sentence.
         model: A name that `make_model` knows.
         data: A name that `load_data` knows, or a folder of images.
-        size: Of a folder's images in pixels, see `load_data`; None leaves them as they are.
-        skip_damaged: Leave out those images of a folder that cannot be read, with a warning.
+        size: Side of a folder's images in pixels, see `load_data`; None leaves them as they are.
+        skip_damaged: Leave out images of a folder that cannot be read, with a warning.
         posterior: "mean_field" (L0-HC), "forward" or "backward" (Dep-L0), "autoregressive".
         init: Where gates start: "equal", all at the same P(open), or "paper".
         scope: "inner" gates the channels inside blocks, "all" also those of residual streams.
@@ -39,7 +39,7 @@ class Recipe:
         train: Settings of the training.
 
     Raises:
-        ValueError: a setting outside its range, or a lam_per_weight where parameters are not priced.
+        ValueError: a setting outside its range, or lam_per_weight with a cost that is not "params".
     """
 
     description: str
@@ -69,7 +69,7 @@ class Recipe:
                 )
 
     def network(self, in_channels: int, classes: int, image_size: tuple[int, int]) -> GatedModel:
-        """The network with its gates, on the CPU; the same at every call, as torch's seed is set here."""
+        """The network with its gates, on the CPU; the same at every call, because it sets torch's seed."""
         torch.manual_seed(self.train.seed)
         model = make_model(self.model, in_channels, classes, image_size, self.weights)
         example = torch.zeros(1, in_channels, *image_size)
@@ -85,8 +85,8 @@ class Recipe:
 
         `TrainConfig.lam` multiplies the expected parameters as a share of *all* parameters of the dense
         network (`GatedModel.dense_cost`). So lam = lam_per_weight x dense parameters is the exact
-        conversion: every parameter that goes saves lam_per_weight. Parameters that no gate reaches
-        (the stem of a ResNet) add a constant, which moves nothing.
+        conversion: every parameter that is removed saves lam_per_weight. Parameters that no gate
+        reaches (the stem of a ResNet) add a constant, which changes no gradient.
         """
         if self.lam_per_weight is None:
             return self.train
@@ -97,8 +97,8 @@ class Recipe:
 
         Raises:
             DataNotFoundError: the data set is not on this machine and cannot be downloaded.
-            ValueError: the network does not suit the images, or weights are of another network.
-            FileNotFoundError: there is no file of weights.
+            ValueError: the network does not suit the images, or the weights are of another network.
+            FileNotFoundError: the file of weights does not exist.
         """
         data = load_data(self.data, size=self.size, skip_damaged=self.skip_damaged)
         net = self.network(data.in_channels, data.num_classes, data.image_size)

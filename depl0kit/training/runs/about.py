@@ -29,7 +29,7 @@ ABOUT = {
         "network": str, "groups": [list], "posterior": POSTERIOR, "made_by": (dict, None), "example": [int],
     },
     "data": {"name": str, **SIZES},
-    "train": {"milestones?": [float]},
+    "train": dict,
 }  # fmt: skip
 # newer code may resume an old run; the temperature of a network that was trained may have moved
 IGNORED = ("version", "net.posterior.hard_concrete.temperature")
@@ -120,6 +120,6 @@ def _settings(config: Path, train: dict[str, Any]) -> TrainConfig:
             "install the version that wrote it, or a newer one."
         )
     try:
-        return TrainConfig(**train | {"milestones": tuple(train.get("milestones", ()))})
+        return TrainConfig(**train)
     except ValueError as error:
         raise ValueError(f"{config} is damaged: {error}") from error

@@ -14,6 +14,7 @@ log.txt            of a run in the background: what it printed
 """
 
 import os
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from .about import read_config, write_config
 from .checkpoints import Checkpoint, Checkpoints
 from .control import Control
 from .journal import Gates, History, Mark
-from .status import read_status, write_status
+from .status import NEW, STATUS
 
 HISTORY, GATES = "history.csv", "gates.f32"
 SESSIONS = {"sessions": [dict]}  # of environment.json
@@ -49,7 +50,7 @@ class RunFolder:
         self.history_file, self._gates = History(self.path / HISTORY), Gates(self.path / GATES)
         self._journals = {HISTORY: self.history_file, GATES: self._gates}
         self._checkpoints = Checkpoints(self.path / "checkpoints")
-        self._control = Control(self.path)
+        self.control = Control(self.path)
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -109,7 +110,7 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Delete what killed processes left unfinished; only for the holder of the lock."""
-        with self._control.lock():  # or somebody may be asking
+        with self.control.lock():  # or somebody may be asking
             for folder in (self.path, self._checkpoints.path):
                 remove_unfinished(folder, before=(self.path / "lock").stat().st_mtime)
 
@@ -211,11 +212,11 @@ class RunFolder:
     def status(self) -> dict[str, Any]:
         """state, epoch, epochs, images_per_second, seconds_left, updated, ...; before it begins the state is
         "new"."""
-        return read_status(self.path)
+        return read_sound_json(self.path / "status.json", STATUS) or dict(NEW)
 
     def set_status(self, **status: Any) -> None:
         """Note where the run is; see `status`."""
-        write_status(self.path, status)
+        write_json(self.path / "status.json", status | {"updated": time.time()}, durable=False)
 
     def ask(self, **requests: Any) -> None:
         """Ask the run for something else. It obeys within a tenth of a second or a step.
@@ -230,15 +231,7 @@ class RunFolder:
         Raises:
             ValueError: a name or a value that no run knows.
         """
-        self._control.ask(requests)
-
-    def requests(self) -> dict[str, Any]:
-        """What is asked for, if that is new since the last call; see `Control`."""
-        return self._control.requests()
-
-    def forget_session(self) -> None:
-        """Drop what was asked of the session before only: a stop, and with it until_stop; and a speed."""
-        self._control.forget_session()
+        self.control.ask(requests)
 
 
 def _size(name: str, until: Checkpoint | None) -> int | None:

@@ -1,30 +1,16 @@
-"""Where a run is now, in status.json."""
+"""Where a run is now: what status.json holds, and when a run that writes nothing seems to be dead."""
 
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ...support.files import read_sound_json, write_json
-
-QUIET_SECONDS = 10  # a run that writes nothing for longer than this (see `patience`) seems to be dead
-STARTING_SECONDS = 120  # more for its first step, which may be compiled
+QUIET_SECONDS = 10  # without a new status, beside the time of some steps
+STARTING_SECONDS = 120  # more before the first step, which may be compiled
 NEW = {"state": "new", "epoch": 0.0, "error": ""}  # before it begins
 STATUS = {
     "state": str, "epoch": float, "error": str, "images_per_second": float, "seconds_left": (float, None),
     "updated": float, "epochs?": int, "lam?": float, "temperature?": float, "gate_lr?": float,
     "until_stop?": bool, "speed?": (float, None), "notice?": str, "host?": str,
 }  # fmt: skip
-
-
-def read_status(folder: Path) -> dict[str, Any]:
-    """See `RunFolder.status`."""
-    return read_sound_json(folder / "status.json", STATUS) or dict(NEW)
-
-
-def write_status(folder: Path, status: Mapping[str, Any]) -> None:
-    """Note where the run is, and when that was."""
-    write_json(folder / "status.json", {**status, "updated": time.time()}, durable=False)
 
 
 def patience(about: Mapping[str, Any], status: Mapping[str, Any]) -> float:
