@@ -169,11 +169,9 @@ def _fit_path(name: str, value: Any) -> str | Path:
 
 FITS: dict[Any, Callable[[str, Any], Any]] = {
     Any: lambda name, value: value,
-    object: lambda name, value: value,
     bool: checks.switch,
     int: checks.whole,
     float: _fit_float,
-    str: checks.text,
     Path: checks.path,
     np.ndarray: _fit_array,
     os.PathLike: _fit_path,

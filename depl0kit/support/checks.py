@@ -126,17 +126,6 @@ def switch(name: str, value: bool) -> bool:
     return bool(value)
 
 
-def text(name: str, value: str) -> str:
-    """Return `value` if it is text.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be text, got {shown(value)}.")
-    return value
-
-
 def filled(name: str, values: Sized) -> None:
     """Raise a ValueError if there are no `values`."""
     if not len(values):
