@@ -266,8 +266,6 @@ EXEMPT = {  # and why
     dk.Diverged: "an exception",
     dk.training.runs.Run: "a record of results",
     exact_fits.Fit: "a record of results",
-    recipes.check_types: "takes what a file holds",
-    recipes.read_toml: "takes the path that load_recipe found",
     sweeps.Job: "a record that Grid makes",
     recipes.Recipe: "made by load_recipe",
     lab.Explorer: "a base class: what it is made of is made by its subclasses",

@@ -94,7 +94,7 @@ def sessions(folder: dk.RunFolder) -> list[dict]:
 
 WITHOUT = {  # what is read of each where it is not there
     "status.json": (dk.RunFolder.status, {"state": "new", "epoch": 0.0, "error": ""}),
-    "control.json": (dk.RunFolder.requests, {}),
+    "control.json": (lambda folder: folder.control.requests(), {}),
     "environment.json": (sessions, [{"host": "here"}]),
 }
 CASES = [(name, damage) for name in WITHOUT for damage in [*DAMAGE, a_folder]]
@@ -147,7 +147,7 @@ def test_a_setting_that_this_version_does_not_know_is_named(few, finished, tmp_p
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_run_trains_on_while_its_small_files_are_damaged(few, tmp_path, damage, monkeypatch):
-    monkeypatch.setattr("depl0kit.training.runs.folder.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("depl0kit.training.runs.control.LOOK_SECONDS", 0.0)
     trainer = dk.Trainer(net(), few, CONFIG)
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
@@ -162,7 +162,7 @@ def test_a_run_trains_on_while_its_small_files_are_damaged(few, tmp_path, damage
 
 
 def test_what_no_run_takes_is_ignored_by_name(few, tmp_path, monkeypatch):
-    monkeypatch.setattr("depl0kit.training.runs.folder.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("depl0kit.training.runs.control.LOOK_SECONDS", 0.0)
     trainer = dk.Trainer(net(), few, CONFIG)
     with pytest.warns(UserWarning) as caught:
         for step, _ in enumerate(recording.recorded(trainer, tmp_path)):
@@ -242,9 +242,10 @@ def test_no_change_of_a_small_file_ends_in_an_error_from_inside(finished, tmp_pa
     about = read_json(finished / "config.json")
     view = RunView(folder)
     uses = [
-        *(folder.about, folder.status, folder.requests, folder.history, folder.gates, folder.resume_point),
+        *(folder.about, folder.status, folder.control.requests, folder.history, folder.gates),
+        folder.resume_point,
         *(lambda: dk.load_run(out), view.look, view.silent_since, lambda: describe_run(folder)),
-        *(lambda: folder.ask(lam=3.0), folder.forget_session, lambda: folder.begin(about, {})),
+        *(lambda: folder.ask(lam=3.0), folder.control.forget_session, lambda: folder.begin(about, {})),
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -295,7 +296,7 @@ REQUESTS = {
 def test_scalars_of_numpy_and_torch_can_be_asked_for(tmp_path):
     folder = dk.RunFolder(tmp_path)
     folder.ask(lam=np.float32(3), temperature=torch.tensor(0.5), until_stop=np.bool_(True), gate_lr=1)
-    assert folder.requests() == {"lam": 3.0, "temperature": 0.5, "until_stop": True, "gate_lr": 1.0}
+    assert folder.control.requests() == {"lam": 3.0, "temperature": 0.5, "until_stop": True, "gate_lr": 1.0}
 
 
 @pytest.mark.slow
@@ -313,7 +314,7 @@ def test_of_many_threads_that_ask_all_are_heard(tmp_path):
             thread.start()
         for thread in threads:
             thread.join()
-        assert dk.RunFolder(out).requests() == REQUESTS
+        assert dk.RunFolder(out).control.requests() == REQUESTS
 
 
 def ask_often(out: Path, name: str, value: object) -> None:
@@ -330,7 +331,7 @@ def test_of_many_processes_that_ask_all_are_heard(tmp_path):
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * len(REQUESTS)
-    assert dk.RunFolder(tmp_path).requests() == REQUESTS
+    assert dk.RunFolder(tmp_path).control.requests() == REQUESTS
 
 
 def test_reading_a_pipe_does_not_wait(tmp_path):

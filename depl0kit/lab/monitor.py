@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..support.arguments import checked
-from ..training.runs.folder import SETTINGS, RunFolder
+from ..training.runs.control import SETTINGS
+from ..training.runs.folder import RunFolder
 from ..training.runs.view import RunView
 from .live import Explorer, Layout, LiveFigure, button, checkbox, float_slider, log_slider, set_slider
 

@@ -15,7 +15,8 @@ from ..gates.gated import GatedModel
 from ..support import checks
 from ..support.arguments import checked
 from ..training.loop import Diverged, Run, TrainConfig, Trainer
-from ..training.runs.folder import SETTINGS, RunFolder
+from ..training.runs.control import SETTINGS
+from ..training.runs.folder import RunFolder
 from ..training.runs.recording import recorded
 from .monitor import CONTROLS, SPEEDS, Monitor, make_buttons, settings_in_words
 

@@ -1,10 +1,10 @@
-"""What public functions are called with: every argument is made what its annotation says, or refused.
+"""The arguments of public functions: each is converted to what its annotation says, or refused.
 
 `@checked` reads the annotations of a function. NumPy's and torch's numbers become Python's, ranges, arrays
-and generators become lists, as does one value alone where a list is meant, and `~` in a path becomes the home
-folder. What cannot be made to fit (text, NaN or True for a number, a number for a path, None where there must
-be something) is refused in a sentence that names the argument. Ranges, and what arguments have to do with
-each other, the functions check.
+and generators become lists, as does a single value where a list is meant, and `~` in a path becomes the home
+folder. What cannot be converted (text, NaN or True for a number, a number for a path, None where a value is
+needed) is refused in a sentence that names the argument. The functions themselves check ranges, and whether
+arguments go together.
 """
 
 import inspect
@@ -22,18 +22,18 @@ import numpy as np
 from . import checks
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-# names in annotations that a module knows only for its type checker
+# names in annotations that are imported only for type checkers
 LATE = {"Axes": "matplotlib.axes", "GatedModel": "depl0kit.gates.gated", "Split": "depl0kit.data.splits"}
 
 
 def checked(function: Function) -> Function:
-    """A function that makes its arguments what their annotations say; defaults stay as they are.
+    """The function with its arguments converted to what their annotations say; defaults stay as they are.
 
-    When it is called it raises a ValueError if an argument cannot be made to fit.
+    A call raises a ValueError if an argument cannot be converted.
     """
     signature = inspect.signature(function)
 
-    @cache  # at the first call: some annotations name what is not imported yet
+    @cache  # at the first call: some annotations name what is imported later
     def wanted() -> dict[str, Any]:
         named = (p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
         return {p.name: _resolved(p.annotation, function) for p in named if p.annotation is not p.empty}
@@ -52,10 +52,10 @@ def checked(function: Function) -> Function:
 
 
 def fit_fields(record: Any) -> None:
-    """Make all fields of a dataclass, also a frozen one, what their annotations say: for `__post_init__`.
+    """Convert all fields of a dataclass, even a frozen one: for `__post_init__`.
 
     Raises:
-        ValueError: a field cannot be made to fit.
+        ValueError: a field cannot be converted.
     """
     for field in fields(record):
         value = fitted(field.name, getattr(record, field.name), field.type)
@@ -63,10 +63,10 @@ def fit_fields(record: Any) -> None:
 
 
 def fitted(name: str, value: Any, hint: Any) -> Any:
-    """`value` as `hint`, an annotation, wants it.
+    """`value` converted to what `hint`, an annotation, says.
 
     Raises:
-        ValueError: it cannot be; the text says what `name` must be.
+        ValueError: it cannot be converted; the text says what `name` must be.
     """
     options = [o for o in _options(hint) if o is not NoneType]
     if value is None and len(options) < len(_options(hint)):
@@ -90,7 +90,7 @@ def _options(hint: Any) -> tuple:
 
 
 def _fit(name: str, value: Any, hint: Any) -> Any:
-    """`value` as one option of an annotation wants it."""
+    """`value` converted to one option of an annotation."""
     kind = get_origin(hint) or hint
     if kind in FITS:
         return FITS[kind](name, value)
@@ -114,13 +114,13 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
 def _fit_entries(name: str, value: Any, hint: Any) -> list:
     if not is_list(value):
         return [_fit_alone(name, value, hint)]
-    # arrays first as plain numbers, which is fast; not those of matrices, whose entries are arrays
+    # arrays first become plain numbers, which is fast; not matrices, whose entries are arrays
     entries = value.tolist() if getattr(value, "ndim", 0) == 1 else value
     return [fitted(f"every entry of {name}", entry, hint) for entry in entries]
 
 
 def _fit_alone(name: str, value: Any, hint: Any) -> Any:
-    """One value in the place of a list: it may stand alone where it fits."""
+    """A single value where a list is meant: allowed if it could be an entry."""
     try:
         if hint is Any or value is None:
             raise ValueError
@@ -169,18 +169,16 @@ def _fit_path(name: str, value: Any) -> str | Path:
 
 FITS: dict[Any, Callable[[str, Any], Any]] = {
     Any: lambda name, value: value,
-    object: lambda name, value: value,
     bool: checks.switch,
     int: checks.whole,
     float: _fit_float,
-    str: checks.text,
     Path: checks.path,
     np.ndarray: _fit_array,
     os.PathLike: _fit_path,
 }
-# types that others need not inherit from: submitit's executors, splits that read files; and what they have
+# types that objects need not inherit from, such as executors of submitit, and the method that they must have
 LIKE = {"Executor": "submit", "Split": "batches"}
-WORDS = {  # by the name of the type, and where it helps, where such a thing comes from
+WORDS = {  # by the name of the type; some say how to get one
     "bool": "True or False",
     "int": "a whole number",
     "float": "a finite number",
@@ -215,7 +213,7 @@ def _refusal(name: str, wanted: str, value: Any) -> ValueError:
 
 
 def is_list(value: Any) -> bool:
-    """Whether it has entries in an order; NumPy's and torch's scalars only say so."""
+    """Whether it has entries in an order; scalars of NumPy and torch have none."""
     is_other = isinstance(value, str | bytes | Mapping | Set) or getattr(value, "ndim", 1) == 0
     return isinstance(value, Iterable) and not is_other
 

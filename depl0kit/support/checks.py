@@ -19,7 +19,7 @@ def plain(value: object) -> object:
 
 
 def shown(value: object) -> str:
-    """`value` in a message: short and on one line, whatever it is."""
+    """`value` as text for a message: short and on one line."""
     if isinstance(value, int) and abs(value) > 10**30:
         return f"{'-' * (value < 0)}1e{math.log10(abs(value)):.0f}"
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
@@ -60,7 +60,7 @@ def number(
     """Return `value` as a float if it is finite and low <= value <= high (low < value where `open_low`).
 
     Raises:
-        ValueError: it is no number (nor are text and True), infinite or NaN, or outside the range.
+        ValueError: it is not a number (text and True are not), infinite, NaN, or outside the range.
     """
     x = _float(value)
     # NaN compares false with everything, and is refused by isfinite
@@ -73,7 +73,7 @@ def number(
 
 
 def _float(value: object) -> float:
-    """`value` as a float; NaN where it is no number, or one that no float can hold."""
+    """`value` as a float; NaN if it is not a number, or too large for a float."""
     if isinstance(value, str | bytes) or is_switch(value) or getattr(value, "ndim", 0) > 0:
         return math.nan
     try:
@@ -119,22 +119,11 @@ def switch(name: str, value: bool) -> bool:
     """Return `value` as a bool if it is True or False, also one of NumPy or torch.
 
     Raises:
-        ValueError: it is anything else, such as 1 or "no", which Python would take for True.
+        ValueError: it is anything else, such as 1 or "no", which count as True in Python.
     """
     if not is_switch(value) or getattr(value, "ndim", 0) > 0:
         raise ValueError(f"{name} must be True or False, got {shown(value)}.")
     return bool(value)
-
-
-def text(name: str, value: str) -> str:
-    """Return `value` if it is text.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be text, got {shown(value)}.")
-    return value
 
 
 def filled(name: str, values: Sized) -> None:
@@ -166,7 +155,7 @@ def folder(value: str | os.PathLike) -> Path:
     """Return `value` as the Path of a folder, which may not exist yet.
 
     Raises:
-        ValueError: it is not a path, or there is a file or a link to nothing in its place or above it.
+        ValueError: it is not a path, or a file or a link to nothing is in its place or above it.
     """
     found = path("a folder", value)
     for place in (found, *found.parents):
@@ -181,7 +170,7 @@ def new_file(value: str | os.PathLike) -> Path:
     """Return `value` as the Path of a file that can be written, or replaced.
 
     Raises:
-        ValueError: it is not a path, or a folder, or there is no way to make a file there.
+        ValueError: it is not a path, or a folder, or no file can be made there.
     """
     found = path("a file", value)
     if found.is_dir():
@@ -190,5 +179,7 @@ def new_file(value: str | os.PathLike) -> Path:
     while not above.exists():
         above = above.parent
     if not os.access(above, os.W_OK):
-        raise ValueError(f"no file can be made in {above}: choose another folder, or ask for the right to.")
+        raise ValueError(
+            f"no file can be made in {above}: choose another folder, or ask for permission to write there."
+        )
     return found

@@ -1,7 +1,7 @@
 """Files that are whole or not there: atomic writes, and tensors with a checksum.
 
-Tensors lie in safetensors files: reading one never executes code. Its checksum covers names, types, shapes,
-notes and values, so that a file is either sound or found out.
+Tensors are kept in safetensors files: reading one never executes code. The checksum covers names, types,
+shapes, notes and values, so that any damage is found.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -21,8 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 CHECKSUM = "crc32"  # key of the notes that holds it
-UNFINISHED = ".unfinished-"  # how the name of a folder begins in which a file is being written
+UNFINISHED = ".unfinished-"  # start of the name of a folder in which a file is being written
 MOST = 1e15  # no number in a small file is larger; Python's JSON also reads NaN and 10**400
+
+WORDS = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
 
 
 class DamagedFileError(Exception):
@@ -32,10 +35,10 @@ class DamagedFileError(Exception):
 def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
     """Let `write` fill a new file, and put it in the place of `path` when it is complete.
 
-    Others see the old file or the new one, never a part, also if this process is killed.
+    Others see the old file or the new one, never a part, even if this process is killed.
 
     Args:
-        durable: wait until the disk has it, so that it also outlives a power cut.
+        durable: wait until the disk has it, so that it survives a power cut.
 
     Raises:
         OSError: it cannot be written; an old file is still there.
@@ -50,7 +53,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
             with unfinished.open("rb+") as file:
                 os.fsync(file.fileno())
         os.replace(unfinished, path)
-    if durable and hasattr(os, "O_DIRECTORY"):  # the new name, too; Windows does not open folders
+    if durable and hasattr(os, "O_DIRECTORY"):  # the new name too; Windows cannot open folders
         folder_of_path = os.open(path.parent, os.O_DIRECTORY)
         try:
             os.fsync(folder_of_path)
@@ -59,9 +62,9 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
 
 
 def remove_unfinished(folder: Path, before: float) -> None:
-    """Delete what killed processes left in `folder` while they wrote; `before`: last changed before then."""
+    """Delete unfinished files of killed processes in `folder` that were last changed before a time."""
     for left in folder.glob(f"{UNFINISHED}*"):
-        with suppress(FileNotFoundError):  # somebody has just finished
+        with suppress(FileNotFoundError):  # another process has just finished it
             if left.stat().st_mtime < before:
                 shutil.rmtree(left, ignore_errors=True)
 
@@ -73,7 +76,7 @@ def write_json(path: Path, content: Mapping, durable: bool = True) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """What an ordinary file holds.
+    """The content of an ordinary file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -100,11 +103,28 @@ def read_json(path: Path) -> dict:
     return content
 
 
+def read_sound_json(path: Path, form: Any = dict) -> dict:
+    """The object in a JSON file that has the form (see `misfit`) that it should have.
+
+    {} if there is no such file or, with a warning, if it is damaged: for files that no run needs.
+    """
+    try:
+        content = read_json(path)
+        if wrong := misfit(content, form):
+            raise DamagedFileError(f"{path} is damaged: {wrong}")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except DamagedFileError as error:
+        warnings.warn(f"{error}. It is ignored.", stacklevel=3)
+        return {}
+    return content
+
+
 def misfit(value: Any, form: Any, name: str = "its content") -> str:
-    """What in a value from JSON has not the form that it should have; "" if all has.
+    """What is wrong with the form of a value from JSON; "" if nothing is.
 
     Args:
-        form: a type (`float`: any finite number), None, a tuple of forms of which one must fit, [form] for a
+        form: a type (`float`: any finite number), None, a tuple of possible forms, [form] for a
             list of any length, or {name: form} for an object, which may hold more; names that end in "?" may
             be missing.
     """
@@ -116,32 +136,35 @@ def misfit(value: Any, form: Any, name: str = "its content") -> str:
     elif isinstance(form, dict) and isinstance(value, dict):
         wanted = {key: one for key, one in form.items() if not key.endswith("?") or key[:-1] in value}
         parts = [(value.get(key.rstrip("?")), one, key.rstrip("?")) for key, one in wanted.items()]
-    elif _is_of(value, form):
+    elif _fits(value, form):
         parts = []
     else:
         return f"expected {name} to be {_in_words(form)}, found {str(value)[:40]!r}"
     return next(filter(None, (misfit(*part) for part in parts)), "")
 
 
-def _is_of(value: Any, form: Any) -> bool:
+def _fits(value: Any, form: Any) -> bool:
     if form is None or isinstance(form, list | dict):  # a list or an object was looked for above
         return form is None and value is None
-    if form in (int, float):
-        fits = isinstance(value, (int, float) if form is float else int) and not isinstance(value, bool)
-        return fits and -MOST < value < MOST  # NaN is not
-    return isinstance(value, form)
+    return is_of(value, form) and (form not in (int, float) or -MOST < value < MOST)  # not NaN
+
+
+def is_of(value: Any, kind: type) -> bool:
+    """Whether a value from a file is of a type: True is no number, 3 is a `float` too."""
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def _in_words(form: Any) -> str:
     kind = form if form is None or isinstance(form, type) else type(form)
-    words = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
-    return (words | {list: "a list", dict: "an object", None: "null"})[kind]
+    return (WORDS | {list: "a list", dict: "an object", None: "null"})[kind]
 
 
 def different_field(
     before: Mapping, now: Mapping, ignored: Collection[str] = ()
 ) -> tuple[str, Any, Any] | None:
-    """The first entry of `now`, by its dotted name, that is another in `before`, and both values."""
+    """The first entry of `now`, by its dotted name, that differs in `before`, and both values."""
     old, new = _flat(before), _flat(now)
     return next(((n, old.get(n), v) for n, v in new.items() if n not in ignored and old.get(n) != v), None)
 
@@ -166,7 +189,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
     def save(unfinished: Path) -> None:
         try:
             save_file(content, unfinished, notes | {CHECKSUM: _crc32(content, notes)})
-        except SafetensorError as error:  # so it reports a full disk
+        except SafetensorError as error:  # this is how it reports a full disk
             raise OSError(str(error)) from error
 
     write_atomically(path, save)
@@ -177,15 +200,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedFileError: it is no safetensors file, or another than was written.
+        DamagedFileError: it is no safetensors file, or not what was written.
     """
     try:
         with safe_open(path, "pt") as file:
             keys, notes = file.keys(), file.metadata() or {}
-            # cloned, or the tensors would hang on the mapped file for as long as they live
+            # cloned, or the tensors would keep the mapped file open
             tensors = {key: file.get_tensor(key).clone() for key in keys}
     except (FileNotFoundError, NotADirectoryError, RuntimeError) as error:
-        # missing, or gone between the two times that safetensors opens it
+        # missing, or deleted between the two times that safetensors opens it
         raise FileNotFoundError(f"there is no file {str(path)!r}.") from error
     except SafetensorError as error:
         raise DamagedFileError(f"{path} is damaged: expected a safetensors file, found: {error}") from error

@@ -1,4 +1,4 @@
-"""Which versions of what computed a result."""
+"""Versions of the software and the hardware that computed a result."""
 
 import importlib.metadata
 import platform
@@ -10,7 +10,7 @@ import torch
 
 
 def versions(device: torch.device) -> dict[str, Any]:
-    """With what numbers were made: versions, git commit, and name of the device."""
+    """Versions, git commit and name of the device, to be kept beside a result."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -21,12 +21,12 @@ def versions(device: torch.device) -> dict[str, Any]:
 
 
 def version() -> str:
-    """Of this package."""
+    """The version of this package."""
     return importlib.metadata.version("depl0kit")
 
 
 def _git_commit() -> str | None:
-    """Of the checkout that the package runs from; None if it is none."""
+    """The commit of the git checkout that holds the package; None outside of one."""
     try:
         done = subprocess.run(
             ["git", "-C", Path(__file__).parent, "rev-parse", "HEAD"], capture_output=True, text=True

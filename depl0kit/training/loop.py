@@ -25,7 +25,7 @@ from .config import TrainConfig
 from .evaluation import evaluate
 from .fit import check_fit
 from .runs.about import about
-from .runs.folder import Checkpoint
+from .runs.checkpoints import Checkpoint
 from .runs.run import GateMoment, Run
 
 MOMENTS = 80  # of the gates in a whole run, but 1 to 4 in an epoch

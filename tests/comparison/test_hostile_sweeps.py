@@ -25,7 +25,8 @@ from depl0kit.comparison.sweeps.results import plain, write_parquet
 from depl0kit.comparison.sweeps.table import CHECKSUM, COLUMNS, RESULT, write_row
 from depl0kit.plots.report import write_report
 from depl0kit.support.files import write_json
-from depl0kit.training.recipes import HERE, load_recipe, recipe_names
+from depl0kit.training.recipes import load_recipe, recipe_names
+from depl0kit.training.recipes.reading import HERE
 
 FEW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 

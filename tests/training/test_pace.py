@@ -11,7 +11,7 @@ import depl0kit as dk
 from depl0kit.data.loading import Data, Split
 from depl0kit.training import schedules
 from depl0kit.training.collapse import collapse_notice
-from depl0kit.training.runs.folder import LOOK_SECONDS
+from depl0kit.training.runs.control import LOOK_SECONDS
 from depl0kit.training.runs.recording import recorded
 
 CONFIG = dk.TrainConfig(epochs=3, lam=6.0)

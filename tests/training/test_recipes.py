@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import depl0kit as dk
 from depl0kit.gates.posteriors import POSTERIORS
-from depl0kit.training import recipes
 from depl0kit.training.config import TrainConfig
 from depl0kit.training.recipes import Recipe, load_recipe, recipe_names
+from depl0kit.training.recipes import recipe as recipe_module
+from depl0kit.training.recipes.reading import HERE
 
 SIZES = {
     "digits": (1, 10, (8, 8)),
@@ -200,7 +201,7 @@ def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_copy_of_a_recipe_is_the_same_recipe(name, tmp_path):
-    copy = write(tmp_path, (recipes.HERE / f"{name}.toml").read_text())
+    copy = write(tmp_path, (HERE / f"{name}.toml").read_text())
     for posterior in POSTERIORS:
         assert load_recipe(copy, posterior=posterior) == load_recipe(name, posterior=posterior)
 
@@ -268,7 +269,7 @@ def test_damaged_images_are_left_out_where_a_recipe_says_so(tmp_path, monkeypatc
         seen.append((name, options))
         raise ValueError("that is enough")
 
-    monkeypatch.setattr(recipes, "load_data", refuse)
+    monkeypatch.setattr(recipe_module, "load_data", refuse)
     with pytest.raises(ValueError, match="enough"):
         load_recipe(write(tmp_path, text)).build()
     assert seen == [("/a/pets", {"size": 9, "skip_damaged": True})]

@@ -17,8 +17,8 @@ from torch import nn
 import depl0kit as dk
 from depl0kit.data.loading import Data
 from depl0kit.support import files
+from depl0kit.training.runs import about, checkpoints, control, journal, recording
 from depl0kit.training.runs import folder as run_folder
-from depl0kit.training.runs import journal, recording
 
 CONFIG = dk.TrainConfig(epochs=4, lam=8.0, warmup=0, ramp=1, batch_size=16)
 
@@ -173,7 +173,7 @@ def test_a_history_without_its_settings_is_refused(few, cut):
 def test_a_finished_run_that_lost_a_byte_is_finished_again(few, whole, tmp_path):
     train(few, tmp_path)
     change("history.csv", lambda c: c[:-1])(tmp_path)
-    with pytest.warns(UserWarning, match="lost, perhaps as the folder was copied"):
+    with pytest.warns(UserWarning, match="lost, perhaps because the folder was copied"):
         assert len(dk.load_run(tmp_path, net()).rows) == 3
     with pytest.warns(UserWarning, match="checkpoint of epoch 4 counted"):
         assert_same(tmp_path, train(few, tmp_path), whole)
@@ -210,7 +210,7 @@ def test_checkpoints_after_the_one_that_counts_are_deleted(few, cut, monkeypatch
 def test_more_than_99999_epochs_are_in_order(tmp_path):
     folder = dk.RunFolder(tmp_path)
     for epoch in (99_998, 99_999, 100_000, 100_001):
-        folder.save(run_folder.Checkpoint(epoch, {"net.x": torch.ones(1)}, {}))
+        folder.save(checkpoints.Checkpoint(epoch, {"net.x": torch.ones(1)}, {}))
     assert folder.latest_checkpoint().epoch == 100_001 and saved(tmp_path) == [100_000, 100_001]
 
 
@@ -226,7 +226,7 @@ def test_a_trainer_that_has_begun_without_a_folder_keeps_its_history_there(few, 
 
 # --- an interrupt at any moment ------------------------------------------------------------------------
 
-WRITERS = {module.__file__ for module in (recording, run_folder, journal, files)}
+WRITERS = {module.__file__ for module in (recording, run_folder, about, journal, checkpoints, control, files)}
 
 
 class InterruptAfter:
@@ -356,7 +356,7 @@ def test_a_full_disk_is_named_with_the_folder(few, tmp_path, monkeypatch):
     def full(*_args, **_more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_folder, "write_tensors", full)
+    monkeypatch.setattr(checkpoints, "write_tensors", full)
     with pytest.raises(OSError, match=f"run folder {tmp_path} cannot be written.*No space left.*make room"):
         train(few, tmp_path)
 

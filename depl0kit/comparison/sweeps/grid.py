@@ -14,8 +14,9 @@ from ...data.loading import is_folder
 from ...gates.posteriors import POSTERIORS
 from ...support import checks
 from ...support.arguments import checked
+from ...support.toml import check_types, read_toml
 from ...training.config import TrainConfig
-from ...training.recipes import TRAIN_FIELDS, check_types, read_toml
+from ...training.recipes import TRAIN_FIELDS
 from ..baselines import BASELINES
 from ..fronts import DENSE
 

@@ -1,20 +1,27 @@
-"""A file that only grows, such as the history of a run: checkpoints note how far, and with what."""
+"""The files of a run that only grow, history.csv and gates.f32; a checkpoint notes how far, and with what."""
 
+import csv
+import io
 import os
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
+
 from ...support.files import DamagedFileError, read_file, write_atomically
+
+COLUMNS = {"epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "undecided", "lam", "seconds"}
 
 
 class Mark(NamedTuple):
     """The state of the file after one of its items."""
 
     items: int
-    epoch: float  # of the last of them
+    epoch: float  # of the last item
     size: int  # in bytes
     crc32: int
 
@@ -28,29 +35,29 @@ START = Mark(0, 0.0, 0, 0)
 
 
 class Journal:
-    """Items, one after the other in the order of their epochs, as the process sees it that writes them.
+    """Items in the order of their epochs, as seen by the process that writes them.
 
     It writes where the items that it knows of end: what an interrupt left behind them is overwritten.
 
     Args:
         path: of the file; it is made by the first item.
-        epoch_of: the time of an item.
-        encode: its bytes; the second argument tells whether it is the first of the file.
     """
 
-    def __init__(
-        self, path: Path, epoch_of: Callable[[Any], float], encode: Callable[[Any, bool], bytes]
-    ) -> None:
-        self.path, self._epoch_of, self._encode = path, epoch_of, encode
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._marks = [START]  # of the item at which this process began, and of all since
+
+    def encode(self, item: Any, is_first: bool) -> tuple[float, bytes]:
+        """The epoch of an item, and how it stands in the file; `is_first`: nothing stands before it."""
+        raise NotImplementedError
 
     def write(self, items: Sequence[Any]) -> None:
         """Add those of `items`, which are all so far, that the file does not have."""
         marks, content = self._marks[-1:], b""
         for item in items[marks[0].items :]:
-            part = self._encode(item, marks[-1].items == 0)
+            epoch, part = self.encode(item, marks[-1].items == 0)
             content += part
-            marks.append(marks[-1].and_then(self._epoch_of(item), part))
+            marks.append(marks[-1].and_then(epoch, part))
         if content:
             with open(self.path, "r+b", opener=_open_or_make) as file:
                 file.seek(marks[0].size)
@@ -63,7 +70,7 @@ class Journal:
         return self._marks[bisect_right(self._marks, epoch, key=lambda mark: mark.epoch) - 1]
 
     def cut(self, epoch: float) -> None:
-        """Forget all items after `epoch`."""
+        """Drop all items after `epoch`."""
         mark = self.at(epoch)
         del self._marks[self._marks.index(mark) + 1 :]  # before the file: see the class
         if self.path.exists() and self.path.stat().st_size > mark.size:
@@ -95,3 +102,87 @@ class Journal:
 
 def _open_or_make(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+class History(Journal):
+    """history.csv: a row per finished epoch."""
+
+    def encode(self, row: dict[str, float], is_first: bool) -> tuple[float, bytes]:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, row, lineterminator="\n")
+        if is_first:
+            writer.writeheader()
+        writer.writerow(row)
+        return row["epoch"], text.getvalue().encode("ascii")
+
+    def text(self, size: int | None = None) -> str:
+        """What it holds (its first `size` bytes), without a last line that is not finished.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        try:
+            text = read_file(self.path)[:size].decode("ascii")
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        except (DamagedFileError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.path} is damaged: {error}.") from error
+        return text[: text.rfind("\n") + 1]
+
+    def parse(self, text: str) -> pd.DataFrame:
+        """The rows of a text; pandas's own reader rounds the last digit in some versions.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        lines = csv.reader(io.StringIO(text))
+        try:
+            names = next(lines, [])
+            if text and not set(names) >= COLUMNS:
+                raise ValueError(f"expected the names of columns, found {names}")
+            rows = [dict(zip(names, map(_number, line), strict=True)) for line in lines]
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"line {lines.line_num} of {self.path} is damaged: {error}.") from error
+        return pd.DataFrame(rows)
+
+    def counted(self, epoch: int) -> Mark | None:
+        """The mark after `epoch` rows, counted in the file; None if they are not the first epochs."""
+        text = "".join(self.text().splitlines(keepends=True)[: 1 + epoch] if epoch else [])
+        if self.parse(text).get("epoch", pd.Series(dtype=int)).tolist() != [*range(1, epoch + 1)]:
+            return None
+        return Mark(epoch, epoch, len(text), zlib.crc32(text.encode()))
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.isdigit() else float(text)
+
+
+class Gates(Journal):
+    """gates.f32: a float32 record per moment (epoch, log_alpha [N], prob_open [N], test-time gates [N])."""
+
+    def encode(self, moment: tuple, is_first: bool) -> tuple[float, bytes]:
+        epoch, *gates = moment
+        return epoch, np.concatenate([[epoch], *gates]).astype(np.float32).tobytes()
+
+    def records(self, n: int, size: int | None = None) -> np.ndarray:
+        """Its finished records (in its first `size` bytes) [T, 1 + 3 n], of n gates; a copy.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        try:
+            content = read_file(self.path)[:size]
+        except FileNotFoundError:
+            content = b""
+        except DamagedFileError as error:
+            raise ValueError(f"{error}.") from error
+        whole = len(content) // (4 * (1 + 3 * n)) * (1 + 3 * n)
+        return np.frombuffer(content, np.float32, whole).reshape(-1, 1 + 3 * n).copy()
+
+    def counted(self, epoch: int, n: int) -> Mark | None:
+        """The mark after the records up to `epoch`, counted in the file; None if that epoch has none."""
+        records = self.records(n)
+        records = records[: (records[:, 0] <= epoch).sum()]
+        content = records.tobytes()
+        is_whole = epoch == 0 or epoch in records[:, 0]
+        return Mark(len(records), epoch, len(content), zlib.crc32(content)) if is_whole else None

@@ -1,4 +1,4 @@
-"""Keeps a run in its folder while it trains, and lets the folder steer it."""
+"""Writes a run to its folder while it trains, and does what the folder's watchers ask for."""
 
 import os
 import socket
@@ -13,23 +13,24 @@ from typing import Any
 from .. import distributed
 from ..loop import Trainer
 from .about import about, environment
-from .folder import SETTINGS, RunFolder
+from .control import SETTINGS
+from .folder import RunFolder
 from .run import moments_of
 
-STATUS_SECONDS = 0.2  # from one status to the next
-CHECKPOINT_SHARE = 0.02  # of the time of training, at most, goes into writing checkpoints
+STATUS_SECONDS = 0.2  # between two writes of the status
+CHECKPOINT_SHARE = 0.02  # of the training time at most is spent on checkpoints
 UNDER_WAY = ("running", "paused")
-PAUSE_SECONDS = 0.05  # from look to look, whether a pause is over
+PAUSE_SECONDS = 0.05  # between two looks whether a pause is over
 
 
 def recorded(trainer: Trainer, out: str | Path | None) -> Iterator[None]:
-    """Step through `trainer` and keep its run in the folder `out`; without a folder only step.
+    """Step through `trainer` and write its run to the folder `out`; without a folder only step.
 
-    Goes on from the last checkpoint if there is one, and obeys what watchers ask for (`RunFolder.ask`).
-    Of several processes the first keeps the run; all resume from the same checkpoint and obey the same.
+    It resumes from the last checkpoint if there is one, and does what watchers ask for (`RunFolder.ask`).
+    Of several processes the first writes; all resume from the same checkpoint and obey the same requests.
 
     Raises:
-        ValueError, RuntimeError: as `RunFolder.begin`, `resume_point` and `in_use`; the processes differ.
+        ValueError, RuntimeError: as `RunFolder.begin`, `resume_point` and `in_use`; the processes disagree.
         UnwritableError: the folder cannot be written, as on a full disk; what is in it stays good.
     """
     distributed.agree({"out": out is not None})
@@ -52,7 +53,7 @@ def recorded(trainer: Trainer, out: str | Path | None) -> Iterator[None]:
                 record.end()
         except UnwritableError:
             raise
-        except BaseException as error:  # also an interrupt, a loop that was left, images that are gone
+        except BaseException as error:  # also an interrupt, a loop that was left, images that were deleted
             record.end_with(error)
             raise
 
@@ -68,7 +69,7 @@ def _writing(folder: RunFolder) -> Iterator[None]:
     except OSError as error:
         raise UnwritableError(
             f"the run folder {folder.path} cannot be written ({error}). Epochs up to the last checkpoint "
-            "are safe in it: make room, and start the same training again to go on."
+            "are safe in it: make room, and start the same run again to resume it."
         ) from error
 
 
@@ -77,43 +78,43 @@ class _Record:
 
     def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
         self.trainer, self.folder, self.writes = trainer, folder, distributed.ranks().first
-        self._begun = False  # until then the folder may hold another run, which stays as it is
+        self._begun = False  # until it has, the folder may hold another run, which must not change
         self._saved_epoch = -1
         self._save_due = self._status_due = 0.0
         self._asked = "run"
         self._speed: float | None = None  # epochs a second at most
         self._next_step = 0.0  # when it is due
-        self._rate = 0.0  # epochs a second, of late
-        self._counted = time.monotonic(), 0.0  # when it was taken, at which epoch
+        self._rate = 0.0  # epochs a second, a moving average
+        self._counted = time.monotonic(), 0.0  # time and epoch of its last update
 
     def begin(self) -> None:
         trainer, folder = self.trainer, self.folder
         self._keep_warmup()
         if self.writes:
             folder.begin(about(trainer.net, trainer.data, trainer.config), environment(trainer.device))
-        distributed.from_first(None)  # the others wait until the folder is ready
+        distributed.from_first(None)  # the other processes wait until the folder is ready
         checkpoint = folder.resume_point()
-        distributed.agree({"last epoch": checkpoint and checkpoint.epoch})  # all have read it
+        distributed.agree({"last epoch": checkpoint and checkpoint.epoch})  # all processes have read it
         if checkpoint is not None:
             rows = folder.history(checkpoint).to_dict("records")
             trainer.load(checkpoint, rows, moments_of(folder, checkpoint))
             self._saved_epoch = checkpoint.epoch
-        distributed.from_first(None)  # and loaded it before it is replaced
+        distributed.from_first(None)  # and has loaded it before it is replaced
         if self.writes:
             folder.tidy()
-            folder.forget_session()
+            folder.control.forget_session()
             if checkpoint is None:
                 self._append()
-                self._save()  # so that a resumed run begins with the same weights, however they came about
+                self._save()  # so that a resumed run begins with the same weights, wherever they come from
             else:
                 folder.go_back(checkpoint)
         self._counted = time.monotonic(), trainer.epoch
         self._begun = True
-        self._take(distributed.from_first(folder.requests() if self.writes else None))
+        self._take(distributed.from_first(folder.control.requests() if self.writes else None))
         self._status()
 
     def _keep_warmup(self) -> None:
-        """A run that is resumed keeps its warm-up and ramp, also if it began with another default."""
+        """A resumed run keeps its warm-up and ramp, even if their defaults were different when it began."""
         if (self.folder.path / "config.json").exists():
             config, saved = self.trainer.config, self.folder.about()["train"]
             own = {name: getattr(saved, name) for name in ("warmup", "ramp") if getattr(config, name) is None}
@@ -134,13 +135,13 @@ class _Record:
         """Write the last epochs, and how it ended."""
         if self.writes and self._begun:
             self._append()
-            self.folder.cut(len(self.trainer.run.rows))  # of an epoch that was given up
+            self.folder.cut(len(self.trainer.run.rows))  # drops an epoch that was not finished
             if self.trainer.saved.epoch != self._saved_epoch:
                 self._save()
             self._status(text)
 
     def end_with(self, error: BaseException) -> None:
-        """`end`, after an error or an interrupt; that the folder cannot be written then hides no error."""
+        """`end`, after an error or an interrupt; a folder that cannot be written hides no other error."""
         run, text = self.trainer.run, ""
         if isinstance(error, KeyboardInterrupt | GeneratorExit):
             if run.status in UNDER_WAY:
@@ -155,13 +156,15 @@ class _Record:
             warnings.warn(text, stacklevel=2)
 
     def _obey(self) -> None:
-        """Do what is asked for; returns when the next step is due, or training shall stop."""
-        # lost time is not made up for
+        """Do what is asked for; returns when the next step is due, or training must stop."""
+        # a late step does not make the next ones faster
         self._next_step = max(self._next_step, time.monotonic() - PAUSE_SECONDS)
         if self._speed is not None:
             self._next_step += 1 / (self._speed * self.trainer.steps_per_epoch)
         while True:
-            now = (self.folder.requests(), self._next_step - time.monotonic()) if self.writes else None
+            now = (
+                (self.folder.control.requests(), self._next_step - time.monotonic()) if self.writes else None
+            )
             requests, early = distributed.from_first(now)
             self._take(requests)
             if self._asked == "stop":
@@ -184,10 +187,13 @@ class _Record:
             setattr(self.trainer, name, requests[name])
         if "speed" in requests and requests["speed"] != self._speed:
             self._speed, self._next_step = requests["speed"], time.monotonic()
-            self._rate, self._counted = 0.0, (time.monotonic(), self.trainer.epoch)  # of the speed before
+            self._rate, self._counted = (
+                0.0,
+                (time.monotonic(), self.trainer.epoch),
+            )  # the old rate was of the old speed
         self._asked = requests.get("state", self._asked)
         if requests:
-            self._status()  # its watchers wait to see it
+            self._status()  # watchers wait to see that it was heard
 
     def _append(self) -> None:
         self.folder.append(self.trainer.run.rows, self.trainer.run.moments)
@@ -203,7 +209,7 @@ class _Record:
             return
         trainer, now = self.trainer, time.monotonic()
         then, before = self._counted
-        if trainer.epoch != before:  # else it waits, and there is nothing to count
+        if trainer.epoch != before:  # otherwise it waits, and there is nothing to count
             self._counted = now, trainer.epoch
         if now > then and trainer.epoch > before:
             rate = (trainer.epoch - before) / (now - then)

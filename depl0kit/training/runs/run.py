@@ -14,7 +14,8 @@ from ...networks.models import make_model
 from ...support.arguments import checked
 from ..collapse import collapse_notice
 from ..config import TrainConfig
-from .folder import Checkpoint, RunFolder
+from .checkpoints import Checkpoint
+from .folder import RunFolder
 
 
 class GateMoment(NamedTuple):
@@ -32,12 +33,12 @@ class Run:
 
     Attributes:
         net: the trained network.
-        config: the settings it began with.
+        config: the settings that it began with.
         status: "running", "paused", "finished", "stopped" (by its user), "interrupted", "diverged" or
             "failed".
         rows: a dict per finished epoch, the rows of `history`.
-        moments: the gates, a few times an epoch (`GateMoment`), the last of them at its end.
-        notice: "" if all is well; if its accuracy collapsed, what to change (see `collapse_notice`).
+        moments: the gates a few times per epoch (`GateMoment`), the last time at its end.
+        notice: "" if all is well; if the accuracy collapsed, what to change (see `collapse_notice`).
     """
 
     net: GatedModel
@@ -48,7 +49,7 @@ class Run:
     notice: str = ""
 
     def __repr__(self) -> str:
-        """One line: a notebook shows it where a run is the last word of a cell."""
+        """One line: a notebook shows it where a run is the last expression of a cell."""
         words = [self.status, f"{len(self.rows)} of {self.config.all_epochs} epochs"]
         if self.rows:
             last = self.rows[-1]
@@ -86,11 +87,11 @@ def load_run(folder: str | Path, net: GatedModel | None = None) -> Run:
     """The run in a folder, finished or not, with the network of its last checkpoint (on the CPU).
 
     Args:
-        net: a fresh network like the one that was trained, where `make_model` did not make its model.
+        net: a fresh network like the one that was trained; needed if its model is not from `make_model`.
 
     Raises:
         FileNotFoundError: there is no run in the folder.
-        ValueError: its network cannot be rebuilt without `net`, or `net` is another.
+        ValueError: its network cannot be rebuilt without `net`, or `net` is a different network.
     """
     files = RunFolder(folder)
     about = files.about()
@@ -99,19 +100,22 @@ def load_run(folder: str | Path, net: GatedModel | None = None) -> Run:
     checkpoint = files.latest_checkpoint()
     if checkpoint is None:
         raise FileNotFoundError(
-            f"{files.path} has no sound checkpoint: its training has not begun, or is lost."
+            f"{files.path} has no sound checkpoint: training has not begun, or its files are lost."
         )
     try:
         net.load_state_dict(checkpoint.part("net"))
     except RuntimeError as error:
-        raise ValueError(f"{files.path} holds the run of another network than the net given.") from error
+        raise ValueError(
+            f"{files.path} holds a run of another network than net: pass a fresh GatedModel like the one "
+            "that was trained."
+        ) from error
     net.posterior.temperature = checkpoint.numbers["temperature"]
     rows = files.history(checkpoint).to_dict("records")[: checkpoint.epoch]
     if len(rows) < checkpoint.epoch:
         warnings.warn(
             f"the history in {files.path} has {len(rows)} epochs, its network {checkpoint.epoch}: a part was "
-            "lost, perhaps as the folder was copied during training.",
-            stacklevel=3,  # beyond the check of arguments
+            "lost, perhaps because the folder was copied during training.",
+            stacklevel=3,  # outside the check of arguments
         )
     moments = [m for m in moments_of(files, checkpoint) if m.epoch <= checkpoint.epoch]
     config = about["train"]
@@ -120,7 +124,7 @@ def load_run(folder: str | Path, net: GatedModel | None = None) -> Run:
 
 
 def moments_of(folder: RunFolder, until: Checkpoint | None = None) -> list[GateMoment]:
-    """The gates of a run, as they are in its folder, or as a checkpoint in it had counted them."""
+    """The gates of a run: all that its folder holds, or those that a checkpoint in it counted."""
     return [GateMoment(float(epoch), *gates) for epoch, *gates in zip(*folder.gates(until), strict=True)]
 
 
@@ -138,7 +142,7 @@ def _rebuild(description: dict, path: Path) -> GatedModel:
             description["scope"],
             description["sampling"],
         )
-    except Exception as error:  # of any kind, after an edit of the file
+    except Exception as error:  # of any kind, after somebody edited the file
         raise ValueError(
             f"the network that {path / 'config.json'} describes cannot be made ({type(error).__name__}: "
             f"{error}): pass net=, a fresh GatedModel like the one that was trained."

@@ -1,4 +1,4 @@
-"""What a run folder says, read again only where it changed: cheap enough to look many times a second."""
+"""What a run folder holds; only what changed is read again, so it can be asked many times a second."""
 
 import socket
 import time
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .folder import RunFolder, patience
+from .folder import RunFolder
+from .status import NEW, patience
 
-COLUMNS = 200  # of the heatmap, at most: a screen shows hardly more
+COLUMNS = 200  # of the heatmap, at most: a screen cannot show many more
 
 
 class RunView:
@@ -29,7 +30,7 @@ class RunView:
 
     def _forget(self) -> None:
         self.about: dict[str, Any] | None = None
-        self.status: dict[str, Any] = {"state": "new", "epoch": 0.0, "error": ""}
+        self.status: dict[str, Any] = dict(NEW)
         self.history, self._history_text = pd.DataFrame(), ""
         self.gates: GateColumns | None = None
         self._marks: dict[str, tuple | None] = {}
@@ -56,7 +57,7 @@ class RunView:
         return is_new or has_rows or has_gates
 
     def silent_since(self) -> float | None:
-        """When a run that claims to be running was last heard of (Unix time); None if all is well."""
+        """Time (Unix) of the last status of a run that says "running" but seems dead; None if all is well."""
         if self.status["state"] != "running" or self.about is None:
             return None
         here = self.status.get("host") == socket.gethostname()  # the clocks of two machines may differ
@@ -64,29 +65,30 @@ class RunView:
         return self.status["updated"] if silence > patience(self.about, self.status) else None
 
     def _begin_anew(self) -> None:
-        """There is another run than before, or none."""
+        """The folder holds another run now, or none."""
         mark = self._marks["config.json"]
         self._forget()
         if mark is not None:
-            about = self.folder.about()  # if that fails, it is asked for again at the next look
+            about = self.folder.about()  # if that fails, the next look tries again
             self.about = about
             n = sum(channels for _, channels in about["net"]["groups"])
             self.gates = GateColumns(self.folder.path / "gates.f32", n)
         self._marks["config.json"] = mark
 
     def _read_history(self) -> None:
-        """Only the rows that were added, if all that was known is still there."""
-        text, known = self.folder.history_text(), self._history_text
+        """Read only the rows that were added, if those known before are still there."""
+        file, known = self.folder.history_file, self._history_text
+        text = file.text()
         if known and text.startswith(known):
             names = text[: text.index("\n") + 1]
-            added = self.folder.parse_history(names + text[len(known) :])
+            added = file.parse(names + text[len(known) :])
             self.history = pd.concat([self.history, added], ignore_index=True)
         else:
-            self.history = self.folder.parse_history(text)
+            self.history = file.parse(text)
         self._history_text = text
 
     def _changed(self, name: str) -> bool:
-        """Whether a file has changed since the last look; asked before it is read, or news is missed."""
+        """Whether a file has changed since the last look; ask before reading it, or a change is missed."""
         try:
             found = (self.folder.path / name).stat()
         except FileNotFoundError:
@@ -99,9 +101,9 @@ class RunView:
 
 
 class GateColumns:
-    """P(open) over time from a gates.f32, in at most COLUMNS even steps, and the gates of its end.
+    """P(open) over time from a gates.f32, in at most COLUMNS even steps, and the gates at its end.
 
-    Reads what was appended since the last time: hours of training cost no more than minutes.
+    It reads only what was appended since the last time: long runs cost no more than short ones.
 
     Args:
         path: of the file.
@@ -132,15 +134,15 @@ class GateColumns:
         return [t for t, _ in columns], np.array([p for _, p in columns]).reshape(-1, self._n)
 
     def read(self) -> None:
-        """Take in the new records; all of them again if the file was cut."""
+        """Read the new records; all records again if the file was cut."""
         if not self._append_new():
             self._forget()
             self._append_new()
 
     def _append_new(self) -> bool:
-        """False if the file is not what was read so far and more."""
+        """Returns False if the file no longer begins with what was read before."""
         size = 4 * (1 + 3 * self._n)
-        start = max(0, self._count - 1) * size  # the last one known once more: it must be the same
+        start = max(0, self._count - 1) * size  # from the last known record, which must be the same
         try:
             with self._path.open("rb") as file:
                 file.seek(start)
@@ -165,5 +167,5 @@ class GateColumns:
             self._kept, self._step = self._kept[1::2], 2 * self._step
 
     def _column(self) -> tuple[float, np.ndarray]:
-        """Time and P(open) of the last record; a copy, so that nothing else of it stays in memory."""
+        """Time and P(open) of the last record; a copy, so that the rest of the record is freed."""
         return float(self._record[0]), self._record[1 + self._n : 1 + 2 * self._n].copy()

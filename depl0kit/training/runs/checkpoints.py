@@ -1,0 +1,81 @@
+"""The states from which a run can resume: the last two, safetensors files with a checksum."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from ...support.files import DamagedFileError, read_tensors, write_tensors
+from .journal import Mark
+
+KEPT = 2  # if the last one is damaged, there is the one before
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run at the end of an epoch.
+
+    Attributes:
+        epoch: finished epochs.
+        tensors: "part.name" -> tensor on the CPU; parts are net, weights and gates (the optimisers').
+        numbers: lam, temperature, gate_lr and fine_tuning (see `Trainer`) at that time.
+        marks: how far history.csv and gates.f32 had grown. Only a checkpoint that was read from a folder has
+            them, and not if an earlier version of the package wrote it.
+    """
+
+    epoch: int
+    tensors: dict[str, Tensor]
+    numbers: dict[str, float]
+    marks: dict[str, Mark] = field(default_factory=dict)
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one part, without its name."""
+        start = f"{name}."
+        return {key.removeprefix(start): t for key, t in self.tensors.items() if key.startswith(start)}
+
+
+class Checkpoints:
+    """The folder with the checkpoints of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def files(self) -> list[Path]:
+        """Newest first."""
+        return sorted(self.path.glob("epoch-*.safetensors"), key=_by_epoch, reverse=True)
+
+    def _file(self, epoch: int) -> Path:
+        return self.path / f"epoch-{epoch:05d}.safetensors"
+
+    def save(self, checkpoint: Checkpoint, marks: dict[str, Mark]) -> None:
+        """Write a checkpoint, and delete all but the last two."""
+        notes = {"epoch": checkpoint.epoch, "numbers": checkpoint.numbers, "marks": marks}
+        notes = {name: json.dumps(note) for name, note in notes.items()}
+        write_tensors(self._file(checkpoint.epoch), checkpoint.tensors, notes)
+        for old in self.files()[KEPT:]:
+            old.unlink()
+
+    def sound(self) -> Iterator[Checkpoint]:
+        """Newest first; a damaged one is named in a warning."""
+        for path in self.files():
+            try:
+                tensors, notes = read_tensors(path)
+            except DamagedFileError as error:
+                warnings.warn(f"{error}. The checkpoint before it is used.", stacklevel=3)
+                continue
+            marks = {name: Mark(*mark) for name, mark in json.loads(notes.get("marks", "{}")).items()}
+            yield Checkpoint(int(notes["epoch"]), tensors, json.loads(notes["numbers"]), marks)
+
+    def go_back(self, epoch: int) -> None:
+        """Delete what came after an epoch: damaged files, or those that go with another history."""
+        for later in self.files():
+            if _by_epoch(later) > _by_epoch(self._file(epoch)):
+                later.unlink()
+
+
+def _by_epoch(file: Path) -> tuple[int, str]:
+    """Sorts by number, also beyond five digits."""
+    return len(file.name), file.name
