@@ -250,9 +250,7 @@ def test_bad_keep(data, name, keep, says):
 
 def test_slimming_needs_batch_norms(data):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
-    with pytest.raises(
-        ValueError, match=r"slimming ranks channels by scales of batch norms.*Sequential has no"
-    ):
+    with pytest.raises(ValueError, match=r"scales of batch norms, and Sequential has no batch norm"):
         BASELINES["slimming"](model, data, 0.5, BRIEF)
 
 
