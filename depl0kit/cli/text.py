@@ -13,7 +13,7 @@ from ..training.runs.folder import RunFolder, patience
 from ..training.runs.run import Run
 
 HISTORY = ("epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "undecided", "lam", "seconds")
-LAST = 5  # epochs of the history that are shown
+LAST = 5  # epochs of the history in the description
 
 
 def table(*rows: Sequence[str]) -> str:
@@ -42,7 +42,7 @@ def outcome(run: Run, out: Path, program: str) -> str:
 
 
 def describe_run(folder: RunFolder) -> str:
-    """Settings, state, the last epochs and the channels of a run, finished or under way.
+    """Settings, state, the last epochs and the channels of a run, also while it trains.
 
     Raises:
         FileNotFoundError: there is no run in the folder.
@@ -98,7 +98,7 @@ def _last_epochs(folder: RunFolder) -> str:
 
 
 def _channels(folder: RunFolder, groups: Sequence[tuple[str, int]]) -> str:
-    """Open channels per group, by the test-time gates that were last noted."""
+    """Open channels per group, by the last test-time gates in the folder."""
     *_, gates = folder.gates()
     if not len(gates):
         return ""
