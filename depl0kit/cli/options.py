@@ -79,8 +79,6 @@ def show_help(words: Sequence[str], speaks: bool = True) -> NoReturn:
     given = parse(args=words)
     experiment, training = vars(given.chosen()), vars(given.chosen().train)
     if training["budget"] is not None or experiment["lam_per_weight"] is not None:
-        training = {
-            name: value for name, value in training.items() if name != "lam"
-        }  # not in force
+        training = {name: value for name, value in training.items() if name != "lam"}  # not in force
     experiment = {name: experiment[name] for name in Experiment.__annotations__}
     parse(args=HELP[:1], default=replace(given, experiment=experiment, training=training))
