@@ -1,125 +1,84 @@
-"""The options of `python -m depl0kit train`: the fields of `Recipe` and `TrainConfig`, as flat flags.
+"""The options of `python -m depl0kit train`: the fields of `Recipe` and `TrainConfig`, as flat flags."""
 
-Which defaults they have depends on the recipe, so the words are read twice: first with everything optional,
-which tells the recipe and what is set beside it, then with the defaults of that recipe.
-"""
-
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import field, make_dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NoReturn, TypedDict
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
 from ..training import config, recipes
 from ..training.config import TrainConfig
-from ..training.recipes import PRICES, Recipe, load_recipe
+from ..training.recipes import Recipe, load_recipe
 
 PROGRAM = "python -m depl0kit"
 Folder = Annotated[Path, Positional, tyro.conf.arg(metavar="FOLDER")]
-FIELDS = recipes.RECIPE_FIELDS | recipes.TRAIN_FIELDS
+Device = Annotated[str | None, tyro.conf.arg(metavar="DEVICE")]
 CHOICES = recipes.CHOICES | config.CHOICES
-ABOUT = """Train a recipe: `{program} train small-digits --out runs/digits`
+HELP = ("-h", "--help")
 
-    The same command again resumes a run that was broken off; `{program} show FOLDER` looks on.
-    Flags change what the recipe says. {defaults}
+
+def _settings(kind: type, types: Mapping[str, Any]) -> type:
+    """A TypedDict of the fields and the docstring of `kind`; it holds only the options that are given."""
+    options = {
+        name: Literal[*CHOICES[name]] if name in CHOICES else hint
+        for name, hint in types.items()
+        if name != "description"
+    }
+    settings = TypedDict(kind.__name__, options, total=False)
+    settings.__doc__ = kind.__doc__
+    return settings
+
+
+Experiment = _settings(Recipe, recipes.RECIPE_FIELDS)
+Training = _settings(TrainConfig, recipes.TRAIN_FIELDS)
+
+
+@dataclass
+class Options:
+    """Train a recipe: `python -m depl0kit train small-digits --out runs/digits`
+
+    The same command again resumes a run that was interrupted; `python -m depl0kit show FOLDER` watches it.
+    Flags change settings of the recipe; `python -m depl0kit train RECIPE --help` shows its values.
 
     Args:
-        recipe: Its name (`{program} list` shows all), or a .toml file of your own.
+        recipe: Its name (`python -m depl0kit list` shows all), or a .toml file of your own.
         out: Folder of the run; runs/RECIPE if it is not given.
-        device: "cpu", "cuda", "cuda:1" or "mps"; the best one there is if it is not given.
-"""
-UNKNOWN = "`{program} train RECIPE --help` shows the defaults of a recipe."
-KNOWN = "The defaults below are those of this recipe."
+        device: "cpu", "cuda", "cuda:1" or "mps"; the best one of this machine if it is not given.
+    """
+
+    recipe: Annotated[str, Positional, tyro.conf.arg(metavar="RECIPE")]
+    experiment: OmitArgPrefixes[Experiment]
+    training: OmitArgPrefixes[Training]
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    device: Device = None
+
+    def chosen(self) -> Recipe:
+        """The recipe with all settings that were given.
+
+        Raises:
+            ValueError, FileNotFoundError: as `load_recipe`.
+        """
+        return load_recipe(self.recipe, **self.experiment, **self.training)
 
 
-def options_for(words: Sequence[str], speaks: bool = True) -> type:
-    """A dataclass for tyro with the options of `train`, and the defaults of the recipe in `words`.
+def show_help(words: Sequence[str], speaks: bool = True) -> NoReturn:
+    """Print the options of `train`, with the values of the recipe in `words` as defaults.
 
     Args:
-        speaks: say what is wrong with the words.
+        words: arguments of `train`, without --help.
+        speaks: print what is wrong with them.
 
     Raises:
         ValueError, FileNotFoundError: as `load_recipe`.
-        SystemExit: `words` cannot be read.
+        SystemExit: always; with status 2 if `words` are wrong.
     """
-    words = [word for word in words if word not in ("-h", "--help")]
-    if not words:  # only help is asked for
-        return _options(None)
-    given = tyro.cli(_options(None), prog=f"{PROGRAM} train", args=words, console_outputs=speaks)
-    # the posterior and the price decide over other defaults
-    firsts = {"posterior": given.experiment.posterior} | vars(given.price)
-    firsts = {name: value for name, value in firsts.items() if value is not None}
-    return _options(load_recipe(given.recipe, **firsts))
-
-
-def recipe_of(options: Any) -> Recipe:
-    """The recipe with all that `options`, of a class of `options_for`, says."""
-    prices = {name: value for name, value in vars(options.price).items() if value is not None}
-    return load_recipe(options.recipe, **vars(options.experiment), **prices, **vars(options.training))
-
-
-def _options(recipe: Recipe | None) -> type:
-    values = None if recipe is None else _flat(recipe)
-    what = [name for name in recipes.RECIPE_FIELDS if name not in ("description", *PRICES)]
-    how = [name for name in recipes.TRAIN_FIELDS if name not in PRICES]
-    panels = {
-        "experiment": _panel("What is trained.", what, values),
-        "price": _panel("What the network costs: one of these.", PRICES, values),
-        "training": _panel("How it is trained.", how, values),
-    }
-    about = ABOUT.format(program=PROGRAM, defaults=KNOWN if recipe else UNKNOWN.format(program=PROGRAM))
-    return make_dataclass(
-        "Options",
-        [
-            ("recipe", Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]),
-            ("out", Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")], None),
-            ("device", Annotated[str | None, tyro.conf.arg(metavar="DEVICE")], None),
-            *(
-                (n, tyro.conf.OmitArgPrefixes[kind], field(default_factory=kind))
-                for n, kind in panels.items()
-            ),
-        ],
-        namespace={"__doc__": about},
-    )
-
-
-def _panel(title: str, names: Sequence[str], values: Mapping[str, Any] | None) -> type:
-    """A dataclass of some fields, with `values` as defaults, or with all of them unset."""
-    parts = []
-    for name in names:
-        hint = Literal[tuple(CHOICES[name])] if name in CHOICES else FIELDS[name]
-        default = None if values is None else values[name]
-        if values is None:
-            hint, default = _unset(hint)
-        elif name in PRICES:
-            hint = hint | None
-        parts.append((name, hint, default))
-    doc = f"{title}\n\nArgs:\n{_arguments(Recipe)}\n{_arguments(TrainConfig)}"
-    return make_dataclass(title, parts, namespace={"__doc__": doc})
-
-
-def _unset(hint: Any) -> tuple[Any, Any]:
-    """Type and default of an option that its user need not set, whatever the recipe says."""
-    if hint is bool:  # a flag
-        default = False
-    else:  # None is no word for the user where it is none of the field's values
-        default, allowed = None, NoneType in get_args(hint)
-        hint = hint if allowed else Annotated[hint | None, tyro.conf.DisallowNone]
-    return Annotated[hint, tyro.conf.arg(help_behavior_hint="(as in the recipe)")], default
-
-
-def _arguments(kind: type) -> str:
-    """What the docstring of a class says about its fields."""
-    return inspect.cleandoc(kind.__doc__).split("Args:\n")[1].split("\n\n")[0]
-
-
-def _flat(recipe: Recipe) -> dict[str, Any]:
-    """All settings by name; of the prices only the one in force."""
-    values = vars(recipe) | vars(recipe.train)
-    if recipe.lam_per_weight is not None or recipe.train.budget is not None:
-        values["lam"] = None
-    return values
+    parse = partial(tyro.cli, Options, prog=f"{PROGRAM} train", console_outputs=speaks)
+    given = parse(args=words)
+    experiment, training = vars(given.chosen()), vars(given.chosen().train)
+    if training["budget"] is not None or experiment["lam_per_weight"] is not None:
+        training = {name: value for name, value in training.items() if name != "lam"}  # not in force
+    experiment = {name: experiment[name] for name in Experiment.__annotations__}
+    parse(args=HELP[:1], default=replace(given, experiment=experiment, training=training))

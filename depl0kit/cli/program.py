@@ -1,13 +1,11 @@
 """depl0kit from a shell: `python -m depl0kit --help`.
 
-`train` runs a recipe in a folder, `show` looks at the folder, `evaluate` and `compact` use what came out;
-`sweep` and `report` (cli_sweeps.py) compare many runs.
-`start` begins a run in the background, for notebooks.
+`train` runs a recipe in a folder, `show` describes the run, `evaluate` and `compact` use its network;
+`sweep` and `report` (sweeps.py) compare many runs.
 """
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,7 +21,6 @@ from ..data.loading import DATA_SETS, Data, load_data
 from ..gates.compact import compact as compacted
 from ..networks.storage import save_compact
 from ..support import checks
-from ..support.arguments import checked
 from ..support.device import named_device
 from ..support.files import DamagedFileError, read_json, write_json
 from ..support.versions import version
@@ -34,33 +31,32 @@ from ..training.recipes import Recipe, load_recipe, recipe_names
 from ..training.runs.folder import RunFolder
 from ..training.runs.run import Run, load_run
 from ..training.train import train as trained
-from .options import PROGRAM, Folder, options_for, recipe_of
+from .options import HELP, PROGRAM, Device, Folder, Options, show_help
 from .sweeps import report, sweep
 from .text import describe_run, outcome, table
 
-ABOUT = f"""L0 channel pruning: train with gates, look on, and make the network small.
+ABOUT = f"""L0 channel pruning: train with gates, watch the run, and make the network small.
 
 Begin with `{PROGRAM} train small-digits`, which takes seconds.
-`{PROGRAM} COMMAND --help` explains a command, `{PROGRAM} --version` tells the version."""
+`{PROGRAM} COMMAND --help` explains a command, `{PROGRAM} --version` prints the version."""
 SPEAKS = os.environ.get("RANK", "0") == "0"  # the first process of torchrun, or one alone
 INTERRUPTED = 130  # exit status, as in shells
-RECIPE_FILE = "recipe.json"  # in a run's folder: where its images lie, which the run itself does not note
-Device = Annotated[str | None, tyro.conf.arg(metavar="DEVICE")]
+RECIPE_FILE = "recipe.json"  # in a run's folder: where its images are, which its config.json does not say
 Images = Annotated[str | None, tyro.conf.arg(name="data", metavar="NAME-OR-FOLDER")]
 
 
 def run() -> None:
-    """The console script `depl0kit`, and `python -m depl0kit`: run the shell's words and end the process."""
-    # schedulers and torchrun end a process so: it keeps its finished epochs, as after Ctrl-C
+    """The console script `depl0kit`, and `python -m depl0kit`: run one command and end the process."""
+    # schedulers and torchrun end a process with SIGTERM: it keeps its finished epochs, as after Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; the words are those of the shell if None.
+    """Run one command; `words` None takes the arguments of this process.
 
     Returns:
-        The exit status: 0, 1 for a failure, 2 for something wrong in what was asked for, 130 for Ctrl-C.
+        The exit status: 0 for success, 1 for a failure, 2 for a wrong command or option, 130 for Ctrl-C.
     """
     words = list(sys.argv[1:] if words is None else words)
     try:
@@ -78,18 +74,20 @@ def _run(words: list[str]) -> int:
     if words[:1] == ["--version"]:
         print(f"depl0kit {version()}")
         return 0
+    others = [word for word in words if word not in HELP]
+    if others[:1] == ["train"] and 1 < len(others) < len(words):
+        show_help(others[1:], SPEAKS)
     app = tyro.extras.SubcommandApp()
-    asks_to_train = words[:1] == ["train"]
-    app.command(options_for(words[1:] if asks_to_train else [], SPEAKS), name="train")
+    app.command(Options, name="train")
     app.command(show_recipes, name="list")
     for command in (show, evaluate, compact, sweep, report):
         app.command(command)
-    options = app.cli(prog=PROGRAM, description=ABOUT, args=words, console_outputs=SPEAKS)
-    return train(options) if asks_to_train else 0
+    result = app.cli(prog=PROGRAM, description=ABOUT, args=words, console_outputs=SPEAKS)
+    return train(result) if isinstance(result, Options) else 0
 
 
 def _fail(error: Exception, status: int) -> int:
-    if SPEAKS or status == 1:  # what was asked for is wrong in all processes, a failure may be one's own
+    if SPEAKS or status == 1:  # a wrong option is wrong in all processes, a failure may be in one of them
         print(f"error: {error}", file=sys.stderr)
     return status
 
@@ -97,11 +95,11 @@ def _fail(error: Exception, status: int) -> int:
 # ---- the commands
 
 
-def train(options: Any) -> int:
-    """Train a recipe in its folder; `options` are those of `options_for`. Returns the exit status."""
-    recipe = recipe_of(options)
+def train(options: Options) -> int:
+    """Train a recipe in its folder. Returns the exit status."""
+    recipe = options.chosen()
     out = checks.folder(options.out or Path("runs", Path(options.recipe).stem))
-    named_device(options.device)  # refuses one that is not there
+    named_device(options.device)  # refuses one that this machine lacks
     with distributed.joined(options.device) as device:
         net, data, config = recipe.build(device)
         if SPEAKS:
@@ -117,10 +115,10 @@ def train(options: Any) -> int:
 
 
 def _keep_recipe(recipe: Recipe, out: Path) -> None:
-    if (out / "config.json").exists():  # a run that is resumed has its recipe
+    if (out / "config.json").exists():  # the run is resumed: its recipe is there
         return
     content, images = asdict(recipe), Path(recipe.data).expanduser()
-    if images.is_dir():  # so that it is found from another folder, too
+    if images.is_dir():  # absolute, for commands that run in another folder
         content["data"] = str(images.resolve())
     write_json(out / RECIPE_FILE, content)
 
@@ -133,10 +131,10 @@ def show_recipes() -> None:
 
 
 def show(folder: Folder) -> None:
-    """Show a run, finished or under way: settings, state, the last epochs, open channels.
+    """Show a run, also while it trains: settings, state, the last epochs, open channels.
 
     Args:
-        folder: Of the run, the --out of `train`.
+        folder: Folder of the run, the --out of `train`.
     """
     print(describe_run(RunFolder(checks.path("the folder", folder))))
 
@@ -148,13 +146,13 @@ def evaluate(
     skip_damaged: bool = False,
     device: Device = None,
 ) -> None:
-    """Measure a run: its network with test-time gates, and the compact one.
+    """Measure the network of a run, with test-time gates and as a compact network.
 
     Args:
-        folder: Of the run, the --out of `train`.
+        folder: Folder of the run, the --out of `train`.
         split: Which images: choose between runs on "val", report on "test".
-        images: Where the data set is, if the run, which was trained from Python, does not say.
-        skip_damaged: Leave out images of a folder that cannot be read, as `train` does with this option.
+        images: Name or folder of the data set; only for runs from Python, which do not note it.
+        skip_damaged: Leave out images that cannot be read, as `train` does with this option.
         device: As in `train`.
     """
     run, data, device = _load(folder, device, images, skip_damaged)
@@ -181,11 +179,11 @@ def compact(
     """Remove the closed channels of a run and write the small network to a file.
 
     Args:
-        folder: Of the run, the --out of `train`.
-        file: Where the network goes; `depl0kit.load_compact` reads it.
-        round_to: Keep multiples of so many channels; 8 suits the matrix units of GPUs.
+        folder: Folder of the run, the --out of `train`.
+        file: The new file; `depl0kit.load_compact` reads it.
+        round_to: Keep multiples of this number of channels; 8 suits the matrix units of GPUs.
         reestimate: First recompute batch-norm statistics on the training images with the test-time gates.
-        fine_tune_epochs: Then train the small network for so many epochs, without a price.
+        fine_tune_epochs: Then train the small network for this number of epochs, without a price.
         images: As in `evaluate`.
         skip_damaged: As in `evaluate`.
         device: As in `train`.
@@ -211,44 +209,6 @@ def compact(
     print(f"written to {file}")
 
 
-# ---- in the background
-
-
-@checked
-def start(recipe: str | Path, out: str | Path, **settings: Any) -> subprocess.Popen:
-    """Train in a process of its own, which trains on when this one, or its notebook, ends.
-
-    What it prints goes to `out`/log.txt; `RunFolder(out)` watches and steers it.
-
-    Args:
-        recipe: a name, or a .toml file.
-        out: folder of the run. If it holds this run already, training resumes.
-        settings: fields of `Recipe` or `TrainConfig`, and `device`.
-
-    Raises:
-        ValueError, FileNotFoundError: as `load_recipe`, before anything is started.
-
-    Example:
-        >>> process = start("small-digits", "runs/digits", epochs=3)  # doctest: +SKIP
-    """
-    out = checks.folder(out)
-    load_recipe(recipe, **{name: value for name, value in settings.items() if name != "device"})
-    flags = [word for name, value in settings.items() for word in _flag(name, value)]
-    command = [sys.executable, "-m", "depl0kit", "train", str(recipe), *flags, "--out", str(out)]
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "log.txt").open("a") as log:
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    option = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{option}" if value else f"--no-{option}"]
-    return [f"--{option}", *map(str, value if isinstance(value, list | tuple) else [value])]
-
-
 # ---- what they share
 
 
@@ -258,12 +218,12 @@ def _load(
     """A run with its network on a device, and its data.
 
     Args:
-        images, skip_damaged: of a run that was trained from Python on a folder.
+        images, skip_damaged: for a run that was trained from Python on a folder of images.
 
     Raises:
-        FileNotFoundError: there is no run in the folder, or its data set is gone.
-        ValueError: there is no such device; the data set is not what the run was trained on, or nobody says
-            where it is.
+        FileNotFoundError: there is no run in the folder, or its data set is missing.
+        ValueError: there is no such device, the data set differs from that of the run, or its place is not
+            known.
     """
     chosen, folder = named_device(device), checks.path("the folder", folder)
     run, about = load_run(folder), RunFolder(folder).about()
@@ -274,7 +234,7 @@ def _load(
     if found != expected:
         raise ValueError(
             f"{folder} was trained on other images than {source} holds now: {expected}, not {found}. "
-            "Bring back those, or train again."
+            "Restore those images, or train again."
         )
     run.net.to(chosen)
     return run, data, chosen
@@ -293,16 +253,15 @@ def _source(
     if images is None and not Path(source).is_dir():
         raise ValueError(
             f"{folder} was trained from Python on a folder of images named {source!r}, and does not say "
-            "where that lies: add --data FOLDER."
+            "where it is: add --data FOLDER."
         )
     _, height, width = about["net"]["example"]
-    size = height if height == width else None  # a no-op where all images have that size
-    place = checks.path("--data", source).resolve()
-    return str(place), {"size": size, "skip_damaged": skip_damaged}
+    size = height if height == width else None  # no change where all images have this size
+    return str(checks.path("--data", source).resolve()), {"size": size, "skip_damaged": skip_damaged}
 
 
 def _kept_recipe(file: Path) -> dict[str, Any]:
-    """What `_keep_recipe` wrote: at least where the images lie, and their size."""
+    """What `_keep_recipe` wrote: at least `data`, the place of the images, and `size`."""
     try:
         recipe = read_json(file)
         return recipe | {"data": recipe["data"], "size": recipe["size"]}

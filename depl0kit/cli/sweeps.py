@@ -1,10 +1,9 @@
-"""`python -m depl0kit sweep` and `report`: many runs, and what came of them."""
+"""`python -m depl0kit sweep` and `report`: many runs, and the comparison of their results."""
 
 import shlex
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import tyro
 from tyro.conf import Positional
 
@@ -13,7 +12,6 @@ from ..comparison.sweeps import sweep as swept
 from ..plots.report import write_report
 from ..support import checks
 from .options import PROGRAM, Folder
-from .text import table
 
 Spec = Annotated[str, Positional, tyro.conf.arg(metavar="SPEC")]
 
@@ -25,16 +23,16 @@ def sweep(
 ) -> None:
     """Run every method with every price and seed: `python -m depl0kit sweep digits --out results/digits`
 
-    The same command again resumes it where it was broken off, and tries failed runs again.
+    The same command again resumes an interrupted sweep, and repeats failed runs.
 
     Args:
         spec: "digits", "paired-comparison", or a .toml file of your own with the fields of `Grid`.
         out: Folder of the table and all runs; results/SPEC if it is not given.
-        workers: Processes, of one thread each; one for each core or GPU if it is not given.
+        workers: Number of processes, of one thread each; one for each core or GPU if it is not given.
     """
     folder = checks.folder(out or Path("results", Path(spec).stem))
     results = swept(load_grid(spec), folder, workers=workers)
-    print(in_text(summary(results)))
+    print(summary(results).to_string(index=False, float_format="{:.3f}".format))
     bad = results[results.error != ""]
     for run, error in zip(bad.run, bad.error, strict=True):
         print(f"failed: {run}: {error}")
@@ -42,20 +40,11 @@ def sweep(
 
 
 def report(folder: Folder, out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.html")] = None) -> None:
-    """Write what a sweep found, figures and tables, as one HTML file that needs nothing else.
+    """Write the results of a sweep, figures and tables, as one HTML file.
 
     Args:
-        folder: Of the sweep, the --out of `sweep`.
+        folder: Folder of the sweep, the --out of `sweep`.
         out: The file; report.html in the folder if it is not given.
     """
     folder = checks.path("the folder", folder)
     print(f"written to {write_report(folder, checks.new_file(out or folder / 'report.html'))}")
-
-
-def in_text(frame: pd.DataFrame) -> str:
-    """A small table of numbers, three decimals."""
-    rows = [
-        [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
-        for row in frame.itertuples(index=False)
-    ]
-    return table(list(frame), *rows)

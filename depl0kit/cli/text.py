@@ -14,7 +14,7 @@ from ..training.runs.run import Run
 from ..training.runs.status import patience
 
 HISTORY = ("epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "undecided", "lam", "seconds")
-LAST = 5  # epochs of the history that are shown
+LAST = 5  # epochs of the history in the description
 
 
 def table(*rows: Sequence[str]) -> str:
@@ -43,7 +43,7 @@ def outcome(run: Run, out: Path, program: str) -> str:
 
 
 def describe_run(folder: RunFolder) -> str:
-    """Settings, state, the last epochs and the channels of a run, finished or under way.
+    """Settings, state, the last epochs and the channels of a run, also while it trains.
 
     Raises:
         FileNotFoundError: there is no run in the folder.
@@ -99,7 +99,7 @@ def _last_epochs(folder: RunFolder) -> str:
 
 
 def _channels(folder: RunFolder, groups: Sequence[tuple[str, int]]) -> str:
-    """Open channels per group, by the test-time gates that were last noted."""
+    """Open channels per group, by the last test-time gates in the folder."""
     *_, gates = folder.gates()
     if not len(gates):
         return ""

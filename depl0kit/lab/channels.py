@@ -18,14 +18,14 @@ class ChannelExplorer(Explorer):
     """The channel groups of a network as bars to drag, and under them the cost of every layer.
 
     Press or drag in the upper picture to set a group's open channels, or choose the group and move the
-    slider. Layers that read or write the group stand out: a channel costs on both sides. The last channel
-    of a group stays open, but for groups that may close altogether.
+    slider. Layers that read or write the group are highlighted: a channel costs in both. The last channel
+    of a group stays open, except in groups that may close completely.
 
     Args:
         net: its groups and cost are shown; the network itself stays as it is.
 
     Attributes:
-        open_channels: open channels of each gated group, as they are set now.
+        open_channels: open channels of each gated group, as set now.
     """
 
     @checked
@@ -42,14 +42,16 @@ class ChannelExplorer(Explorer):
                 self._dense[0], min=self._fewest[0], max=self._dense[0], description="Open channels"
             ),
         }
-        half = button("Half of all", "adjust", "Close half of the channels of every group")
-        half.on_click(lambda _: self.set_all([max(1, n // 2) for n in self._dense]))
+        half = button("Half of all", "adjust", "Close half of the channels of every group", self._halve)
         figure = LiveFigure(
             self._draw, (980, 560), "a;b", "Open channels of each group, and MACs of each layer",
             narrower=[Layout("a;b", 400, 620)],
         )  # fmt: skip
         super().__init__(figure, controls, [half])
         figure.on_pointer(self._drag)
+
+    def _halve(self) -> None:
+        self.set_all([max(1, n // 2) for n in self._dense])
 
     @checked
     def set_all(self, open_channels: list[int]) -> None:
@@ -68,13 +70,12 @@ class ChannelExplorer(Explorer):
 
     def reset(self) -> None:
         """All channels open, the first group chosen."""
-        self._watch(False)
-        self.controls["group"].value = 0
-        self._watch(True)
+        with self._unwatched():
+            self.controls["group"].value = 0
         self.set_all(self._dense)
 
     def numbers(self, **_state: int) -> str:
-        """What is left of MACs and parameters."""
+        """The remaining MACs and parameters."""
         now, dense = self._cost.exact(self.open_channels), self._cost.dense
         kept = now / dense
         return (
@@ -83,12 +84,11 @@ class ChannelExplorer(Explorer):
         )
 
     def _show_slider(self) -> None:
-        """The slider stands where the chosen group does; nothing is drawn."""
+        """Set the slider to the chosen group's open channels; nothing is drawn."""
         group, slider = self.controls["group"].value, self.controls["channels"]
-        self._watch(False)
-        slider.min, slider.max = self._fewest[group], self._dense[group]
-        slider.value = self.open_channels[group]
-        self._watch(True)
+        with self._unwatched():
+            slider.min, slider.max = self._fewest[group], self._dense[group]
+            slider.value = self.open_channels[group]
 
     def _drag(self, panel: int, x: float, y: float) -> None:
         """Press or drag in the upper panel: the nearest bar becomes as high as the mouse."""
@@ -96,9 +96,8 @@ class ChannelExplorer(Explorer):
             return
         group = min(max(round(x), 0), len(self.open_channels) - 1)
         self.open_channels[group] = min(max(round(y), self._fewest[group]), self._dense[group])
-        self._watch(False)
-        self.controls["group"].value = group
-        self._watch(True)
+        with self._unwatched():
+            self.controls["group"].value = group
         self._show_slider()
         super().redraw()
 

@@ -23,8 +23,8 @@ class DependencyExplorer(Explorer):
     """A generator of four groups of eight gates, with random weights.
 
     Left, log_alpha of every gate and the weights between groups. Right, the correlation of sampled
-    gates *at these weights*: none for the paper's generator, whatever the sliders say, and some as
-    soon as the chain is conditioned on the sampled gates.
+    gates *at these weights*: none for the paper's generator, at every position of the sliders, and some
+    if the generator reads the sampled gates (the autoregressive posterior).
     """
 
     def __init__(self) -> None:
@@ -39,8 +39,7 @@ class DependencyExplorer(Explorer):
         for name in ("fed_with", "direction"):
             controls[name].style.button_width = "auto"
         self._seed = 0
-        again = button("New weights", "random", "Draw other random weights")
-        again.on_click(lambda _: self.new_weights())
+        again = button("New weights", "random", "Draw other random weights", self.new_weights)
         figure = LiveFigure(
             self._draw, (1060, 400), "ab", "log alphas flowing from group to group, and correlation of gates",
             narrower=[Layout("a;b", 380, 680)], width_ratios=(1.35, 1),

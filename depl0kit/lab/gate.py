@@ -16,7 +16,7 @@ class GateExplorer(Explorer):
     """Density with its spikes, distribution function and draws of one hard-concrete gate.
 
     The draws use the same noise at every position of the sliders, so that each dot moves with
-    them and comes back with them; "New noise" throws the dice again.
+    them and returns with them; "New noise" draws new noise.
 
     Args:
         log_alpha: where the gate starts, in [-6, 6].
@@ -42,13 +42,12 @@ class GateExplorer(Explorer):
             "zeta": float_slider("Stretch ζ", zeta, 1, 1.5, 0.02, 2, "Further right: a larger spike at 1"),
         }
         self._noise = torch.rand(DRAWS, generator=torch.Generator().manual_seed(0))
-        throw = button("New noise", "random", "Draw all samples again")
-        throw.on_click(lambda _: self.new_noise())
+        again = button("New noise", "random", "Draw all samples again", self.new_noise)
         figure = LiveFigure(
             self._draw, (1060, 320), "abc", "Density, distribution function and samples of one gate",
             narrower=[Layout("ab;cc", 480, 560), Layout("a;b;c", 280, 780)],
         )  # fmt: skip
-        super().__init__(figure, controls, [throw])
+        super().__init__(figure, controls, [again])
 
     def new_noise(self) -> None:
         """Draw all samples again."""

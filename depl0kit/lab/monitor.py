@@ -278,16 +278,13 @@ class Monitor(Explorer):
                     continue
                 del self._asked[name]
             if self._in_force.get(name, ...) != status[name] and self.controls[name].value != status[name]:
-                self._adopt(name, status[name])
+                self._adopting = threading.get_ident()
+                try:
+                    set_slider(self.controls[name], status[name])
+                finally:
+                    self._adopting = None
             self._in_force[name] = status[name]
         self._enable(status["state"] in LIVE)
-
-    def _adopt(self, name: str, value: Any) -> None:
-        self._adopting = threading.get_ident()
-        try:
-            set_slider(self.controls[name], value)
-        finally:
-            self._adopting = None
 
     def _enable(self, on: bool) -> None:
         """Let the controls be moved, or not."""
@@ -295,24 +292,16 @@ class Monitor(Explorer):
             part.disabled = not on
 
     def _make_buttons(self) -> list[Button]:
-        return make_buttons(
-            ("Pause", "pause", "Ask the run to hold", self.pause),
-            ("Resume", "play", "Ask it to resume after a pause", self.resume),
-            ("Stop", "stop", "Ask it to end, and to keep its finished epochs", self.stop),
-        )
+        return [
+            button("Pause", "pause", "Ask the run to pause", self.pause),
+            button("Resume", "play", "Ask the run to resume after a pause", self.resume),
+            button("Stop", "stop", "Ask the run to end, and to keep its finished epochs", self.stop),
+        ]
 
 
 NO_GATES = "no gates so far"
 SPEEDS, FAST = (0.1, 50), "as fast as it can"  # epochs a second
 UNTIL_STOP = "Keep training after the last epoch, at the full price and constant learning rates"
-
-
-def make_buttons(*actions: tuple) -> list[Button]:
-    """A button per (label, icon, hint, function without arguments)."""
-    buttons = [button(label, icon, hint) for label, icon, hint, _ in actions]
-    for b, (*_, action) in zip(buttons, actions, strict=True):
-        b.on_click(lambda _, action=action: action())
-    return buttons
 
 
 def settings_in_words(status: Mapping[str, Any]) -> str:

@@ -18,7 +18,8 @@ from ..training.loop import Diverged, Run, TrainConfig, Trainer
 from ..training.runs.control import SETTINGS
 from ..training.runs.folder import RunFolder
 from ..training.runs.recording import recorded
-from .monitor import CONTROLS, SPEEDS, Monitor, make_buttons, settings_in_words
+from .live import button
+from .monitor import CONTROLS, SPEEDS, Monitor, settings_in_words
 
 
 class TrainingExplorer(Monitor):
@@ -188,8 +189,8 @@ class TrainingExplorer(Monitor):
         return start | {"speed": speed and max(speed, SPEEDS[0])}
 
     def _make_buttons(self) -> list[Button]:
-        return make_buttons(
-            ("Train", "play", "Begin, or resume", self.train),
-            ("Pause", "pause", "Hold; Train resumes", self.pause),
-            ("Stop", "stop", "End, and keep the finished epochs", self.stop),
-        )
+        return [
+            button("Train", "play", "Start, or resume after a pause", self.train),
+            button("Pause", "pause", "Pause; Train resumes", self.pause),
+            button("Stop", "stop", "End, and keep the finished epochs", self.stop),
+        ]

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from torchvision.utils import save_image
 
 import depl0kit as dk
 from depl0kit.cli import program as cli
-from depl0kit.cli.options import options_for, recipe_of
+from depl0kit.cli import start
+from depl0kit.cli.options import Options
 from depl0kit.training.recipes import load_recipe, recipe_names
 
 
@@ -48,9 +50,7 @@ SAME = ("--epochs=3", "--lam=40", "--gate-lr=0.3", "--warmup=0", "--ramp=1")
 
 def recipe_from(*words: str):
     """The recipe that `train` makes of these words."""
-    import tyro
-
-    return recipe_of(tyro.cli(options_for(words), args=words))
+    return tyro.cli(Options, args=words).chosen()
 
 
 # ---- a run, from beginning to end
@@ -127,7 +127,7 @@ def test_a_run_from_python_on_a_folder_is_told_where_its_images_are(shell, photo
     dk.train(*recipe.build(), progress=False, out=tmp_path / "run")
     words = ("--device", "cpu")
     status, _, errors = shell("evaluate", tmp_path / "run", *words)
-    assert status == 2 and "named 'photos', and does not say where that lies: add --data FOLDER" in errors
+    assert status == 2 and "named 'photos', and does not say where it is: add --data FOLDER" in errors
     monkeypatch.setenv("HOME", str(tmp_path))
     status, output, errors = shell("evaluate", "~/run", "--data", "~/photos", *words)
     assert status == 0, errors
@@ -213,6 +213,7 @@ def test_help_of_a_recipe_has_its_defaults(shell):
     assert "--epochs INT" in text and "(default: 300)" in text
     assert "(default: 5e-07)" in text  # the paper's lambda for this posterior
     assert "--lam " in text and "--train.lam" not in text
+    assert "(default: 4.0)" not in text  # of lam, which is not the price here
 
 
 @pytest.mark.parametrize("command", ["", "train", "list", "show", "evaluate", "compact"])
@@ -408,9 +409,9 @@ def test_torchrun_trains_one_run_and_speaks_once(tmp_path):
 @pytest.mark.slow
 def test_start_trains_in_the_background(tmp_path):
     with pytest.raises(ValueError, match="unknown setting 'epoch'"):
-        cli.start("small-digits", tmp_path, epoch=3)
+        start("small-digits", tmp_path, epoch=3)
     settings = {"epochs": 2, "milestones": (1, 2), "schedule": "steps", "augment": True, "gate_lr": None}
-    process = cli.start("small-digits", tmp_path, **settings, device="cpu")
+    process = start("small-digits", tmp_path, **settings, device="cpu")
     assert os.getsid(process.pid) != os.getsid(0)  # Ctrl-C in the notebook does not reach it
     assert process.wait(timeout=120) == 0
     assert "finished 2 of 2 epochs" in (tmp_path / "log.txt").read_text()

@@ -1,6 +1,8 @@
 """Sliders, check boxes and buttons of explorers."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import ipywidgets as widgets
@@ -18,7 +20,7 @@ class NumberSlider(anywidget.AnyWidget):
 
     Traits:
         value: the number itself; 0 at the end named `first`, None at the end named `last`.
-        numbers: where the handle stops, rising.
+        numbers: the positions of the handle, rising.
         first: a word for 0, before all numbers; "" if there is no such end.
         last: a word for None, after all numbers; "" if there is no such end.
         description, tooltip: its name, and a hint that appears under the mouse.
@@ -65,8 +67,8 @@ def log_slider(
     """A slider over ten numbers a decade.
 
     Args:
-        value: where it starts; 0 if `first`, None if `last`.
-        first, last: words for the ends that are no numbers of the range, such as "off" (see `NumberSlider`).
+        value: where it starts; 0 is the end `first`, None the end `last`.
+        first, last: words for ends outside the range, such as "off" (see `NumberSlider`).
 
     Raises:
         ValueError: `value` lies outside the range, or low <= 0.
@@ -82,7 +84,7 @@ def log_slider(
 
 
 def set_slider(slider: widgets.Widget, value: float | None) -> None:
-    """Put a `float_slider` or `log_slider` at `value`, also outside its range."""
+    """Set a `float_slider` or `log_slider` to `value`, also outside its range."""
     if isinstance(slider, widgets.FloatSlider):
         slider.min, slider.max = min(slider.min, value), max(slider.max, value)
     slider.value = value
@@ -95,6 +97,8 @@ def checkbox(label: str, value: bool, hint: str = "") -> widgets.Checkbox:
 
 
 @checked
-def button(label: str, icon: str = "", hint: str = "") -> widgets.Button:
-    """A button with an icon of Font Awesome 4 and a hint that appears under the mouse."""
-    return widgets.Button(description=label, icon=icon, tooltip=hint or label)
+def button(label: str, icon: str, hint: str, action: Callable[[], Any]) -> widgets.Button:
+    """A button that calls `action`, with an icon of Font Awesome 4 and a hint under the mouse."""
+    made = widgets.Button(description=label, icon=icon, tooltip=hint)
+    made.on_click(lambda _: action())
+    return made

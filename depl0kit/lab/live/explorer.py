@@ -2,7 +2,8 @@
 
 import base64
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets as widgets
@@ -17,12 +18,12 @@ SAVED = '<p class="depl0kit-saved">This explorer has no kernel yet: run this cel
 CLOSED = '<p class="depl0kit-saved">This explorer was closed: run the cell again that made it.</p>'
 
 
-# by the id of a cell: its last run that made explorers, and these
+# id of a cell -> the last run of this cell that made explorers, and these explorers
 _MADE: "dict[str, tuple[str, list[Explorer]]]" = {}
 
 
 def _running_cell() -> tuple[str, str]:
-    """Its id, and that of this run of it; empty outside a notebook, or where the page does not tell."""
+    """Id of the cell, and id of this run of it; empty outside a notebook, or where they are unknown."""
     shell = get_ipython()
     message = shell.get_parent() if hasattr(shell, "get_parent") else {}
     return message.get("metadata", {}).get("cellId", ""), message.get("header", {}).get("msg_id", "")
@@ -32,9 +33,9 @@ class Explorer(widgets.VBox):
     """Controls, a live figure and a line of numbers; shows itself as the last line of a cell.
 
     A subclass makes the controls and the figure and may override `numbers`. Every change of a
-    control calls the figure's `draw` with the values of all controls, by name. What goes wrong
-    there is shown as one line under the figure and kept in `error`. `reset_hint` says what Reset does;
-    with None there is no such button.
+    control calls the figure's `draw` with the values of all controls, by name. An error in it
+    is shown as one line under the figure and kept in `error`. `reset_hint` says what Reset does;
+    None makes no such button.
 
     Args:
         figure: its `draw` takes the controls' names as keywords.
@@ -61,9 +62,7 @@ class Explorer(widgets.VBox):
         self._line = widgets.HTML()
         self._line.add_class("depl0kit-line")
         if self.reset_hint is not None:
-            reset = button("Reset", "undo", self.reset_hint)
-            reset.on_click(lambda _: self.reset())
-            buttons = [*buttons, reset]
+            buttons = [*buttons, button("Reset", "undo", self.reset_hint, self.reset)]
         boxes = [c for c in self.controls.values() if isinstance(c, widgets.Checkbox)]
         sliders = widgets.Box([c for c in self.controls.values() if c not in boxes])
         sliders.add_class("depl0kit-controls")
@@ -96,7 +95,7 @@ class Explorer(widgets.VBox):
         self._say(text, wrong)
 
     def _show(self) -> tuple[str, bool]:
-        """Draw; returns the line under the figure, and whether it tells of something wrong."""
+        """Draw; returns the line under the figure, and whether it reports something wrong."""
         state = self.state()
         self.figure.update(**state)
         return self.numbers(**state), False
@@ -108,15 +107,14 @@ class Explorer(widgets.VBox):
 
     def reset(self) -> None:
         """All controls back to where they started; one drawing."""
-        self._watch(False)
-        for name, value in self._start.items():
-            self.controls[name].value = value
-        self._watch(True)
+        with self._unwatched():
+            for name, value in self._start.items():
+                self.controls[name].value = value
         self.redraw()
 
     def close(self) -> None:
         """Remove the explorer from the page, with everything in it; it cannot be shown again."""
-        if self.comm is None:  # ipywidgets also closes what is forgotten
+        if self.comm is None:  # ipywidgets closes a widget again when its memory is freed
             return
         for row in self.children:
             for child in (*getattr(row, "children", ()), row):
@@ -125,7 +123,7 @@ class Explorer(widgets.VBox):
         _close_with_parts(self, super().close)
 
     def _replace_earlier(self) -> None:
-        """Close what an earlier run of this cell has made: it would stay as long as the kernel."""
+        """Close the explorers of an earlier run of this cell: they would stay as long as the kernel."""
         cell, run = _running_cell()
         made_by, made = _MADE.get(cell, (run, []))
         if made_by != run:
@@ -134,6 +132,13 @@ class Explorer(widgets.VBox):
             made = []
         if cell:
             _MADE[cell] = run, [*made, self]
+
+    @contextmanager
+    def _unwatched(self) -> Iterator[None]:
+        """Meanwhile controls can be set without a drawing."""
+        self._watch(False)
+        yield
+        self._watch(True)
 
     def _watch(self, on: bool) -> None:
         for control in self.controls.values():
@@ -155,10 +160,10 @@ class Explorer(widgets.VBox):
 
 
 def _close_with_parts(widget: widgets.Widget, close: Callable[[], None]) -> None:
-    """Close a widget with its layout and style, which are widgets, too, and would stay."""
+    """Close a widget with its layout and style, which are widgets too and would stay."""
     parts = [getattr(widget, name, None) for name in ("layout", "style")]
     close()
-    # anywidget keeps every widget of its own for as long as the kernel, and with it whom that would call
+    # anywidget keeps all its widgets as long as the kernel, and with them all objects that they call
     widget.unobserve_all()
     for part in parts:
         if isinstance(part, widgets.Widget):
