@@ -6,10 +6,10 @@ Everything here works without Jupyter; `depl0kit.lab` adds the interactive explo
 import importlib
 from types import ModuleType
 
-from . import comparison, data, gates, plots
+from . import comparison, gates, plots
 from .channels import Cost
 from .comparison import Grid, lambda_path, load_results, paired_differences, pareto_front, sweep
-from .data import load_data
+from .data import load_data, make_data
 from .gates import (
     Autoregressive,
     Dependency,
@@ -53,7 +53,6 @@ __all__ = [
     "best_device",
     "compact",
     "comparison",
-    "data",
     "evaluate",
     "exact",
     "fine_tune",
@@ -64,6 +63,7 @@ __all__ = [
     "load_data",
     "load_results",
     "load_run",
+    "make_data",
     "make_model",
     "paired_differences",
     "pareto_front",
