@@ -64,9 +64,7 @@ def _part(name: str, part: object) -> Part:
             f"{name} must have images and one label for each, got {len(images)} images and {len(labels)} labels."
         )
     if not (finite := images.isfinite().flatten(1).all(1)).all():
-        raise ValueError(
-            f"image {finite.int().argmin()} of {name} has NaN or infinity: repair or leave it out."
-        )
+        raise ValueError(f"image {finite.int().argmin()} of {name} has NaN or infinity: leave it out.")
     return images, labels
 
 
@@ -124,7 +122,7 @@ def _images(what: str, value: object) -> Tensor:
     wrong = images[(images < 0) | (images > 255)]
     if len(wrong):
         raise ValueError(
-            f"{what} must lie in 0..255 where they are whole, got {wrong[0]}: make them floating-point numbers."
+            f"{what} must lie in 0..255 where they are whole, got {wrong[0]}: make them floating-point."
         )
     return images.to(torch.uint8)
 
@@ -172,8 +170,8 @@ def _read(name: str, dataset: object) -> tuple[Tensor, list]:
     if (needed := n * first.nbytes) > MEMORY_LIMIT:
         raise ValueError(
             f"{name} would need {needed / 1e9:.1f} GB of memory, more than {MEMORY_LIMIT / 1e9:g}: use smaller "
-            "images, pass (images, labels) as tensors, or write its images into a folder per class, from "
-            "which dk.load_data(folder) streams them."
+            "images, pass tensors (images, labels), or write the images into a folder per class, from which "
+            "dk.load_data(folder) streams them."
         )
     images, labels = torch.empty((n, *first.shape), dtype=first.dtype), []
     for i in range(n):
@@ -193,8 +191,8 @@ def _length(name: str, dataset: object) -> int:
     if n < 1:
         way_out = ": pass its .dataset" if hasattr(dataset, "dataset") else ""
         raise ValueError(
-            f"{name} must be (images, labels) or a data set with at least one image, __len__ and __getitem__, "
-            f"got {checks.shown(dataset)}{way_out}."
+            f"{name} must be (images, labels) or a data set with at least one image, __len__ and "
+            f"__getitem__, got {checks.shown(dataset)}{way_out}."
         )
     return n
 
