@@ -1,11 +1,11 @@
 """Image files as pixels: one file, or many in parallel threads into one tensor.
 
-What a viewer shows is what comes out: upright, as the camera's note (EXIF) says; transparent parts on white,
-for the colours below them are anything; and numbers of more than 8 bits brought to 8 by one scale for the
-whole folder (`depth`), so that equal numbers are equally bright in all its images.
+Images come as a viewer shows them: upright, as the camera's note (EXIF) says; transparent parts white, because
+the colours below them have no meaning; and numbers of more than 8 bits brought to 8 by one scale for the whole
+folder (`depth`), so that equal numbers are equally bright in all its images.
 
-Threads, because Pillow lets other threads run while it decodes and scales, and they can be started
-from anywhere: a process pool would run a user's script again in every process.
+Threads, because Pillow lets other threads run while it decodes and scales; processes would run a user's
+script again.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def refusal(problem: str) -> DamagedImageError:
 
 
 def formats() -> list[str]:
-    """The kinds of images that are read: all that Pillow can read here, those of its plugins among them."""
+    """The formats that are read: all that Pillow and its plugins can read here."""
     Image.init()
     return [name for name in Image.OPEN if name not in NOT_READ]
 
@@ -143,7 +143,7 @@ def read(path: str, size: int | None = None, bits: int = 16) -> Image.Image:
         bits: of images with more than 8, see `depth`; what is brighter becomes white.
 
     Raises:
-        DamagedImageError: whatever goes wrong.
+        DamagedImageError: it cannot be read, for any reason.
     """
     try:
         with _opened(path) as image:
@@ -153,7 +153,7 @@ def read(path: str, size: int | None = None, bits: int = 16) -> Image.Image:
         return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR) if size else image
     except MemoryError:
         raise
-    except Exception as error:  # the parsers of Pillow raise all sorts of things
+    except Exception as error:  # the parsers of Pillow raise errors of many types
         problem = " ".join(str(error).split()) or type(error).__name__
         raise DamagedImageError(f"{path} cannot be read as an image ({problem})") from error
 
@@ -199,7 +199,7 @@ def _orientation(image: Image.Image) -> int:
     """How the camera was held, 1 to 8 as in EXIF."""
     try:
         return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # a damaged note; the pixels are sound
+    except Exception:  # a damaged note; the pixels may be sound
         return 1
 
 

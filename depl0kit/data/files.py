@@ -92,7 +92,7 @@ def set_aside(path: Path) -> str:
     try:
         path.replace(aside)
     except OSError as error:
-        return f"It cannot be renamed ({error}): put it right by hand."
+        return f"It cannot be renamed ({error}): repair it by hand."
     return f"It is kept as {aside.name}, and fetched again if there is a network."
 
 
@@ -110,7 +110,7 @@ def read_cache(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
 def write_cache(path: Path, tensors: dict[str, Tensor], notes: dict[str, str] | None = None) -> None:
     """Atomically: other processes see the old file or the new one, never a part.
 
-    Where it cannot be written there is a warning: the data are there all the same.
+    If it cannot be written there is a warning, and no error: the data are in memory.
     """
     try:
         write_tensors(path, tensors, notes)

@@ -61,7 +61,7 @@ def _part(name: str, part: object) -> Part:
     images, labels = _images(f"images of {name}", images), _labels(name, labels)
     if len(images) != len(labels) or not len(images):
         raise ValueError(
-            f"{name} must have images and one label for each, got {len(images)} images and {len(labels)} labels."
+            f"{name} must have images and a label for each, got {len(images)} images, {len(labels)} labels."
         )
     if not (finite := images.isfinite().flatten(1).all(1)).all():
         raise ValueError(f"image {finite.int().argmin()} of {name} has NaN or infinity: leave it out.")
@@ -169,9 +169,9 @@ def _read(name: str, dataset: object) -> tuple[Tensor, list]:
     first, _ = _item(name, dataset, 0)
     if (needed := n * first.nbytes) > MEMORY_LIMIT:
         raise ValueError(
-            f"{name} would need {needed / 1e9:.1f} GB of memory, more than {MEMORY_LIMIT / 1e9:g}: use smaller "
-            "images, pass tensors (images, labels), or write the images into a folder per class, from which "
-            "dk.load_data(folder) streams them."
+            f"{name} would need {needed / 1e9:.1f} GB of memory, more than {MEMORY_LIMIT / 1e9:g}: use "
+            "smaller images, pass tensors (images, labels), or write the images into a folder per class, "
+            "from which dk.load_data(folder) streams them."
         )
     images, labels = torch.empty((n, *first.shape), dtype=first.dtype), []
     for i in range(n):

@@ -80,7 +80,8 @@ def test_every_source_gives_each_image_once_with_its_label(source):
 
 
 @pytest.mark.parametrize(("val", "test", "sizes"), [
-    (False, False, (28, 4, 8)), (True, False, (32, 12, 8)), (False, True, (36, 4, 12)), (True, True, (40, 12, 12)),
+    (False, False, (28, 4, 8)), (True, False, (32, 12, 8)), (False, True, (36, 4, 12)),
+    (True, True, (40, 12, 12)),
 ])  # fmt: skip
 def test_what_is_given_is_kept_and_the_rest_cut_off_train(val, test, sizes):
     given = colours(12), LABELS[:12]
@@ -159,7 +160,7 @@ X = colours()
 REFUSED = {
     "no labels": ((X,), "train must be .images, labels. or a data set"),
     "images alone": ((X), "its item 0 is a Tensor of 3 entries"),
-    "too few labels": ((X, LABELS[:-1]), "40 images and 39 labels"),
+    "too few labels": ((X, LABELS[:-1]), "40 images, 39 labels"),
     "one side too few": ((X[0, 0], LABELS), r"images of train must have the shape \[C, H, W\].* got \[5\]"),
     "no pixels": ((X[:, :, :0], LABELS), r"got \[3, 0, 5\]"),
     "NaN": ((spoilt(7, float("nan")), LABELS), "image 7 of train has NaN or infinity"),

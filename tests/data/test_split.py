@@ -1,6 +1,7 @@
 """One interface for images in memory and in files: the same assertions hold for both."""
 
 from concurrent.futures import Executor, Future
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 import depl0kit as dk
-from depl0kit.data import Data, MemorySplit, Split, image_folder, load_data
+from depl0kit.data import Data, MemorySplit, Split, load_data
 from depl0kit.data.streaming import StreamedSplit
 
 CLASSES = ("ape", "bee")
@@ -136,8 +137,8 @@ class Here(Executor):
 
 
 def test_a_sweep_takes_some_images_of_a_streamed_folder(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_folder, "MEMORY_LIMIT", 0)
-    monkeypatch.setenv("DEPL0KIT_DATA", str(tmp_path / "data"))
+    small = partial(load_data, size=14, stream=True)  # as one that is too large for memory, but faster
+    monkeypatch.setattr(dk.comparison.sweeps.job, "load_data", small)
     counted = []
     monkeypatch.setattr(StreamedSplit, "__len__", lambda s: counted.append(len(s.labels)) or len(s.labels))
     grid = dk.Grid(
