@@ -1,8 +1,8 @@
 """Image files as pixels: one file, or many in parallel threads into one tensor.
 
-Images come as a viewer shows them: upright, as the camera's note (EXIF) says; transparent parts white, because
-the colours below them have no meaning; and numbers of more than 8 bits brought to 8 by one scale for the whole
-folder (`depth`), so that equal numbers are equally bright in all its images.
+Images come as a viewer shows them: upright, as the camera's note (EXIF) says; transparent parts white,
+because the colours below them have no meaning; and numbers of more than 8 bits brought to 8 by one scale for
+the whole folder (`depth`), so that equal numbers are equally bright in all its images.
 
 Threads, because Pillow lets other threads run while it decodes and scales; processes would run a user's
 script again.

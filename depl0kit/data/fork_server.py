@@ -1,6 +1,6 @@
-"""Imported last by the fork server of `streaming`: the server then ends as soon as its last client has ended.
+"""Imported last by the fork server of `streaming`: it then ends as soon as its last client has ended.
 
-Otherwise it would first clean up all that it imported for its children. That takes a second, in which a killed
+Without this it would first clean up all that it imported for its children. That takes a second, in which a killed
 run would still seem to be running.
 """
 
