@@ -1,7 +1,7 @@
 """Imported last by the fork server of `streaming`: it then ends as soon as its last client has ended.
 
-Without this it would first clean up all that it imported for its children. That takes a second, in which a killed
-run would still seem to be running.
+Without this it would first clean up all that it imported for its children. That takes a second, in which
+a killed run would still seem to be running.
 """
 
 import atexit
