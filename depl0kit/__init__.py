@@ -9,7 +9,7 @@ from types import ModuleType
 from . import comparison, data, gates, plots
 from .channels import Channels, Cost
 from .comparison import Grid, lambda_path, load_results, paired_differences, pareto_front, sweep
-from .data import load_data
+from .data import load_data, make_data
 from .gates import (
     Autoregressive,
     Dependency,
@@ -63,6 +63,7 @@ __all__ = [
     "load_data",
     "load_results",
     "load_run",
+    "make_data",
     "make_model",
     "paired_differences",
     "pareto_front",

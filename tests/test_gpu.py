@@ -11,7 +11,7 @@ import torch
 
 import depl0kit as dk
 from depl0kit.channels.cost import plain_cost
-from depl0kit.data.loading import Data, Split
+from depl0kit.data.loading import Data
 from depl0kit.gates.posteriors import POSTERIORS
 from depl0kit.support.device import best_device
 from depl0kit.training.runs import recording
@@ -31,8 +31,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def data() -> Data:
     digits = dk.load_data("digits")
-    train = digits.train
-    return replace(digits, train=Split(train.images[:512], train.labels[:512], train.mean, train.std))
+    return replace(digits, train=digits.train.take(512))
 
 
 @pytest.fixture(params=POSTERIORS)

@@ -26,7 +26,7 @@ from torch import nn
 import depl0kit as dk
 from depl0kit import lab, plots
 from depl0kit.comparison import sweeps
-from depl0kit.data.loading import Data, Split
+from depl0kit.data import Data, MemorySplit
 from depl0kit.gates.exact import fits as exact_fits
 from depl0kit.gates.exact import problems as exact
 from depl0kit.plots import report
@@ -38,9 +38,9 @@ HUGE = 10**400
 # ---- good values, as small as they can be
 
 
-def images(n: int) -> Split:
+def images(n: int) -> MemorySplit:
     pixels = torch.arange(n * 36, dtype=torch.uint8).view(n, 1, 6, 6)
-    return Split(pixels, torch.arange(n) % 2, torch.tensor([0.5]), torch.tensor([0.5]))
+    return MemorySplit(pixels, torch.arange(n) % 2, torch.tensor([0.5]), torch.tensor([0.5]))
 
 
 DATA = Data("tiny", images(8), images(4), images(4), ("a", "b"), (0.5,), (0.5,))
@@ -143,6 +143,10 @@ GOOD: dict[Callable, dict[str, Any]] = {
     dk.comparison.load_grid: {"name_or_file": "digits"},
     dk.load_results: {"folder": "none"},
     dk.load_run: {"folder": "none", "net": NET},
+    dk.make_data: {
+        "train": (np.zeros((8, 6, 6)), [0, 1] * 4), "val": (torch.zeros(2, 6, 6), [0, 1]),
+        "test": [(np.zeros((6, 6)), 0)],
+    },
     dk.make_model: {
         "name": "small", "in_channels": 1, "classes": 2, "image_size": (6, 6), "weights": "none.safetensors",
     },

@@ -1,11 +1,11 @@
 """Image files as pixels: one file, or many in parallel threads into one tensor.
 
-What a viewer shows is what comes out: upright, as the camera's note (EXIF) says; transparent parts on white,
-for the colours below them are anything; and numbers of more than 8 bits brought to 8 by one scale for the
-whole folder (`depth`), so that equal numbers are equally bright in all its images.
+Images come as a viewer shows them: upright, as the camera's note (EXIF) says; transparent parts white,
+because the colours below them have no meaning; and numbers of more than 8 bits brought to 8 by one scale for
+the whole folder (`depth`), so that equal numbers are equally bright in all its images.
 
-Threads, because Pillow lets other threads run while it decodes and scales, and they can be started
-from anywhere: a process pool would run a user's script again in every process.
+Threads, because Pillow lets other threads run while it decodes and scales; processes would run a user's
+script again.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,6 @@ from ..support.device import usable_cores
 CHUNK = 64  # images that a thread takes at a time
 SMALL = 96 * 96  # pixels; below, most of the work holds Python's lock, and one thread is fastest
 SAMPLE = 100  # images that are looked at to estimate the size and the depth of all
-# as torchvision has them
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 # Pillow knows these by name only, or (EPS) would start another program to draw them
 NOT_READ = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 WITH_ALPHA = ("RGBA", "RGBa", "LA", "PA")
@@ -44,15 +42,15 @@ def refusal(problem: str) -> DamagedImageError:
 
 
 def formats() -> list[str]:
-    """The kinds of images that are read: all that Pillow can read here, those of its plugins among them."""
+    """The formats that are read: all that Pillow and its plugins can read here."""
     Image.init()
     return [name for name in Image.OPEN if name not in NOT_READ]
 
 
 def suffixes() -> tuple[str, ...]:
     """How the names of image files end, in lower case."""
-    known, readable = Image.registered_extensions(), formats()
-    return tuple({*SUFFIXES, *(suffix for suffix, name in known.items() if name in readable)})
+    readable = formats()
+    return tuple(suffix for suffix, name in Image.registered_extensions().items() if name in readable)
 
 
 def decode(
@@ -74,11 +72,11 @@ def decode(
         ValueError: images of different sizes, and no `size`.
     """
     first, original = _first_size(paths)
-    width, height = (size, size) if size else original
-    threads = usable_cores() if original[0] * original[1] >= SMALL else 1
-    images = np.zeros((len(paths), height, width, 3), np.uint8)
+    size_of_all = (size, size) if size else original
+    images = np.zeros((len(paths), *reversed(size_of_all), 3), np.uint8)
 
     def fill(start: int) -> tuple[bool, dict[int, str]]:
+        """Decode one chunk: whether all of it is grey, and what is wrong in it."""
         all_grey, damaged = True, {}
         for i in range(start, min(start + CHUNK, len(paths))):
             try:
@@ -88,19 +86,18 @@ def decode(
                     raise refusal(str(error)) from error
                 damaged[i] = str(error)
                 continue
-            if image.size != (width, height):
-                raise _differ(first, (width, height), paths[i], image.size)
+            if image.size != size_of_all:
+                raise _differ(first, size_of_all, paths[i], image.size)
             all_grey &= image.mode == "L"
             images[i] = image.convert("RGB")
         return all_grey, damaged
 
-    grey, damaged = True, {}
-    bar = tqdm(total=len(paths), desc="decoding", unit=" images")
-    with bar, ThreadPoolExecutor(threads) as pool:
-        for all_grey, problems in pool.map(fill, range(0, len(paths), CHUNK)):
-            grey &= all_grey
-            damaged |= problems
-            bar.update(min(CHUNK, len(paths) - bar.n))
+    threads = usable_cores() if original[0] * original[1] >= SMALL else 1
+    with ThreadPoolExecutor(threads) as pool:
+        starts = range(0, len(paths), CHUNK)
+        results = list(tqdm(pool.map(fill, starts), "decoding", len(starts), unit=f" x {CHUNK} images"))
+    grey = all(all_grey for all_grey, _ in results)
+    damaged = {i: problem for _, problems in results for i, problem in problems.items()}
     return torch.from_numpy(images[..., :1].copy() if grey else images), damaged
 
 
@@ -146,19 +143,28 @@ def read(path: str, size: int | None = None, bits: int = 16) -> Image.Image:
         bits: of images with more than 8, see `depth`; what is brighter becomes white.
 
     Raises:
-        DamagedImageError: whatever goes wrong.
+        DamagedImageError: it cannot be read, for any reason.
     """
     try:
         with _opened(path) as image:
             if size:  # a JPEG much too big is decoded at a half, a quarter or an eighth of its size
                 image.draft(None, (2 * size, 2 * size))
-            image = _upright(_eight_bits(image, bits), _orientation(image))
+            image = as_seen(image, bits)
         return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR) if size else image
     except MemoryError:
         raise
-    except Exception as error:  # the parsers of Pillow raise all sorts of things
+    except Exception as error:  # the parsers of Pillow raise errors of many types
         problem = " ".join(str(error).split()) or type(error).__name__
         raise DamagedImageError(f"{path} cannot be read as an image ({problem})") from error
+
+
+def as_seen(image: Image.Image, bits: int = 16) -> Image.Image:
+    """What a viewer shows, of mode "L" if it is grey, else "RGB".
+
+    Raises:
+        ValueError: pixels of unknown range.
+    """
+    return _upright(_eight_bits(image, bits), _orientation(image))
 
 
 def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
@@ -193,7 +199,7 @@ def _orientation(image: Image.Image) -> int:
     """How the camera was held, 1 to 8 as in EXIF."""
     try:
         return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # a damaged note; the pixels are sound
+    except Exception:  # a damaged note; the pixels may be sound
         return 1
 
 

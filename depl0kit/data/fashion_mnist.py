@@ -1,14 +1,11 @@
-"""Fashion-MNIST's files: where its tensors come from.
+"""Fashion-MNIST.
 
 `load` looks, in this order, at our own cache, at idx files where torchvision keeps them, at Debian's
 package dataset-fashion-mnist, and then downloads. Every file is checked before it is used.
 """
 
-import http.client
 import math
-import os
 import struct
-import tempfile
 import warnings
 import zlib
 from collections.abc import Callable
@@ -18,8 +15,11 @@ import torch
 from torch import Tensor
 
 from ..support.files import DamagedFileError
-from .files import DataNotFoundError, read_cache, set_aside, write_cache
+from .data_set import Data, in_memory, picked
+from .files import download, read_cache, set_aside, write_cache
+from .splits import stratified
 
+FOLDER = "FashionMNIST/raw"  # torchvision's
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FILES = {  # what it holds: (idx file, its exact shape)
     "train_images": ("train-images-idx3-ubyte", (60_000, 28, 28)),
@@ -33,90 +33,56 @@ CLASSES = (
 )
 
 
-def load(root: Path) -> dict[str, Tensor]:
-    """The tensors named in `FILES`, uint8, from the cache in `root` or else from where they are found.
+def load(root: Path) -> Data:
+    """The set, from the cache in `root` or else from where its files are found.
 
     Raises:
-        DataNotFoundError: they are not on this machine and cannot be downloaded.
+        DataNotFoundError: it is not on this machine and cannot be downloaded.
     """
     cache = root / "fashion_mnist.safetensors"
-    if (cached := read_cache(cache)) is not None:
-        return cached[0]
-    tensors = _find(root / "FashionMNIST" / "raw")
-    write_cache(cache, tensors)
-    return tensors
+    if (cached := read_cache(cache)) is None:
+        t = _find(root)
+        write_cache(cache, t)
+    else:
+        t = cached[0]
+    images, labels = t["train_images"].unsqueeze(1), t["train_labels"].long()
+    num_val = len(labels) // 12
+    parts = stratified(labels, len(labels) - num_val, num_val)
+    test = t["test_images"].unsqueeze(1), t["test_labels"].long()
+    return in_memory("fashion_mnist", CLASSES, *picked(images, labels, *parts), test)
 
 
-# ---- the sources
+def _find(root: Path) -> dict[str, Tensor]:
+    """The tensors named in `FILES`, uint8, from torchvision's folder, else from Debian, else downloaded."""
+    raw = root / FOLDER
+    found = _read_folder(raw, set_aside) or _read_folder(DEBIAN_FOLDER, _debian_remedy)
+    if found is not None:
+        return found
+    from torchvision.datasets import FashionMNIST  # takes a second to import
 
-
-def _find(raw: Path) -> dict[str, Tensor]:
-    """From `raw`, where torchvision keeps the files, else from Debian, else downloaded to `raw`."""
-    tensors = _read_folder(raw, set_aside) or _read_folder(DEBIAN_FOLDER, _debian_remedy)
-    if tensors is None:
-        try:
-            _download(raw)
-        except (DamagedFileError, RuntimeError, OSError, http.client.HTTPException) as error:
-            raise DataNotFoundError(_how_to_get_it(raw, error)) from error
-        tensors = _read_folder(raw, set_aside)
-    return tensors
-
-
-def _how_to_get_it(raw: Path, error: Exception) -> str:
-    files = ", ".join(f"{file}.gz" for file, _ in FILES.values())
-    return (
-        f"Fashion-MNIST is not on this machine and cannot be downloaded ({' '.join(str(error).split())}). "
-        "Load it again when online; or, on Debian and Ubuntu, apt-get install --reinstall "
-        f"dataset-fashion-mnist; or copy {files} to {raw}."
+    names = [f"{file}.gz" for file, _ in FILES.values()]
+    download(
+        root,
+        [f"{FOLDER}/{name}" for name in names],
+        lambda folder: FashionMNIST(folder, download=True),
+        _damage,
+        "Fashion-MNIST",
+        "or, on Debian and Ubuntu, apt-get install --reinstall dataset-fashion-mnist, "
+        f"or copy {', '.join(names)} to {raw}",
     )
+    return _read_folder(raw, set_aside)
 
 
 def _debian_remedy(path: Path) -> str:
     return "Repair it with: apt-get install --reinstall dataset-fashion-mnist"
 
 
-def _download(raw: Path) -> None:
-    """Download into a folder of this process, then move the four .gz files to `raw`.
-
-    So no other process ever sees half a file.
-    """
-    raw.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=raw, prefix=".download-") as folder:
-        arrived = _torchvision_download(Path(folder))
-        for file, _ in FILES.values():
-            os.replace(arrived / f"{file}.gz", raw / f"{file}.gz")
-
-
-def _torchvision_download(folder: Path) -> Path:
-    """torchvision's download, with its md5 checks; once more if a file arrives damaged.
-
-    Returns the folder within `folder` that then holds the files.
-    """
-    from torchvision.datasets import FashionMNIST  # takes a second to import
-
-    arrived = folder / "FashionMNIST" / "raw"
-    for last_try in (False, True):
-        try:
-            FashionMNIST(folder, download=True)
-            break
-        except (RuntimeError, ConnectionError, http.client.HTTPException) as error:
-            damage = _first_damage(arrived)
-            if damage is None:  # nothing arrived
-                raise
-            if last_try:
-                raise DamagedFileError(damage) from error
-            warnings.warn(f"{damage}. It is downloaded again.", stacklevel=2)
-    return arrived
-
-
-def _first_damage(folder: Path) -> str | None:
-    for file, shape in FILES.values():
-        path = folder / f"{file}.gz"
-        try:
-            if path.is_file():
-                _read_idx(path, shape)
-        except DamagedFileError as error:
-            return f"{path.name} arrived damaged: {error}"
+def _damage(path: Path) -> str | None:
+    shapes = {f"{file}.gz": shape for file, shape in FILES.values()}
+    try:
+        _read_idx(path, shapes[path.name])
+    except DamagedFileError as error:
+        return str(error)
     return None
 
 

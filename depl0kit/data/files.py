@@ -1,8 +1,13 @@
-"""What all data sets share about their files: the tensor cache, and the words when something is wrong."""
+"""What all data sets share about their files: download, tensor cache, and the words when one is damaged."""
 
+import http.client
+import os
+import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
 from torch import Tensor
 
 from ..support.files import DamagedFileError, read_tensors, write_tensors
@@ -10,6 +15,63 @@ from ..support.files import DamagedFileError, read_tensors, write_tensors
 
 class DataNotFoundError(FileNotFoundError):
     """A data set is neither on this machine nor could it be downloaded; the text says how to get it."""
+
+
+def download(
+    root: Path,
+    files: list[str],
+    fetch: Callable[[Path], object],
+    damage: Callable[[Path], str | None],
+    title: str,
+    other_ways: str,
+) -> None:
+    """Download files, once more if one arrives damaged, and move them to `root`.
+
+    No other process ever sees half a file. Only one downloads at a time; the others wait, and use its files.
+
+    Args:
+        files: their paths within `root`.
+        fetch: downloads them to the same paths within another folder, and raises if one is damaged.
+        damage: what is wrong with a file; None if nothing is.
+        title, other_ways: of the data set, and how to get it otherwise; for the error.
+
+    Raises:
+        DataNotFoundError: they cannot be downloaded.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".download.lock"), tempfile.TemporaryDirectory(".part", ".", root) as folder:
+            if all((root / file).is_file() and not damage(root / file) for file in files):
+                return
+            _fetch_twice(Path(folder), files, fetch, damage)
+            for file in files:
+                (root / file).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(Path(folder, file), root / file)
+    except (DamagedFileError, RuntimeError, OSError, http.client.HTTPException) as error:
+        problem = " ".join(str(error).split())
+        raise DataNotFoundError(
+            f"{title} is not on this machine and cannot be downloaded ({problem}): load it again when "
+            f"online, {other_ways}."
+        ) from error
+
+
+def _fetch_twice(
+    folder: Path, files: list[str], fetch: Callable[[Path], object], damage: Callable[[Path], str | None]
+) -> None:
+    for last_try in (False, True):
+        try:
+            fetch(folder)
+            return
+        except (RuntimeError, ConnectionError, http.client.HTTPException) as error:
+            arrived = [path for file in files if (path := folder / file).is_file()]
+            found = [
+                f"{path.name} arrived damaged: {problem}" for path in arrived if (problem := damage(path))
+            ]
+            if not found:
+                raise
+            if last_try:
+                raise DamagedFileError(found[0]) from error
+            warnings.warn(f"{found[0]}. It is downloaded again.", stacklevel=3)
 
 
 def delete(path: Path) -> str:
@@ -30,7 +92,7 @@ def set_aside(path: Path) -> str:
     try:
         path.replace(aside)
     except OSError as error:
-        return f"It cannot be renamed ({error}): put it right by hand."
+        return f"It cannot be renamed ({error}): repair it by hand."
     return f"It is kept as {aside.name}, and fetched again if there is a network."
 
 
@@ -48,7 +110,7 @@ def read_cache(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
 def write_cache(path: Path, tensors: dict[str, Tensor], notes: dict[str, str] | None = None) -> None:
     """Atomically: other processes see the old file or the new one, never a part.
 
-    Where it cannot be written there is a warning: the data are there all the same.
+    If it cannot be written there is a warning, and no error: the data are in memory.
     """
     try:
         write_tensors(path, tensors, notes)

@@ -1,7 +1,7 @@
-"""For the fork server of `streaming`, which imports it last: to end at once when its last client has ended.
+"""Imported last by the fork server of `streaming`: it then ends as soon as its last client has ended.
 
-Otherwise it would first take down all that it imported for its children, a second of work, in which a killed
-run would still be seen.
+Without this it would first clean up all that it imported for its children. That takes a second, in which
+a killed run would still seem to be running.
 """
 
 import atexit

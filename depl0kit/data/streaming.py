@@ -7,9 +7,7 @@ may hang. As with every such worker, a script that trains needs `if __name__ == 
 import multiprocessing
 import os
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -21,13 +19,18 @@ from torch.utils.data import DataLoader, Dataset
 from ..support.children import end_with_parent
 from ..support.device import usable_cores
 from .decoding import DamagedImageError, read, refusal
-from .image_folder import Files
-from .splits import affine, normalise, plan
+from .listing import Files
+from .splits import Batches, Split
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StreamedSplit:
-    """Images in files, with the interface of `Split`; every image is read anew in every epoch.
+class StreamedSplit(Split):
+    """A `Split` whose images lie in files; every image is read anew in every epoch.
+
+    An image is scaled until its shorter side has 8/7 of `size` pixels, and its middle is cut out. Augmented,
+    a random part of 8 to 100 % of the image, of sides 3:4 to 4:3, is scaled to the size, and mirrored with
+    probability 1/2. What an image gets depends on the random state and on the image alone, and not on the
+    number of workers or processes.
 
     Args:
         folder, files: where the images are.
@@ -37,7 +40,7 @@ class StreamedSplit:
         workers: processes that read, 0 for none; None: one per usable core, shared with the other
             processes of this machine.
         skip_damaged: leave an image that cannot be read out of its batch, with a warning, instead of
-            raising. It still counts in `len`.
+            raising. It still counts in `len`, and is black in `images`.
         bits: of images with more than 8, see `decoding.depth`.
     """
 
@@ -51,60 +54,36 @@ class StreamedSplit:
     skip_damaged: bool = False
     bits: int = 16
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.shape))
         return f"StreamedSplit({len(self)} images of {shape} from {self.folder}, on {self.labels.device})"
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
         return (3, self.size, self.size)
 
     @property
-    def example(self) -> Tensor:
-        """The first image, normalised: float32 [1, C, H, W]."""
-        pixels = self._images(None)[0]
-        if isinstance(pixels, str):
-            raise refusal(pixels)
-        return normalise(pixels[None].to(self.labels.device), *self._affine)
+    def images(self) -> Tensor:
+        """All images as they are without augmentation: uint8 [N, 3, H, W], read anew every time."""
+        read = [self._sound(item) for item in map(self._reader(None).__getitem__, range(len(self)))]
+        black = torch.zeros(self.size, self.size, 3, dtype=torch.uint8)
+        pixels = torch.stack([black if image is None else image for image in read])
+        return pixels.to(self.labels.device).permute(0, 3, 1, 2)
 
-    def to(self, device: torch.device | str) -> "StreamedSplit":
-        """The same split, with its batches on `device`."""
-        moved = {name: getattr(self, name).to(device) for name in ("labels", "mean", "std")}
-        return replace(self, **moved)
+    def _pick(self, which: slice | Tensor) -> "StreamedSplit":
+        return replace(self, files=self.files.pick(which), labels=self.labels[which])
 
-    def batches(
-        self,
-        batch_size: int,
-        generator: torch.Generator | None = None,
-        augment: bool = False,
-        part: tuple[int, int] = (0, 1),
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Go once through the split, as `Split.batches` does.
-
-        Without `augment` an image is scaled until its shorter side has 8/7 of `size` pixels, and its
-        middle is cut out. With it, a random part of 8 to 100 % of the image, of sides 3:4 to 4:3,
-        is scaled to the size, and mirrored with probability 1/2. What an image gets depends on the
-        generator's state and on the image alone, and not on the number of workers or processes.
-
-        Raises:
-            DamagedImageError: an image cannot be read, and skip_damaged is False.
-            ValueError: as `Split.batches`.
-        """
-        order, spans = plan(len(self), batch_size, generator, augment, part)
+    def _pairs(
+        self, order: Tensor | None, spans: list[slice], rng: torch.Generator | None, world: int
+    ) -> Batches:
         order = torch.arange(len(self)) if order is None else order.cpu()
-        seed = None
-        if augment:
-            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        return self._read([order[s] for s in spans], seed, part[1])
+        seed = None if rng is None else int(torch.randint(2**62, (), generator=rng, device=rng.device))
+        return self._read([order[s] for s in spans], seed, world)
 
-    def _read(self, picks: list[Tensor], seed: int | None, world: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _read(self, picks: list[Tensor], seed: int | None, world: int) -> Batches:
         device, workers = self.labels.device, self._workers(len(picks), world)
         loader = DataLoader(
-            self._images(seed),
+            self._reader(seed),
             batch_sampler=[p.tolist() for p in picks],
             num_workers=workers,
             collate_fn=_collate,
@@ -115,14 +94,20 @@ class StreamedSplit:
         )
         for (pixels, sound, problems), i in zip(loader, picks, strict=True):
             for problem in problems:
-                if not self.skip_damaged:
-                    raise refusal(problem)
-                warnings.warn(f"{problem} and is left out.", stacklevel=2)
+                self._sound(problem)
             if sound.any():
-                x = normalise(pixels.to(device, non_blocking=True), *self._affine)
-                yield x, self.labels.index_select(0, i[sound].to(device))
+                yield pixels.to(device, non_blocking=True), self.labels.index_select(0, i[sound].to(device))
 
-    def _images(self, seed: int | None) -> "_Images":
+    def _sound(self, item: Tensor | str) -> Tensor | None:
+        """An image of `_Images`; None, with a warning, if it cannot be read and may be left out."""
+        if isinstance(item, Tensor):
+            return item
+        if not self.skip_damaged:
+            raise refusal(item)
+        warnings.warn(f"{item} and is left out.", stacklevel=3)
+        return None
+
+    def _reader(self, seed: int | None) -> "_Images":
         return _Images(self.folder, self.files.paths, self.size, self.bits, seed)
 
     def _workers(self, batches: int, world: int) -> int:
@@ -130,10 +115,6 @@ class StreamedSplit:
             return self.workers
         here = int(os.environ.get("LOCAL_WORLD_SIZE", world))  # torchrun sets it, per machine
         return min(max(1, usable_cores() // here), batches)
-
-    @cached_property
-    def _affine(self) -> tuple[Tensor, Tensor]:
-        return affine(self.mean, self.std, self.shape[1:])
 
 
 class _Images(Dataset):
@@ -157,7 +138,7 @@ class _Images(Dataset):
             return str(error)
         if self.seed is None:
             return torch.from_numpy(np.array(self.transform(image)))
-        with torch.random.fork_rng(devices=[]):  # the transforms draw from the global generator
+        with torch.random.fork_rng(devices=[]):  # the transforms draw from the global random state
             torch.default_generator.manual_seed(self.seed + i)
             return torch.from_numpy(np.array(self.transform(image)))
 

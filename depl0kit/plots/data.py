@@ -23,13 +23,17 @@ DRAWS = 50_000
 
 @checked
 def images(split: "Split", count: int = 36, ax: "Axes | None" = None) -> "list[Artist]":
-    """The first `count` images of a split, twelve in a row, each with its label under it.
+    """`count` images of a split, twelve in a row, each with its label under it.
+
+    Which ones, `Split.take` says. Floating-point images are shown from their lowest number (black) to their
+    highest (white), those of other than one or three channels as the mean of these.
 
     Raises:
         ValueError: count < 1.
     """
     checks.whole("count", count, 1)
-    tiles = _tiles(split.images[:count].cpu())
+    shown = split.take(count)
+    tiles = _tiles(_bytes(shown.images.cpu()))
     rows, height, columns, width, _ = tiles.shape
     right, bottom = columns * width, rows * height
     ax = prepare(ax, "Images and their labels", "", "", (0, right), (bottom, 0))
@@ -41,7 +45,7 @@ def images(split: "Split", count: int = 36, ax: "Axes | None" = None) -> "list[A
     under = height - 0.05 * width
     texts = [
         ax.text((i % columns + 0.5) * width, i // columns * height + under, f"{label}", ha="center")
-        for i, label in enumerate(split.labels[:count].tolist())
+        for i, label in enumerate(shown.labels.tolist())
     ]
     return [mosaic, *texts]
 
@@ -81,6 +85,16 @@ def gate_gradient(
             for x, y, name, ha, va, color in names
         ),
     ]
+
+
+def _bytes(images: torch.Tensor) -> torch.Tensor:
+    """uint8 [N, C, H, W], with C of 1 or 3."""
+    if images.shape[1] not in (1, 3):
+        images = images.float().mean(1, keepdim=True)
+    if not images.is_floating_point():
+        return images
+    low, high = images.aminmax()
+    return (255 * (images - low) / (high - low).clamp(min=1e-12)).round().to(torch.uint8)
 
 
 def _tiles(pixels: torch.Tensor) -> np.ndarray:

@@ -190,7 +190,7 @@ WORDS = {  # by the name of the type; some say how to get one
     "dict": "a dict",
     "Callable": "a function",
     "Axes": "axes of matplotlib (dk.plots.panels makes some)",
-    "Data": "a data set (dk.load_data returns one)",
+    "Data": "Data (dk.load_data returns one, dk.make_data(train) makes one of your own images)",
     "DataFrame": "a table (a pandas.DataFrame)",
     "ExactPosterior": "an ExactPosterior (dk.exact.gates_in_series(5) returns one)",
     "Executor": "an executor with a method submit",

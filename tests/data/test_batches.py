@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from depl0kit.data.splits import Split, draw_moves, move
+from depl0kit.data.batches import draw_moves, move
+from depl0kit.data.splits import MemorySplit, Split
 
 MEAN, STD = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.3, 0.4])
 
@@ -16,7 +17,7 @@ def numbered(n: int, height: int = 16, width: int = 12) -> Split:
     """Label i for image i."""
     g = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=g)
-    return Split(images.contiguous(memory_format=torch.channels_last), torch.arange(n), MEAN, STD)
+    return MemorySplit(images.contiguous(memory_format=torch.channels_last), torch.arange(n), MEAN, STD)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -136,7 +137,7 @@ def test_tiny_images_are_only_mirrored():
 
 
 def test_augmentation_without_a_generator_is_refused_at_once():
-    with pytest.raises(ValueError, match="augment=True needs a generator"):
+    with pytest.raises(ValueError, match="augment=True needs a random state"):
         numbered(9).batches(4, augment=True)
 
 

@@ -20,9 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.datasets import FashionMNIST
 
-from depl0kit.data import fashion_mnist, splits
+from depl0kit.data import data_set, fashion_mnist, splits
 from depl0kit.data import loading as dk_data
-from depl0kit.data.loading import Data, DataNotFoundError, Split, data_root, load_data
+from depl0kit.data.loading import Data, DataNotFoundError, data_root, load_data
+from depl0kit.data.splits import MemorySplit
 
 DEBIAN = fashion_mnist.DEBIAN_FOLDER
 TRAIN, TEST, SIZE = 240, 30, (6, 5)  # a small Fashion-MNIST; not square, so that H and W cannot be mixed up
@@ -225,7 +226,7 @@ def test_repr_is_one_short_line(digits):
     assert "\n" not in text and len(text) < 150
     for part in ("digits", "1200", "240", "357", "1x8x8", "10 classes"):
         assert part in text
-    assert repr(digits.val) == "Split(240 images of 1x8x8 on cpu)"
+    assert repr(digits.val) == "MemorySplit(240 images of 1x8x8 on cpu)"
 
 
 def test_to_moves_everything(digits):
@@ -240,13 +241,13 @@ def test_to_moves_everything(digits):
 # ---- batches
 
 
-def random_split(n: int, channels: int = 3) -> Split:
+def random_split(n: int, channels: int = 3) -> MemorySplit:
     """Pixel 0 of image i is i; its label too."""
     g = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (n, channels, 5, 4), dtype=torch.uint8, generator=g)
     images[:, 0, 0, 0] = torch.arange(n)
     mean, std = torch.linspace(0.1, 0.9, channels), torch.linspace(0.2, 0.4, channels)
-    return Split(images.contiguous(memory_format=torch.channels_last), torch.arange(n), mean, std)
+    return MemorySplit(images.contiguous(memory_format=torch.channels_last), torch.arange(n), mean, std)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -269,7 +270,7 @@ def test_training_images_are_normalised_to_mean_0_and_std_1(digits, name):
         images = torch.randint(0, 256, (300, 2, 6, 6), generator=g).to(torch.uint8)
         images[:, 1] //= 4
         part = images, torch.zeros(300, dtype=torch.int64)
-        two = dk_data._assemble("two", ("a",), part, part, part)
+        two = data_set.in_memory("two", ("a",), part, part, part)
         split, mean, std = two.train, two.mean, two.std
     x = torch.cat([x for x, _ in split.batches(100)]).double()
     assert torch.allclose(x.mean((0, 2, 3)), torch.zeros(len(mean)).double(), atol=1e-6)
@@ -278,7 +279,7 @@ def test_training_images_are_normalised_to_mean_0_and_std_1(digits, name):
 
 def test_an_empty_channel_gives_finite_numbers():
     part = torch.zeros(20, 1, 4, 4, dtype=torch.uint8), torch.zeros(20, dtype=torch.int64)
-    assert torch.isfinite(dk_data._assemble("black", ("a",), part, part, part).example).all()
+    assert torch.isfinite(data_set.in_memory("black", ("a",), part, part, part).example).all()
 
 
 def test_without_a_generator_all_images_come_in_order():
@@ -300,8 +301,8 @@ def test_shuffled_batches_are_full_and_hold_each_image_at_most_once(n, batch_siz
 
 def test_the_seed_decides_the_order_and_epochs_differ():
     def epochs(seed: int) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(seed)
-        return [torch.cat([y for _, y in split.batches(10, generator)]).tolist() for _ in range(2)]
+        rng = torch.Generator().manual_seed(seed)
+        return [torch.cat([y for _, y in split.batches(10, rng)]).tolist() for _ in range(2)]
 
     split = random_split(50)
     assert epochs(0) == epochs(0) and epochs(0) != epochs(1)
@@ -402,7 +403,7 @@ def test_without_network_the_error_tells_all_ways(root, raw):
     for way in ("when online", "apt-get install --reinstall dataset-fashion-mnist", f"{IMAGES}.gz", str(raw)):
         assert way in text
     assert "refused" in text and isinstance(caught.value.__cause__, RuntimeError)
-    assert not (root / "fashion_mnist.safetensors").exists() and not list(raw.iterdir())
+    assert not (root / "fashion_mnist.safetensors").exists() and not list(raw.glob("*"))
 
 
 def test_a_download_cut_off_once_is_named_and_fetched_again(files, root, server):
@@ -419,7 +420,7 @@ def test_a_download_cut_off_always_is_explained(root, raw, server):
         load_data("fashion_mnist", root)
     assert f"{IMAGES}.gz arrived damaged: expected {16 + TRAIN * 30} bytes" in str(caught.value)
     assert "apt-get" in str(caught.value) and "\n" not in str(caught.value)
-    assert server.served.count(f"{IMAGES}.gz") == 2 and not list(raw.iterdir())
+    assert server.served.count(f"{IMAGES}.gz") == 2 and not list(raw.glob("*"))
 
 
 def test_a_login_page_in_place_of_the_file_is_explained(root, server):

@@ -15,9 +15,11 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from depl0kit.data import decoding, image_folder
+from depl0kit.data import decoding, image_folder, listing
 from depl0kit.data import loading as dk_data
-from depl0kit.data.loading import DamagedImageError, Data, DataNotFoundError, Split, StreamedSplit, load_data
+from depl0kit.data.loading import DamagedImageError, Data, DataNotFoundError, load_data
+from depl0kit.data.splits import MemorySplit, Split
+from depl0kit.data.streaming import StreamedSplit
 
 CLASSES = ("ape", "bee", "cat")
 SIZE = (9, 7)  # width, height: not square, so that they cannot be mixed up
@@ -137,7 +139,7 @@ def test_size_scales_the_shorter_side_and_cuts_the_middle(folder, root, original
     fill(folder, "train", 4, size=original)
     data = quietly(folder, root, size=12)
     assert data.image_size == (12, 12)
-    listed = image_folder.listing(folder).paths()
+    listed = listing.listing(folder).paths()
     first = Image.open(listed[0])
     expected = ImageOps.fit(first, (12, 12), Image.Resampling.BILINEAR)
     assert np.array_equal(data.train.images[0].permute(1, 2, 0), expected)
@@ -167,7 +169,7 @@ def test_all_grey_images_have_one_channel_and_mixed_ones_three(folder, root):
     fill(folder, "train", 4, mode="L")
     grey = quietly(folder, root)
     assert grey.in_channels == 1
-    path = image_folder.listing(folder).paths()[0]
+    path = listing.listing(folder).paths()[0]
     assert np.array_equal(grey.train.images[0, 0], np.asarray(Image.open(path)))
     write(folder / "train" / "cat" / "colour.png", 1)
     mixed = quietly(folder, root)
@@ -273,7 +275,7 @@ def test_a_small_range_of_16_bits_is_brought_to_8_in_the_same_way_in_every_image
             values = np.linspace(0, brightest, 12 * 12).reshape(12, 12) / (1 if i else 4)
             Image.fromarray(values.astype(np.uint16)).save(folder / "train" / c / f"{i}.png")
     data = quietly(folder, root, stream=stream, size=12)
-    files = image_folder.listing(folder).splits
+    files = listing.listing(folder).splits
     for part, split in (("train", data.train), ("val", data.val), ("test", data.test)):
         for i, name in enumerate(files[part].paths):
             path = folder / os.fsdecode(name)
@@ -317,7 +319,6 @@ def test_formats_that_phones_and_browsers_write_are_read(folder, root):
 
 
 def test_the_endings_are_those_of_torchvision_and_of_pillow_but_for_what_it_cannot_draw():
-    assert decoding.SUFFIXES == IMG_EXTENSIONS
     endings = set(decoding.suffixes())
     assert endings > {*IMG_EXTENSIONS, ".gif", ".jfif", ".avif"}
     assert not endings & {".eps", ".ps", ".mpg", ".h5", ".pdf", ".txt", ".wmf"}
@@ -421,7 +422,7 @@ def test_many_threads_keep_the_order(folder, monkeypatch):
     monkeypatch.setattr(decoding, "SMALL", 0)
     monkeypatch.setattr(decoding, "CHUNK", 3)
     fill(folder, "train", 40)
-    paths = image_folder.listing(folder).paths()
+    paths = listing.listing(folder).paths()
     images, damaged = decoding.decode(paths, None, False)
     assert images[:, 0, 0, 0].tolist() == [int(Path(p).stem) for p in paths] and not damaged
 
@@ -477,7 +478,7 @@ def test_a_change_in_the_folder_makes_a_new_cache_in_place_of_the_old(folder, ro
     CHANGES[change](folder)
     data = quietly(folder, root)
     assert len(caches(root)) == 1 and caches(root) != before
-    listed = image_folder.listing(folder)
+    listed = listing.listing(folder)
     assert data.classes == listed.classes
     expected = [np.asarray(Image.open(p))[0, 0, 0] for p in listed.paths()]
     assert numbers(data.train) + numbers(data.val) + numbers(data.test) == expected
@@ -589,7 +590,7 @@ def test_the_cache_remembers_what_was_skipped(folder, root, monkeypatch):
 
 def test_the_first_image_may_be_the_damaged_one(folder, root):
     fill(folder, "train", 10)
-    cut(Path(image_folder.listing(folder).paths()[0]))
+    cut(Path(listing.listing(folder).paths()[0]))
     with pytest.warns(UserWarning, match="left out"):
         assert load_data(folder, root, skip_damaged=True).image_size == (7, 9)
 
@@ -698,11 +699,11 @@ def test_options_of_folders_are_refused_for_others(option):
 def test_what_needs_too_much_memory_is_streamed(folder, root, monkeypatch):
     fill(folder, "train", 10)
     needed = 30 * 9 * 7 * 3
-    monkeypatch.setattr(dk_data, "MEMORY_LIMIT", needed)
-    assert isinstance(quietly(folder, root).train, Split)
-    monkeypatch.setattr(dk_data, "MEMORY_LIMIT", needed - 1)
+    monkeypatch.setattr(image_folder, "MEMORY_LIMIT", needed)
+    assert isinstance(quietly(folder, root).train, MemorySplit)
+    monkeypatch.setattr(image_folder, "MEMORY_LIMIT", needed - 1)
     data = quietly(folder, root)
     assert isinstance(data.train, StreamedSplit) and data.image_size == (224, 224)
-    assert isinstance(quietly(folder, root, stream=False).train, Split)
-    assert isinstance(quietly(folder, root, size=2).train, Split)  # decided by the size asked for
+    assert isinstance(quietly(folder, root, stream=False).train, MemorySplit)
+    assert isinstance(quietly(folder, root, size=2).train, MemorySplit)  # decided by the size asked for
     assert isinstance(quietly(folder, root, size=2, stream=True).train, StreamedSplit)

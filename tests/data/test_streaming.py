@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from depl0kit.data.loading import DamagedImageError, Data, DataNotFoundError, StreamedSplit, load_data
+from depl0kit.data.loading import DamagedImageError, Data, DataNotFoundError, load_data
+from depl0kit.data.streaming import StreamedSplit
 
 WNIDS = ("n01440764", "n01443537")
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -169,7 +170,7 @@ def test_the_example_and_the_device(data):
 
 
 def test_bad_arguments_are_refused_at_once(data):
-    with pytest.raises(ValueError, match="needs a generator"):
+    with pytest.raises(ValueError, match="needs a random state"):
         data.train.batches(4, augment=True)
     with pytest.raises(ValueError, match="batch_size must be a whole number"):
         data.train.batches(0)

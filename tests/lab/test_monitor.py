@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import depl0kit as dk
-from depl0kit.data.loading import Data, Split
+from depl0kit.data.loading import Data
 from depl0kit.training.runs.recording import recorded
 from depl0kit.training.runs.view import RunView
 
@@ -30,8 +30,7 @@ def until(done, what: str, timeout: float = 20) -> None:
 @pytest.fixture(scope="module")
 def few() -> Data:
     data = dk.load_data("digits")
-    train = data.train
-    return replace(data, train=Split(train.images[:256], train.labels[:256], train.mean, train.std))
+    return replace(data, train=data.train.take(256))
 
 
 def trainer(few, epochs=3) -> dk.Trainer:

@@ -10,7 +10,7 @@ import torch
 from ipywidgets.widgets.widget import _instances
 
 import depl0kit as dk
-from depl0kit.data.loading import Data, Split
+from depl0kit.data import Data, MemorySplit
 from depl0kit.lab import DependencyExplorer, TrainingExplorer
 from depl0kit.lab.live.explorer import CLOSED
 
@@ -19,10 +19,10 @@ from depl0kit.lab.live.explorer import CLOSED
 def data() -> Data:
     rng = torch.Generator().manual_seed(0)
 
-    def split(n: int) -> Split:
+    def split(n: int) -> MemorySplit:
         labels = torch.arange(n) % 3
         images = torch.randint(0, 100, (n, 1, 8, 8), generator=rng) + 50 * labels[:, None, None, None]
-        return Split(images.to(torch.uint8), labels, torch.tensor([0.4]), torch.tensor([0.2]))
+        return MemorySplit(images.to(torch.uint8), labels, torch.tensor([0.4]), torch.tensor([0.2]))
 
     return Data("tiny", split(128), split(48), split(48), ("a", "b", "c"), (0.4,), (0.2,))
 

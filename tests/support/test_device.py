@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import depl0kit as dk
 from depl0kit.channels.cost import COSTS
-from depl0kit.data.loading import Data, Split
+from depl0kit.data import Data, MemorySplit
 from depl0kit.gates.posteriors import POSTERIORS
 
 STEPS = """
@@ -113,7 +113,7 @@ def without_values(monkeypatch):
 @pytest.fixture
 def noise() -> Data:
     images, labels = torch.randint(256, (256, 3, 8, 8), dtype=torch.uint8), torch.arange(256) % 10
-    split = Split(images, labels, torch.zeros(3), torch.ones(3))
+    split = MemorySplit(images, labels, torch.zeros(3), torch.ones(3))
     return Data("noise", split, split, split, tuple("0123456789"), (0.0,) * 3, (1.0,) * 3)
 
 

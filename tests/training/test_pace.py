@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import depl0kit as dk
-from depl0kit.data.loading import Data, Split
+from depl0kit.data.loading import Data
 from depl0kit.training import schedules
 from depl0kit.training.collapse import collapse_notice
 from depl0kit.training.runs.control import LOOK_SECONDS
@@ -21,8 +21,7 @@ SECONDS = ["seconds"]  # how long an epoch took
 @pytest.fixture(scope="module")
 def few() -> Data:
     data = dk.load_data("digits")
-    train = data.train
-    return replace(data, train=Split(train.images[:256], train.labels[:256], train.mean, train.std))
+    return replace(data, train=data.train.take(256))
 
 
 def trainer(data, config=CONFIG) -> dk.Trainer:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import depl0kit as dk
-from depl0kit.data.loading import Data, Split
+from depl0kit.data.loading import Data
 from depl0kit.gates.posteriors import POSTERIORS
 from depl0kit.training.runs import recording
 
@@ -29,8 +29,7 @@ CONFIG = dk.TrainConfig(epochs=4, fine_tune_epochs=1, lam=8.0, warmup=0, ramp=1,
 @pytest.fixture(scope="module")
 def few() -> Data:
     data = dk.load_data("digits")
-    train = data.train
-    return replace(data, train=Split(train.images[:256], train.labels[:256], train.mean, train.std))
+    return replace(data, train=data.train.take(256))
 
 
 def net(posterior="mean_field", seed=0) -> dk.GatedModel:

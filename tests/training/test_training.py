@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 import depl0kit as dk
-from depl0kit.data.loading import Data, Split
+from depl0kit.data.loading import Data
+from depl0kit.data.splits import MemorySplit
 from depl0kit.gates.posterior import UNDECIDED
 from depl0kit.gates.posteriors import POSTERIORS
 from depl0kit.training import objective
@@ -86,8 +87,7 @@ def few(digits) -> Data:
 
 
 def first_images(data: Data, n: int) -> Data:
-    train = data.train
-    return replace(data, train=Split(train.images[:n], train.labels[:n], train.mean, train.std))
+    return replace(data, train=data.train.take(n))
 
 
 def train(net, data, **settings) -> dk.training.runs.Run:
@@ -176,7 +176,7 @@ def test_the_seed_alone_decides(few):
     assert torch.equal(runs[0], weights(train(tiny_net(), few, epochs=1).net))
 
 
-class Recorded(Split):
+class Recorded(MemorySplit):
     """A split that remembers the labels it gave out."""
 
     def batches(self, batch_size, generator=None, augment=False, part=(0, 1)):
@@ -289,7 +289,7 @@ def test_schedules(few):
     assert np.allclose(gate_lr[:26], 0.1) and gate_lr[-1] < 0.01 and (np.diff(gate_lr[28:]) < 0).all()
 
 
-class Interrupted(Split):
+class Interrupted(MemorySplit):
     """A split whose reader presses Ctrl-C: in the middle of the third epoch."""
 
     epochs_begun = 0
