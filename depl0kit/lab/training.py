@@ -14,9 +14,11 @@ from ..data.loading import Data
 from ..gates.gated import GatedModel
 from ..support import checks
 from ..support.arguments import checked
-from ..training.loop import Diverged, Run, TrainConfig, Trainer
+from ..training.config import TrainConfig
 from ..training.runs.folder import SETTINGS, RunFolder
 from ..training.runs.recording import recorded
+from ..training.runs.run import Run
+from ..training.trainer import Diverged, Trainer
 from .monitor import CONTROLS, SPEEDS, Monitor, make_buttons, settings_in_words
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..channels.cost import COSTS
 from ..support import checks
+from .knobs import KNOBS
 from .schedules import GATE_SCHEDULES, SCHEDULES
 
 PRECISIONS = ("float32", "bfloat16")
@@ -73,9 +74,8 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for names, check in CHECKS:
-            for name in names:
-                self._keep(name, check)
+        for name, check in CHECKS.items():
+            self._keep(name, check)
         for name, check in OPTIONAL.items():
             if getattr(self, name) is not None:
                 self._keep(name, check)
@@ -127,17 +127,20 @@ def _milestones(name: str, value: Iterable[float]) -> tuple[float, ...]:
 
 
 _not_negative = partial(checks.number, low=0)
-_positive = partial(checks.number, low=0, open_low=True)
-CHECKS = (
-    (("lam", "lr", "weight_decay"), _not_negative),
-    (("momentum", "decay"), partial(checks.number, low=0, high=1)),
-    (("epochs", "batch_size"), partial(checks.whole, low=1)),
-    (("fine_tune_epochs", "seed"), partial(checks.whole, low=0)),
-    (("augment", "compile"), checks.switch),
-)
-OPTIONAL = {"budget": checks.share, "temperature": _positive} | dict.fromkeys(
-    ("warmup", "ramp", "gate_lr"), _not_negative
-)
+CHECKS = {
+    "lam": KNOBS["lam"].check,
+    **dict.fromkeys(("lr", "weight_decay"), _not_negative),
+    **dict.fromkeys(("momentum", "decay"), partial(checks.number, low=0, high=1)),
+    **dict.fromkeys(("epochs", "batch_size"), partial(checks.whole, low=1)),
+    **dict.fromkeys(("fine_tune_epochs", "seed"), partial(checks.whole, low=0)),
+    **dict.fromkeys(("augment", "compile"), checks.switch),
+}
+OPTIONAL = {  # where they are not None
+    "budget": checks.share,
+    "temperature": KNOBS["temperature"].check,
+    "gate_lr": KNOBS["gate_lr"].check,
+    **dict.fromkeys(("warmup", "ramp"), _not_negative),
+}
 CHOICES = {
     "cost": COSTS,
     "schedule": SCHEDULES,

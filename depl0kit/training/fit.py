@@ -6,6 +6,25 @@ from torch import Tensor, nn
 from ..channels.admission import first_line, short
 from ..data.loading import Data
 from ..support.modes import eval_mode
+from . import distributed, layout
+from .config import TrainConfig
+
+
+def prepared(net: nn.Module, data: Data, config: TrainConfig) -> tuple[Data, layout.Trial]:
+    """The data on the network's device, and what a trial step showed; it lays the weights as that says.
+
+    Raises:
+        ValueError: network and data do not suit each other (see `check_fit`), or the batch size cannot be
+            divided among the processes of torchrun.
+    """
+    world = distributed.ranks().world
+    if config.batch_size % world:
+        raise ValueError(
+            f"batch_size must be a multiple of the number of processes, {world}, got {config.batch_size}."
+        )
+    check_fit(net, data)
+    layout.lay(net)
+    return data.to(next(net.parameters()).device), layout.try_step(net, data.train.shape)
 
 
 def check_fit(net: nn.Module, data: Data) -> None:

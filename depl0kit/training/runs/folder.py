@@ -6,7 +6,7 @@ history.csv        a row per finished epoch
 gates.f32          float32 records (epoch, log_alpha [N], prob_open [N], test-time gates [N])
 checkpoints/       the last two states from which training can resume, safetensors with a checksum
 status.json        where it is now, a few times a second
-control.json       what its watchers ask for: lam, temperature, gate_lr, until_stop, speed; run, pause or stop
+control.json       what its watchers ask for: the numbers of `KNOBS`, until_stop, speed; run, pause or stop
 control.lock       held, for a moment, by one who asks
 lock               held by the process that trains
 recipe.json        of a run from the shell: where its images lie
@@ -46,12 +46,13 @@ from ...support.files import (
     write_tensors,
 )
 from ..config import TrainConfig
+from ..knobs import KNOBS
 from .journal import Journal, Mark
 
 FORMAT = 1
 KEPT = 2  # checkpoints: if the last one is damaged, there is the one before
 STATES = ("run", "pause", "stop")  # that can be asked for
-SETTINGS = ("lam", "temperature", "gate_lr", "until_stop")  # of a `Trainer`, that can change while it runs
+SETTINGS = (*KNOBS, "until_stop")  # of a `Trainer`, that can change while it runs
 LOOK_SECONDS = 0.05  # from look to look at control.json
 QUIET_SECONDS = 10  # a running training that writes nothing for longer gives no sign of life
 STARTING_SECONDS = 120  # its first step, where it may be compiled, is granted so much more
@@ -71,7 +72,7 @@ ABOUT = {
 NEW = {"state": "new", "epoch": 0.0, "error": ""}  # the status before all
 STATUS = {
     "state": str, "epoch": float, "error": str, "images_per_second": float, "seconds_left": (float, None),
-    "updated": float, "epochs?": int, "lam?": float, "temperature?": float, "gate_lr?": float,
+    "updated": float, "epochs?": int, **{f"{name}?": float for name in KNOBS},
     "until_stop?": bool, "speed?": (float, None), "notice?": str, "host?": str,
 }  # fmt: skip
 SESSIONS = {"sessions": [dict]}
@@ -84,7 +85,7 @@ class Checkpoint:
     Attributes:
         epoch: finished epochs.
         tensors: "part.name" -> tensor on the CPU; parts are net, weights and gates (the optimisers').
-        numbers: lam, temperature, gate_lr and fine_tuning (see `Trainer`) at that time.
+        numbers: those of `KNOBS`, and fine_tuning (see `Trainer`), at that time.
         marks: how far history.csv and gates.f32 had grown; of one that was read from a folder, and by an
             earlier version of the package not even then.
     """
@@ -401,10 +402,10 @@ class RunFolder:
     def ask(self, **requests: Any) -> None:
         """Ask the run for something else. It obeys within a tenth of a second or a step.
 
-        When it is resumed it remembers lam, temperature and gate_lr, after a kill also until_stop.
+        When it is resumed it remembers the numbers of `KNOBS`, after a kill also until_stop.
 
         Args:
-            requests: lam >= 0, temperature > 0 and gate_lr >= 0; until_stop, True or False (see `Trainer`);
+            requests: lam, temperature, gate_lr (see `KNOBS`); until_stop, True or False (see `Trainer`);
                 speed, in epochs a second at most, > 0, or None for as fast as it can, which changes no
                 number of the run; state, "run", "pause" or "stop".
 
@@ -458,12 +459,9 @@ class RunFolder:
         return asked
 
 
-_not_negative = partial(checks.number, low=0)
 _positive = partial(checks.number, low=0, open_low=True)
 ASKED: dict[str, Callable[[str, Any], Any]] = {  # what can be asked of a run, and what makes its value plain
-    "lam": _not_negative,
-    "temperature": _positive,
-    "gate_lr": _not_negative,
+    **{name: knob.check for name, knob in KNOBS.items()},
     "until_stop": checks.switch,
     "speed": lambda name, value: None if value is None else _positive(name, value),
     "state": partial(checks.one_of, allowed=STATES),
