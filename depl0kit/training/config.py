@@ -22,9 +22,9 @@ class TrainConfig:
         lam: Price of the whole dense cost, >= 0. Useful from 0.5 to 100; 0 is off.
         budget: Instead of `lam`, in (0, 1): train towards this share of the dense cost.
         cost: What is priced: "macs", "params" or "gates".
-        temperature: Beta of the gates, > 0; None leaves the posterior's own (2/3 by default).
+        temperature: Beta of the gates, > 0; None keeps that of the posterior (2/3 by default).
         epochs: Times through the training data, a whole number >= 1.
-        fine_tune_epochs: Further epochs with the gates frozen at their test-time values and no price.
+        fine_tune_epochs: Further epochs with the gates held at their test-time values and no price.
         batch_size: Images per step, over all processes, a whole number >= 1.
         lr: Highest learning rate of the weights' SGD, >= 0.
         momentum: Of the weights' SGD, in [0, 1].
@@ -33,8 +33,8 @@ class TrainConfig:
             each of `milestones`. "constant".
         milestones: Epochs at which "steps" lowers lr.
         decay: Factor of "steps", in [0, 1].
-        gate_lr: Of the gates' Adam; None takes the posterior's own (mean-field 0.1, in budget mode 0.3;
-            dependency less, see `Dependency.default_lr`).
+        gate_lr: Of the gates' Adam; None takes the posterior's default (mean-field 0.1, in budget mode
+            0.3; dependency less, see `Dependency.default_lr`).
         gate_schedule: Of gate_lr. "hold_then_fall": full for 70 % of `epochs`, then down to 0, so that the
             gates come to rest. "constant": as in the Dep-L0 reference.
         warmup: Epochs without lambda, >= 0; None is 2/15 of `epochs`.
@@ -43,7 +43,7 @@ class TrainConfig:
             A run that is shorter than both never pays the full price.
         augment: Train on random crops and flips of the images.
         precision: "float32", or "bfloat16": autocast, faster on GPUs of 2020 and later.
-        compile: Let torch.compile make one program of the step: minutes of waiting first, faster afterwards.
+        compile: Compile the step by torch.compile: this takes minutes, and then steps are faster.
         seed: Of the data order, the gates' noise and the augmentation, a whole number >= 0. Torch's global
             random state, from which dropout draws, is seeded by it too.
 
@@ -86,12 +86,12 @@ class TrainConfig:
             raise ValueError(f'milestones belong to schedule="steps", got schedule={self.schedule!r}.')
 
     def _keep(self, name: str, check: Callable[[str, Any], Any]) -> None:
-        """Put what a check returns, a plain value, in the place of the value given."""
+        """Replace the value given by what a check returns, a plain value."""
         object.__setattr__(self, name, check(name, getattr(self, name)))
 
     @property
     def all_epochs(self) -> int:
-        """Epochs with gates in motion, and those of fine-tuning."""
+        """All epochs, those of fine-tuning included."""
         return self.epochs + self.fine_tune_epochs
 
     @property
@@ -106,7 +106,7 @@ class TrainConfig:
 
     @property
     def sgd(self) -> dict[str, float]:
-        """What `fine_tune` takes to train in the same way, but for the learning rate and its length."""
+        """Arguments with which `fine_tune` trains in the same way, apart from epochs and learning rate."""
         return {name: getattr(self, name) for name in ("batch_size", "momentum", "weight_decay", "seed")}
 
     def difference(self, other: "TrainConfig") -> dict[str, tuple]:

@@ -56,9 +56,9 @@ class Loop:
     config: TrainConfig  # batch size, augmentation, precision, compilation, seed, and which cost is priced
     trial: layout.Trial
     optimisers: Sequence[Optimizer]  # all step together; parameters without a gradient stay as they are
-    # of the optimisers, from the times, in epochs, of a step's start and middle
+    # learning rates of the optimisers, from the times, in epochs, of a step's start and middle
     rates: Callable[[float, float], Sequence[float]]
-    # added to the cross-entropy, from the share of the dense cost (None where gates are held) and the time
+    # what is added to the cross-entropy, from the share of the dense cost (None for held gates) and the time
     price: Callable[[Tensor | None, float], Tensor] | None = None
     # noise of the gates, from the images of this process and of all; None holds the gates
     draw: Callable[[int, int], Tensor] | None = None
@@ -67,7 +67,7 @@ class Loop:
         self.device, self.ranks = next(self.net.parameters()).device, distributed.ranks()
         self.steps = steps_per_epoch(self.data, self.config)
         self.row: dict[str, float] = {}  # epoch, train_loss, val_loss, val_accuracy, seconds
-        self._frozen = [] if isinstance(self.net, GatedModel) else frozen_parts(self.net)  # it knows its own
+        self._frozen = [] if isinstance(self.net, GatedModel) else frozen_parts(self.net)  # it knows them
         batch: nn.Module = Batch(self.net, self.config.cost)
         if self.config.compile:
             if self.draw is not None:
@@ -90,7 +90,7 @@ class Loop:
         self.row = self._log(number, total / self.steps) | {"seconds": time.perf_counter() - begun}
 
     def _set_rates(self, step: int) -> None:
-        """Of a step that is counted from the start of the run."""
+        """Set the learning rates of a step, counted from the start of the run."""
         rates = self.rates(step / self.steps, (step + 0.5) / self.steps)
         for optimiser, rate in zip(self.optimisers, rates, strict=True):
             optimiser.param_groups[0]["lr"] = rate
@@ -123,7 +123,7 @@ class Loop:
         return mine if self.ranks.world == 1 else min(self.config.batch_size, len(self.data.train))
 
     def _weight(self, mine: int) -> float:
-        """Of this process's part of a batch: the average over processes then is the mean over the images."""
+        """Of this process's part of a batch: so the average over processes is the mean over the images."""
         world = self.ranks.world
         may_miss_some = getattr(self.data.train, "skip_damaged", False)
         if world == 1 or (self._whole(mine) % world == 0 and not may_miss_some):

@@ -29,15 +29,15 @@ def train(
     """Train `net` in place and return its `Run`.
 
     With the same seed, network and CPU the numbers are the same, bit for bit. An interrupt (Ctrl-C,
-    or the stop button of a notebook) ends training and keeps every finished epoch. A run whose accuracy
+    or the stop button of a notebook) ends the run, which keeps every finished epoch. A run whose accuracy
     collapsed ends with a warning that says what to change (`run.notice`).
 
     Args:
         net, data, config: see `Trainer`.
         progress: show a bar with the validation accuracy and the MACs kept.
-        out: a folder for the run (see `run_folder`). If it holds this run already, training resumes from
+        out: a folder for the run (see `RunFolder`). If it holds this run already, training resumes from
             the last checkpoint, also after a kill, and ends with the same bits as without the break.
-        on_epoch: called with the row of `run.history` of every epoch that ends here, a dict of plain numbers:
+        on_epoch: called after every epoch with its row of `run.history`, a dict of plain numbers:
             `on_epoch=wandb.log`, for example. Of several processes only the first calls it. An error in it
             ends the run, which keeps its finished epochs.
 

@@ -156,7 +156,7 @@ class Trainer:
         return self.lam * objective.strength(epoch, config.warmup_epochs, config.ramp_epochs) * share
 
     def _draw_noise(self, mine: int, whole: int) -> Tensor:
-        """Uniforms for this process's gates; all draw those of all, so that many compute what one does."""
+        """Uniform noise for this process's gates, a part of what every process draws for all of them."""
         posterior, ranks = self.net.posterior, self._ranks
         if self.net.sampling == "example":
             return posterior.noise(whole, self._rng)[ranks.slice(whole)][:mine]
