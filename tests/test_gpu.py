@@ -47,7 +47,7 @@ def made(posterior: str, data: Data, seed: int = 0) -> dk.GatedModel:
 
 def devices(net: dk.GatedModel, trainer: dk.Trainer) -> set[str]:
     """Of all that a step reads and writes."""
-    optimisers = trainer._weights, trainer._gates
+    optimisers = trainer.optimisers.values()
     kept = [t for o in optimisers for state in o.state.values() for t in state.values() if t is not None]
     return {t.device.type for t in (*net.parameters(), *net.buffers(), *kept, trainer.data.train.images)}
 

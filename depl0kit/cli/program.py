@@ -21,7 +21,7 @@ from ..data.loading import DATA_SETS, Data, load_data
 from ..gates.compact import compact as compacted
 from ..networks.storage import save_compact
 from ..support import checks
-from ..support.device import named_device
+from ..support.device import keep_freed_memory, named_device
 from ..support.files import DamagedFileError, read_json, write_json
 from ..support.versions import version
 from ..training import distributed
@@ -49,6 +49,7 @@ def run() -> None:
     """The console script `depl0kit`, and `python -m depl0kit`: run one command and end the process."""
     # schedulers and torchrun end a process with SIGTERM: it keeps its finished epochs, as after Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    keep_freed_memory()
     sys.exit(main())
 
 

@@ -19,7 +19,7 @@ from ..support.arguments import checked
 from ..training.config import TrainConfig
 from ..training.evaluation import evaluate
 from ..training.finetuning import fine_tune
-from ..training.loop import Trainer
+from ..training.trainer import Trainer
 
 # in fewer epochs, lambda outruns the gates, and the last point is a large network
 DEFAULT = TrainConfig(epochs=40, warmup=2)

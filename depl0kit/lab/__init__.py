@@ -1,5 +1,6 @@
 """The interactive explorers: thin widgets over `plots` and `training`."""
 
+from ..support.device import keep_freed_memory
 from .channels import ChannelExplorer
 from .dependency import DependencyExplorer
 from .exact import CollinearExplorer, SeriesExplorer
@@ -49,3 +50,5 @@ __all__ = [
     "projector",
     "setup",
 ]
+
+keep_freed_memory()  # of a notebook's process, which trains and draws

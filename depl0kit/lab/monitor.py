@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..support.arguments import checked
+from ..training.knobs import KNOBS
 from ..training.runs.control import SETTINGS
 from ..training.runs.folder import RunFolder
 from ..training.runs.view import RunView
@@ -247,17 +248,16 @@ class Monitor(Explorer):
     # ---- its controls
 
     def _make_controls(self) -> dict[str, Widget]:
-        hints = (
-            "Right: fewer channels",
-            "Of the gates",
-            "Learning rate of the gates",
-            "At most; changes no result",
-        )
+        lam, temperature, gate_lr = KNOBS["lam"], KNOBS["temperature"], KNOBS["gate_lr"]
         controls = {
-            "lam": log_slider("Price λ", 4, 0.5, 100, first="off", hint=hints[0]),
-            "temperature": float_slider("Temperature β", 2 / 3, 2 / 30, 2, 1 / 30, 2, hints[1]),
-            "gate_lr": log_slider("Gate lr", 0.1, 1e-4, 1, hint=hints[2]),
-            "speed": log_slider("Epochs a second", None, *SPEEDS, last=FAST, hint=hints[3]),
+            "lam": log_slider(lam.label, 4, *lam.usual, first="off", hint=lam.hint),
+            "temperature": float_slider(
+                temperature.label, 2 / 3, *temperature.usual, 1 / 30, hint=temperature.hint
+            ),
+            "gate_lr": log_slider(gate_lr.label, 0.1, *gate_lr.usual, hint=gate_lr.hint),
+            "speed": log_slider(
+                "Epochs a second", None, *SPEEDS, last=FAST, hint="At most; changes no result"
+            ),
             "until_stop": checkbox("until Stop", False, UNTIL_STOP),
         }
         for name, value in self._start_settings().items():
@@ -305,9 +305,8 @@ UNTIL_STOP = "Keep training after the last epoch, at the full price and constant
 
 
 def settings_in_words(status: Mapping[str, Any]) -> str:
-    """Of lam, temperature and gate_lr those that are known, in a line."""
-    words = {"lam": "λ {:.4g}", "temperature": "β {:.2f}", "gate_lr": "gate lr {:.3g}"}
-    return "  ".join(text.format(status[name]) for name, text in words.items() if name in status)
+    """Those numbers of `KNOBS` that are known, in a line."""
+    return "  ".join(knob.text.format(status[name]) for name, knob in KNOBS.items() if name in status)
 
 
 def in_words(seconds: float) -> str:

@@ -14,10 +14,12 @@ from ..data.loading import Data
 from ..gates.gated import GatedModel
 from ..support import checks
 from ..support.arguments import checked
-from ..training.loop import Diverged, Run, TrainConfig, Trainer
+from ..training.config import TrainConfig
 from ..training.runs.control import SETTINGS
 from ..training.runs.folder import RunFolder
 from ..training.runs.recording import recorded
+from ..training.runs.run import Run
+from ..training.trainer import Diverged, Trainer
 from .live import button
 from .monitor import CONTROLS, SPEEDS, Monitor, settings_in_words
 

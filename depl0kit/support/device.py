@@ -25,7 +25,7 @@ def named_device(name: str | None) -> torch.device:
     """The device of that name, such as "cpu", "cuda" or "cuda:1"; the best one if None.
 
     Raises:
-        ValueError: there is none of that name on this machine.
+        ValueError: this machine has no such device.
     """
     if name is None:
         return best_device()
@@ -44,16 +44,16 @@ def named_device(name: str | None) -> torch.device:
 
 
 def usable_cores() -> int:
-    """Of this process, which may be tied to fewer than the machine has."""
+    """Cores that this process may use, perhaps fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> bool:
     """Let this process keep the large blocks that it frees, for the next step; True where that is possible.
 
-    glibc hands blocks of megabytes back to Linux as soon as they are free, and a training step on a CPU
-    asks for the same blocks again, to have every page zeroed anew: 3 to 10 % of the time of a ResNet-56
-    step. Other systems are left as they are.
+    glibc hands blocks of megabytes back to Linux as soon as they are free. The next training step on a CPU
+    asks for them again, and Linux must zero all their pages: 3 to 10 % of the time of a ResNet-56 step. Other
+    systems stay as they are. It changes the whole process, so programs call it, and no other function does.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

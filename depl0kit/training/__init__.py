@@ -6,7 +6,7 @@
 from .config import TrainConfig
 from .evaluation import evaluate
 from .finetuning import fine_tune, reestimate_batch_norm
-from .loop import Diverged, Trainer
 from .train import train
+from .trainer import Diverged, Trainer
 
 __all__ = ["Diverged", "TrainConfig", "Trainer", "evaluate", "fine_tune", "reestimate_batch_norm", "train"]

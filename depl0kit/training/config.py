@@ -7,6 +7,7 @@ from typing import Any
 
 from ..channels.cost import COSTS
 from ..support import checks
+from .knobs import KNOBS
 from .schedules import GATE_SCHEDULES, SCHEDULES
 
 PRECISIONS = ("float32", "bfloat16")
@@ -21,9 +22,9 @@ class TrainConfig:
         lam: Price of the whole dense cost, >= 0. Useful from 0.5 to 100; 0 is off.
         budget: Instead of `lam`, in (0, 1): train towards this share of the dense cost.
         cost: What is priced: "macs", "params" or "gates".
-        temperature: Beta of the gates, > 0; None leaves the posterior's own (2/3 by default).
+        temperature: Beta of the gates, > 0; None keeps that of the posterior (2/3 by default).
         epochs: Times through the training data, a whole number >= 1.
-        fine_tune_epochs: Further epochs with the gates frozen at their test-time values and no price.
+        fine_tune_epochs: Further epochs with the gates held at their test-time values and no price.
         batch_size: Images per step, over all processes, a whole number >= 1.
         lr: Highest learning rate of the weights' SGD, >= 0.
         momentum: Of the weights' SGD, in [0, 1].
@@ -32,8 +33,8 @@ class TrainConfig:
             each of `milestones`. "constant".
         milestones: Epochs at which "steps" lowers lr.
         decay: Factor of "steps", in [0, 1].
-        gate_lr: Of the gates' Adam; None takes the posterior's own (mean-field 0.1, in budget mode 0.3;
-            dependency less, see `Dependency.default_lr`).
+        gate_lr: Of the gates' Adam; None takes the posterior's default (mean-field 0.1, in budget mode
+            0.3; dependency less, see `Dependency.default_lr`).
         gate_schedule: Of gate_lr. "hold_then_fall": full for 70 % of `epochs`, then down to 0, so that the
             gates come to rest. "constant": as in the Dep-L0 reference.
         warmup: Epochs without lambda, >= 0; None is 2/15 of `epochs`.
@@ -42,7 +43,7 @@ class TrainConfig:
             A run that is shorter than both never pays the full price.
         augment: Train on random crops and flips of the images.
         precision: "float32", or "bfloat16": autocast, faster on GPUs of 2020 and later.
-        compile: Let torch.compile make one program of the step: minutes of waiting first, faster afterwards.
+        compile: Compile the step by torch.compile: this takes minutes, and then steps are faster.
         seed: Of the data order, the gates' noise and the augmentation, a whole number >= 0. Torch's global
             random state, from which dropout draws, is seeded by it too.
 
@@ -73,9 +74,8 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for names, check in CHECKS:
-            for name in names:
-                self._keep(name, check)
+        for name, check in CHECKS.items():
+            self._keep(name, check)
         for name, check in OPTIONAL.items():
             if getattr(self, name) is not None:
                 self._keep(name, check)
@@ -86,12 +86,12 @@ class TrainConfig:
             raise ValueError(f'milestones belong to schedule="steps", got schedule={self.schedule!r}.')
 
     def _keep(self, name: str, check: Callable[[str, Any], Any]) -> None:
-        """Put what a check returns, a plain value, in the place of the value given."""
+        """Replace the value given by what a check returns, a plain value."""
         object.__setattr__(self, name, check(name, getattr(self, name)))
 
     @property
     def all_epochs(self) -> int:
-        """Epochs with gates in motion, and those of fine-tuning."""
+        """All epochs, those of fine-tuning included."""
         return self.epochs + self.fine_tune_epochs
 
     @property
@@ -106,7 +106,7 @@ class TrainConfig:
 
     @property
     def sgd(self) -> dict[str, float]:
-        """What `fine_tune` takes to train in the same way, but for the learning rate and its length."""
+        """Arguments with which `fine_tune` trains in the same way, apart from epochs and learning rate."""
         return {name: getattr(self, name) for name in ("batch_size", "momentum", "weight_decay", "seed")}
 
     def difference(self, other: "TrainConfig") -> dict[str, tuple]:
@@ -127,17 +127,20 @@ def _milestones(name: str, value: Iterable[float]) -> tuple[float, ...]:
 
 
 _not_negative = partial(checks.number, low=0)
-_positive = partial(checks.number, low=0, open_low=True)
-CHECKS = (
-    (("lam", "lr", "weight_decay"), _not_negative),
-    (("momentum", "decay"), partial(checks.number, low=0, high=1)),
-    (("epochs", "batch_size"), partial(checks.whole, low=1)),
-    (("fine_tune_epochs", "seed"), partial(checks.whole, low=0)),
-    (("augment", "compile"), checks.switch),
-)
-OPTIONAL = {"budget": checks.share, "temperature": _positive} | dict.fromkeys(
-    ("warmup", "ramp", "gate_lr"), _not_negative
-)
+CHECKS = {
+    "lam": KNOBS["lam"].check,
+    **dict.fromkeys(("lr", "weight_decay"), _not_negative),
+    **dict.fromkeys(("momentum", "decay"), partial(checks.number, low=0, high=1)),
+    **dict.fromkeys(("epochs", "batch_size"), partial(checks.whole, low=1)),
+    **dict.fromkeys(("fine_tune_epochs", "seed"), partial(checks.whole, low=0)),
+    **dict.fromkeys(("augment", "compile"), checks.switch),
+}
+OPTIONAL = {  # where they are not None
+    "budget": checks.share,
+    "temperature": KNOBS["temperature"].check,
+    "gate_lr": KNOBS["gate_lr"].check,
+    **dict.fromkeys(("warmup", "ramp"), _not_negative),
+}
 CHOICES = {
     "cost": COSTS,
     "schedule": SCHEDULES,

@@ -1,4 +1,4 @@
-"""Several processes that train one network, as `torchrun` starts them; alone, every function does nothing.
+"""Several processes that train one network, as `torchrun` starts them; in a single process nothing happens.
 
 Which process this is comes from torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK). All processes
 see the same data order and noise and take each their own part of every batch, so that together they compute
@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 # Its functions keep the process group that stands when it is first imported, as the value of an argument.
 # That group then lives until Python ends, and a thread of it that still drops a tensor aborts the process.
-# So it is imported here, before any group stands; an optimiser would import it in the midst of a run.
+# So it is imported here, before any group stands; an optimiser would import it during a run.
 import torch.distributed.nn
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -31,7 +31,7 @@ PATIENCE = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this is; rank 0 writes the files and speaks."""
+    """Which of how many processes this is; rank 0 writes the files and prints."""
 
     rank: int = 0
     world: int = 1
@@ -46,7 +46,7 @@ class Ranks:
 
 
 def ranks() -> Ranks:
-    """Of the process group that is joined, or of one process alone."""
+    """Those of the process group, or of a single process."""
     return Ranks(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Ranks()
 
 
@@ -76,7 +76,7 @@ def wrapped(module: nn.Module, device: torch.device, some_unused: bool = False) 
     """`module`, with gradients averaged over all processes in its backward pass.
 
     Args:
-        some_unused: not all parameters take part in it.
+        some_unused: whether some parameters may get no gradient.
     """
     if ranks().world == 1:
         return module
@@ -99,7 +99,7 @@ def total(values: Tensor) -> Tensor:
 
 
 def from_first(value: Any) -> Any:
-    """What the first process has as `value`, a small thing without tensors."""
+    """The `value` of the first process, a small object without tensors."""
     if not dist.is_initialized():
         return value
     box = [value]
@@ -108,8 +108,8 @@ def from_first(value: Any) -> Any:
 
 
 def agree(what: Mapping[str, Any], ignored: Collection[str] = ()) -> None:
-    """Refuse to train where the processes were started with different settings: they would compute other
-    things, or wait for each other in vain.
+    """Refuse to train where the processes were started with different settings: they would compute
+    different things, or wait for each other for ever.
 
     Args:
         what: plain values by name, which may be in dicts of their own.

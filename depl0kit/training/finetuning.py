@@ -1,26 +1,24 @@
 """After training: batch-norm statistics for the test-time gates, and a few epochs without a price."""
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.lr_scheduler import OneCycleLR
 
 from ..data.loading import Data, Split
 from ..gates.gated import GatedModel
 from ..support import checks
 from ..support.arguments import checked
-from ..support.modes import eval_mode, freeze, frozen_parts
+from ..support.modes import eval_mode
 from . import layout
-from .evaluation import evaluate
-from .fit import check_fit
+from .config import TrainConfig
+from .fit import prepared
+from .loop import Loop, not_finite, sgd
+from .rates import weight_rate
 
-BATCH = 256  # of the re-estimation: as many as fit easily, since every batch has its say
+BATCH = 256  # images of the re-estimation at once: as many as fit easily, since all batches count alike
 
 
 @checked
@@ -28,9 +26,8 @@ BATCH = 256  # of the re-estimation: as many as fit easily, since every batch ha
 def reestimate_batch_norm(net: nn.Module, data: Data) -> None:
     """Recompute all batch-norm statistics on the training split, with the test-time gates.
 
-    In training the statistics follow *sampled* gates. Where many gates are undecided, the network of
-    test-time gates has others, and loses accuracy for no other reason. A network without batch norms
-    stays as it is.
+    In training the statistics follow *sampled* gates. Where many gates are undecided, those of the test-time
+    gates differ, and accuracy is lost for this reason alone. A network without batch norms stays as it is.
 
     Args:
         net: a `GatedModel`, or a compact or any other network. Changed in place; its weights and its
@@ -74,18 +71,18 @@ def fine_tune(
     seed: int = 0,
     penalty: Callable[[nn.Module], Tensor] | None = None,
 ) -> pd.DataFrame:
-    """Train the weights of `net` for a few epochs, gates frozen at their test-time values, nothing priced.
+    """Train the weights of `net` for a few epochs, with the gates held at their test-time values, unpriced.
 
     Args:
         net: a `GatedModel` or a compact network; trained in place, and left in eval mode. The
             posterior of a `GatedModel` does not move, nor do the statistics of batch norms that are in
             eval mode while `net` is in training mode.
-        data: trained on its training split.
+        data: its training split is used.
         epochs, batch_size: whole numbers >= 1.
-        lr: highest learning rate of SGD, a fifth of that of `TrainConfig`: what is learnt is kept.
-            It rises for 30 % of the steps and falls to 0.
+        lr: highest learning rate of SGD, > 0; by default a fifth of that of `TrainConfig`, to keep what was
+            learnt. It follows the "one_cycle" of `TrainConfig`.
         momentum, weight_decay: of SGD.
-        seed: of the order of the images.
+        seed: of the order of the images, and of torch's global random state, from which dropout draws.
         penalty: what every step's loss has besides the cross-entropy: a function of `net`, a scalar with
             gradient. The losses returned are without it.
 
@@ -93,70 +90,29 @@ def fine_tune(
         A row per epoch: epoch, train_loss, val_loss, val_accuracy, seconds.
 
     Raises:
-        ValueError: an argument outside its range, a network that does not suit the data (see `check_fit`), or
-            a loss that is not finite.
+        ValueError: an argument is outside its range, the network does not suit the data (see `check_fit`), or
+            the loss became infinite or NaN.
     """
-    checks.whole("epochs", epochs, 1)
     checks.number("lr", lr, 0, open_low=True)
-    checks.number("momentum", momentum, 0, 1)
-    checks.number("weight_decay", weight_decay, 0)
-    device = next(net.parameters()).device
-    check_fit(net, data)
-    data = data.to(device)
-    trial = layout.try_step(net, data.train.shape)
-    batches = max(1, len(data.train) // checks.whole("batch_size", batch_size, 1))
-    weights = net.model.parameters() if isinstance(net, GatedModel) else net.parameters()
-    optimiser = torch.optim.SGD(weights, lr, momentum, weight_decay=weight_decay)
-    schedule = OneCycleLR(optimiser, lr, epochs * batches, cycle_momentum=False)
-    order, rows = torch.Generator().manual_seed(seed), []
-    frozen = [] if isinstance(net, GatedModel) else frozen_parts(net)  # it sees to its own
-    for epoch in range(1, epochs + 1):
-        start = time.perf_counter()
-        with _gates_frozen(net):
-            freeze(frozen)
-            images = ((layout.laid(x, trial.layout), y) for x, y in data.train.batches(batch_size, order))
-            loss = _one_epoch(net, images, optimiser, schedule, penalty) / batches
-        val_loss, val_accuracy = evaluate(net, data.val)
-        if not torch.isfinite(torch.tensor(loss + val_loss)):
-            raise ValueError(f"the loss became {loss} in epoch {epoch}: lower lr={lr:g}.")
-        row = {"epoch": epoch, "train_loss": loss, "val_loss": val_loss, "val_accuracy": val_accuracy}
-        rows.append(row | {"seconds": time.perf_counter() - start})
-    return pd.DataFrame(rows)
-
-
-def _one_epoch(
-    net: nn.Module,
-    batches: Iterator[tuple[Tensor, Tensor]],
-    optimiser: torch.optim.Optimizer,
-    schedule: OneCycleLR,
-    penalty: Callable[[nn.Module], Tensor] | None,
-) -> float:
-    """Sum of the batches' losses, without the penalty."""
-    total = torch.zeros((), device=next(net.parameters()).device)
-    for x, y in batches:
-        loss = F.cross_entropy(net(x), y)
-        optimiser.zero_grad()
-        (loss if penalty is None else loss + penalty(net)).backward()
-        optimiser.step()
-        schedule.step()
-        total += loss.detach()
-    return float(total)
-
-
-@contextmanager
-def _gates_frozen(net: nn.Module) -> Iterator[None]:
-    """Training mode for the network, eval mode (test-time gates) for the posterior; eval mode afterwards."""
-    frozen = []
-    if isinstance(net, GatedModel):
-        frozen = [p for p in net.posterior.parameters() if p.requires_grad]
-    net.train()
-    if isinstance(net, GatedModel):
-        net.training = False  # of the gates: `GatedModel.forward` asks for nothing else
+    config = TrainConfig(
+        epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, seed=seed
+    )
+    data, trial = prepared(net, data, config)
+    weights = sgd((net.model if isinstance(net, GatedModel) else net).parameters(), config)
+    loop = Loop(
+        net, data, config, trial, [weights],
+        rates=lambda start, middle: [weight_rate(config, start, middle)],
+        price=penalty and (lambda _share, _epoch: penalty(net)),
+    )  # fmt: skip
     try:
-        for p in frozen:
-            p.requires_grad_(False)
-        yield
+        return pd.DataFrame([_one_epoch(loop, epoch) for epoch in range(1, epochs + 1)])
     finally:
-        for p in frozen:
-            p.requires_grad_(True)
         net.eval()
+
+
+def _one_epoch(loop: Loop, epoch: int) -> dict[str, float]:
+    for _ in loop.epoch(epoch):
+        pass
+    if what := not_finite(loop.row):
+        raise ValueError(f"{what}: try a smaller lr (now {loop.config.lr:g}).")
+    return loop.row

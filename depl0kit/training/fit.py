@@ -6,6 +6,25 @@ from torch import Tensor, nn
 from ..channels.admission import first_line, short
 from ..data.loading import Data
 from ..support.modes import eval_mode
+from . import distributed, layout
+from .config import TrainConfig
+
+
+def prepared(net: nn.Module, data: Data, config: TrainConfig) -> tuple[Data, layout.Trial]:
+    """The data on the network's device, and what a trial step showed; it lays the weights as that says.
+
+    Raises:
+        ValueError: network and data do not suit each other (see `check_fit`), or the batch size cannot be
+            divided among the processes of torchrun.
+    """
+    world = distributed.ranks().world
+    if config.batch_size % world:
+        raise ValueError(
+            f"batch_size must be a multiple of the number of processes, {world}, got {config.batch_size}."
+        )
+    check_fit(net, data)
+    layout.lay(net)
+    return data.to(next(net.parameters()).device), layout.try_step(net, data.train.shape)
 
 
 def check_fit(net: nn.Module, data: Data) -> None:
@@ -15,12 +34,12 @@ def check_fit(net: nn.Module, data: Data) -> None:
         net: with gates or without; its modes stay as they are.
 
     Raises:
-        ValueError: there is one class only; labels are no classes of the data; the forward fails on images of
-            this shape; its outputs are no logits, [batch, classes], in floating point.
+        ValueError: there is only one class; a label is not a class of the data; the forward fails on images
+            of this shape; its outputs are not logits, [batch, classes], in floating point.
     """
     if data.num_classes < 2:
         raise ValueError(
-            f"the data have {data.num_classes} class: a classifier needs images of two classes at least."
+            f"the data have {data.num_classes} class: a classifier needs images of at least two classes."
         )
     for part in ("train", "val", "test"):
         _check_labels(getattr(data, part).labels, data.num_classes, part)
@@ -38,8 +57,8 @@ def check_fit(net: nn.Module, data: Data) -> None:
 def _check_labels(labels: Tensor, classes: int, part: str) -> None:
     if labels.dtype not in (torch.int64, torch.uint8) or labels.dim() != 1:
         raise ValueError(
-            f"labels of data.{part} must be one int64 an image, got {short(labels.dtype)} of shape "
-            f"{tuple(labels.shape)}: take .argmax(1) of one-hot ones, and .long()."
+            f"labels of data.{part} must be one int64 number per image, got {short(labels.dtype)} of shape "
+            f"{tuple(labels.shape)}: use .argmax(1) on one-hot labels, then .long()."
         )
     low, high = (int(x) for x in labels.aminmax()) if len(labels) else (0, 0)
     if low < 0 or high >= classes:

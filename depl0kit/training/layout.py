@@ -21,7 +21,7 @@ class Trial(NamedTuple):
     """What a step of a copy of a network showed."""
 
     layout: torch.memory_format  # in which it can train
-    some_unused: bool  # whether parameters took no part
+    some_unused: bool  # whether some parameters got no gradient
 
 
 def lay(net: nn.Module, layout: torch.memory_format = LAST) -> None:
@@ -38,7 +38,7 @@ def _plain(x: Tensor) -> Tensor:
 
 
 def try_step(net: nn.Module, shape: tuple[int, ...]) -> Trial:
-    """See on a copy of `net` how it can train on images of a shape (C, H, W), and lay its weights like that.
+    """Find out on a copy of `net` how it can train on images of shape (C, H, W), and lay its weights so.
 
     Nothing else changes: no number of the network, no random state.
     """
@@ -50,7 +50,7 @@ def try_step(net: nn.Module, shape: tuple[int, ...]) -> Trial:
         if layout == PLAIN:
             lay(net, PLAIN)
         return Trial(layout, bool(unused))
-    return Trial(LAST, False)  # it fails however they lie, and its first real step will say why
+    return Trial(LAST, False)  # it fails in both; its first real step will say why
 
 
 def _unused(net: nn.Module, shape: tuple[int, ...], layout: torch.memory_format) -> list[str]:

@@ -17,7 +17,7 @@ SMALL_BUDGET = 0.15
 
 
 def strength(epoch: float, warmup: float, ramp: float) -> float:
-    """Share of lambda in force at a (fractional) epoch: 0 in the warm-up, then a linear ramp to 1.
+    """Share of lambda in force at an epoch (or a part of one): 0 in the warm-up, then a linear ramp to 1.
 
     At full strength from the first step lambda closes mean-field gates before the weights behind
     them have learnt anything.

@@ -1,6 +1,6 @@
 """Learning rates over a run, as shares (0..1) of their full value.
 
-Pure functions of how far training is, so that a resumed run needs no state of them.
+Pure functions of the progress of a run, so that a resumed run needs no state of them.
 """
 
 import math

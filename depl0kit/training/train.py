@@ -12,9 +12,9 @@ from ..gates.gated import GatedModel
 from ..support.arguments import checked
 from . import distributed
 from .config import TrainConfig
-from .loop import Trainer
 from .runs.recording import recorded
 from .runs.run import Run
+from .trainer import Trainer
 
 
 @checked
@@ -29,15 +29,15 @@ def train(
     """Train `net` in place and return its `Run`.
 
     With the same seed, network and CPU the numbers are the same, bit for bit. An interrupt (Ctrl-C,
-    or the stop button of a notebook) ends training and keeps every finished epoch. A run whose accuracy
+    or the stop button of a notebook) ends the run, which keeps every finished epoch. A run whose accuracy
     collapsed ends with a warning that says what to change (`run.notice`).
 
     Args:
         net, data, config: see `Trainer`.
         progress: show a bar with the validation accuracy and the MACs kept.
-        out: a folder for the run (see `run_folder`). If it holds this run already, training resumes from
+        out: a folder for the run (see `RunFolder`). If it holds this run already, training resumes from
             the last checkpoint, also after a kill, and ends with the same bits as without the break.
-        on_epoch: called with the row of `run.history` of every epoch that ends here, a dict of plain numbers:
+        on_epoch: called after every epoch with its row of `run.history`, a dict of plain numbers:
             `on_epoch=wandb.log`, for example. Of several processes only the first calls it. An error in it
             ends the run, which keeps its finished epochs.
 
@@ -47,16 +47,15 @@ def train(
         RuntimeError: another process trains in `out`.
     """
     trainer = Trainer(net, data, config)
+    trainer.on_epoch = on_epoch
     total = trainer.config.all_epochs * trainer.steps_per_epoch
-    shown, tell = progress and distributed.ranks().first, _Telling(trainer, on_epoch)
+    shown = progress and distributed.ranks().first
     with tqdm(total=total, disable=not shown, unit="step") as bar, closing(recorded(trainer, out)) as steps:
         try:
             for _ in steps:
-                tell()
                 bar.update(round(trainer.epoch * trainer.steps_per_epoch) + 1 - bar.n)
                 if trainer.run.rows and bar.n % trainer.steps_per_epoch == 1 % trainer.steps_per_epoch:
                     bar.set_postfix_str(_summary(trainer.run.rows[-1]))
-            tell()  # the last epoch ends after the last step
         except KeyboardInterrupt:
             trainer.stop()
         if trainer.run.rows:
@@ -64,26 +63,6 @@ def train(
     if trainer.run.notice and distributed.ranks().first:
         warnings.warn(trainer.run.notice, stacklevel=3)  # beyond the check of arguments
     return trainer.run
-
-
-class _Telling:
-    """Gives `on_epoch` the row of every epoch that ends after the first call."""
-
-    def __init__(self, trainer: Trainer, on_epoch: Callable[[dict[str, float]], object] | None) -> None:
-        self.trainer, self.on_epoch, self.told = trainer, on_epoch, -1
-
-    def __call__(self) -> None:
-        rows = self.trainer.run.rows
-        new = rows[self.told :] if self.told >= 0 else []  # those before are of an earlier session
-        self.told = len(rows)
-        if self.on_epoch is None or not distributed.ranks().first:
-            return
-        try:
-            for row in new:
-                self.on_epoch(dict(row))
-        except Exception:
-            self.trainer.stop()
-            raise
 
 
 def _summary(row: dict) -> str:

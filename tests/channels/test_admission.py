@@ -341,15 +341,15 @@ def test_more_outputs_than_classes_are_fine(digits):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"classes": ("0",)}, "the data have 1 class: a classifier needs images of two classes at least"),
+        ({"classes": ("0",)}, "the data have 1 class: a classifier needs images of at least two classes"),
         (
             {"classes": tuple("01234567")},
             "labels of data.train must lie in 0..7, as the data have 8 classes, got 9",
         ),
         ({"shift": -1}, "labels of data.train must lie in 0..9, as the data have 10 classes, got -1"),
-        ({"one_hot": True}, "one int64 an image, got int64 of shape (128, 10): take .argmax(1)"),
-        ({"type": torch.float32}, "one int64 an image, got float32 of shape (128,)"),
-        ({"type": torch.int32}, "got int32 of shape (128,): take .argmax(1) of one-hot ones, and .long()"),
+        ({"one_hot": True}, "one int64 number per image, got int64 of shape (128, 10): use .argmax(1)"),
+        ({"type": torch.float32}, "one int64 number per image, got float32 of shape (128,)"),
+        ({"type": torch.int32}, "got int32 of shape (128,): use .argmax(1) on one-hot labels, then .long()"),
     ],
 )
 def test_labels_that_are_no_classes(change, says, digits):

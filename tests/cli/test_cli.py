@@ -337,7 +337,7 @@ def test_a_network_that_diverges(shell, tmp_path):
         tmp_path / "run",
     )
     status, _, errors = shell("train", "small-digits", *words)
-    assert status == 1 and "try a smaller one" in errors and "Traceback" not in errors
+    assert status == 1 and "try a smaller lr" in errors and "Traceback" not in errors
 
 
 def test_show_says_when_a_training_is_silent(shell, folder, tmp_path):

@@ -219,7 +219,7 @@ def test_a_refused_start_does_not_stay_in_the_way(explorer):
 def test_a_failed_training_says_why_in_one_line(explorer):
     e = explorer(lr=1e30)
     e.train()
-    until(lambda: "try a smaller one" in e._line.value, "the line")
+    until(lambda: "try a smaller lr (now 1e+30)" in e._line.value, "the line")
     assert "Traceback" not in e._line.value and not workers()
 
 

@@ -1,11 +1,14 @@
 """Devices, and memory between training steps."""
 
 import copy
+import importlib
 import platform
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +16,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import depl0kit as dk
+import depl0kit.cli
 from depl0kit.channels.cost import COSTS
+from depl0kit.comparison.sweeps import local
 from depl0kit.data import Data, MemorySplit
 from depl0kit.gates.posteriors import POSTERIORS
+from depl0kit.support import device
 
 STEPS = """
 import resource, torch
@@ -44,6 +50,40 @@ def test_blocks_that_are_freed_are_there_for_the_next_step():
     done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
     pages = 2 * 5 * 16_000_000 // 4096  # that Linux would have to zero otherwise
     assert int(done.stdout) < pages / 2  # without it a little more than all
+
+
+@pytest.fixture
+def told(monkeypatch) -> list[tuple]:
+    """What the allocator of this process would be told."""
+    calls = []
+    libc = SimpleNamespace(mallopt=lambda *words: calls.append(words) or 1)
+    monkeypatch.setattr(device, "ctypes", SimpleNamespace(CDLL=lambda _: libc))
+    monkeypatch.setattr(device.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    return calls
+
+
+def run_shell(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["depl0kit", "--version"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit):
+        dk.cli.run()
+
+
+def begin_worker(monkeypatch):
+    monkeypatch.setattr(local, "end_with_parent", lambda: None)
+    local._begin(SimpleNamespace(get=lambda: None))
+
+
+@pytest.mark.parametrize("program", [run_shell, begin_worker, lambda _: importlib.reload(dk.lab)])
+def test_programs_tell_the_allocator(program, told, monkeypatch):
+    """The shell, a worker of a sweep, and the explorers of a notebook."""
+    program(monkeypatch)
+    assert len(told) == 2
+
+
+def test_a_trainer_leaves_the_allocator_of_its_process_alone(told, noise):
+    dk.Trainer(copy.deepcopy(made("mean_field")), noise)
+    assert told == []
 
 
 # ---- what can be known of a GPU without one
@@ -125,6 +165,6 @@ def test_no_step_waits_for_the_device(net, noise, without_values, settings):
     next(steps), next(steps)
     assert trainer.epoch == 1 / 4
     assert all(p.grad is None and p.device.type == "meta" for p in net.parameters())
-    assert all("exp_avg" in trainer._gates.state[p] for p in net.posterior.parameters())
+    assert all("exp_avg" in trainer.optimisers["gates"].state[p] for p in net.posterior.parameters())
     with pytest.raises(RuntimeError, match="meta"):
         next(net.parameters()).sum().item()  # this is how it would be found

@@ -7,7 +7,7 @@ from multiprocessing.queues import SimpleQueue
 import torch
 
 from ...support.children import end_with_parent
-from ...support.device import usable_cores
+from ...support.device import keep_freed_memory, usable_cores
 
 
 def local_executor(workers: int | None = None) -> ProcessPoolExecutor:
@@ -27,6 +27,7 @@ def local_executor(workers: int | None = None) -> ProcessPoolExecutor:
 
 def _begin(numbers: "SimpleQueue[int | None]") -> None:
     end_with_parent()  # or it would wait for ever for its next run, or finish one under the next sweep's eyes
+    keep_freed_memory()
     gpu = numbers.get()
     if gpu is not None:
         torch.cuda.set_device(gpu)

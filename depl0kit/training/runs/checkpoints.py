@@ -21,7 +21,7 @@ class Checkpoint:
     Attributes:
         epoch: finished epochs.
         tensors: "part.name" -> tensor on the CPU; parts are net, weights and gates (the optimisers').
-        numbers: lam, temperature, gate_lr and fine_tuning (see `Trainer`) at that time.
+        numbers: those of `KNOBS`, and fine_tuning (see `Trainer`), at that time.
         marks: how far history.csv and gates.f32 had grown. Only a checkpoint that was read from a folder has
             them, and not if an earlier version of the package wrote it.
     """

@@ -11,17 +11,15 @@ from filelock import FileLock
 
 from ...support import checks
 from ...support.files import read_sound_json, write_json
+from ..knobs import KNOBS
 
 STATES = ("run", "pause", "stop")  # that can be asked for
-SETTINGS = ("lam", "temperature", "gate_lr", "until_stop")  # of a `Trainer`, that can change while it runs
+SETTINGS = (*KNOBS, "until_stop")  # of a `Trainer`, that can change while it runs
 LOOK_SECONDS = 0.05  # between two looks at control.json
 
-_not_negative = partial(checks.number, low=0)
 _positive = partial(checks.number, low=0, open_low=True)
 ASKED: dict[str, Callable[[str, Any], Any]] = {  # what can be asked of a run, and the check of its value
-    "lam": _not_negative,
-    "temperature": _positive,
-    "gate_lr": _not_negative,
+    **{name: knob.check for name, knob in KNOBS.items()},
     "until_stop": checks.switch,
     "speed": lambda name, value: None if value is None else _positive(name, value),
     "state": partial(checks.one_of, allowed=STATES),

@@ -6,7 +6,7 @@ history.csv        a row per finished epoch (`journal`)
 gates.f32          float32 records (epoch, log_alpha [N], prob_open [N], test-time gates [N])
 checkpoints/       the last two states from which training can resume (`checkpoints`)
 status.json        where it is now, a few times a second (`status`)
-control.json       what its watchers ask for: lam, temperature, gate_lr, until_stop, speed; run, pause or stop
+control.json       what its watchers ask for: the numbers of `KNOBS`, until_stop, speed; run, pause or stop
 control.lock       held while somebody changes control.json (`control`)
 lock               held by the process that trains
 recipe.json        of a run from the shell: where its images lie
@@ -221,10 +221,10 @@ class RunFolder:
     def ask(self, **requests: Any) -> None:
         """Ask the run for something else. It obeys within a tenth of a second or a step.
 
-        When it is resumed it remembers lam, temperature and gate_lr, after a kill also until_stop.
+        When it is resumed it remembers the numbers of `KNOBS`, after a kill also until_stop.
 
         Args:
-            requests: lam >= 0, temperature > 0 and gate_lr >= 0; until_stop, True or False (see `Trainer`);
+            requests: lam, temperature, gate_lr (see `KNOBS`); until_stop, True or False (see `Trainer`);
                 speed > 0, in epochs a second at most, or None for as fast as possible, which changes no
                 number of the run; state, "run", "pause" or "stop".
 

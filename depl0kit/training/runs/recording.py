@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import distributed
-from ..loop import Trainer
+from ..knobs import KNOBS
+from ..trainer import Trainer
 from .about import about, environment
 from .control import SETTINGS
 from .folder import RunFolder
@@ -221,9 +222,7 @@ class _Record:
             epochs=epochs,
             images_per_second=self._rate * len(trainer.data.train),
             seconds_left=(epochs - trainer.epoch) / self._rate if self._rate and not endless else None,
-            lam=trainer.lam,
-            temperature=trainer.temperature,
-            gate_lr=trainer.gate_lr,
+            **{name: getattr(trainer, name) for name in KNOBS},
             until_stop=endless,
             speed=self._speed,
             notice=trainer.run.notice,

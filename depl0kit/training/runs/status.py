@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..knobs import KNOBS
+
 QUIET_SECONDS = 10  # without a new status, beside the time of some steps
 STARTING_SECONDS = 120  # more before the first step, which may be compiled
 NEW = {"state": "new", "epoch": 0.0, "error": ""}  # before it begins
 STATUS = {
     "state": str, "epoch": float, "error": str, "images_per_second": float, "seconds_left": (float, None),
-    "updated": float, "epochs?": int, "lam?": float, "temperature?": float, "gate_lr?": float,
+    "updated": float, "epochs?": int, **{f"{name}?": float for name in KNOBS},
     "until_stop?": bool, "speed?": (float, None), "notice?": str, "host?": str,
 }  # fmt: skip
 

@@ -1,0 +1,46 @@
+"""The numbers that may change while a run trains: their names, their bounds, and how people read them.
+
+`Trainer`, its checkpoints, the control file of a run's folder, and the sliders all take them from `KNOBS`.
+"""
+
+from dataclasses import dataclass
+
+from ..support import checks
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One number, never negative, that the next step uses as soon as it is set.
+
+    Attributes:
+        label, hint: its name on a slider, and what the slider says under the mouse.
+        text: its value in a line of text, for `str.format`.
+        usual: the range in which it is useful, where a slider begins and ends.
+        zero: whether 0 is allowed.
+    """
+
+    label: str
+    hint: str
+    text: str
+    usual: tuple[float, float]
+    zero: bool = True
+
+    def check(self, name: str, value: float) -> float:
+        """Return `value` as a float.
+
+        Raises:
+            ValueError: it is not a finite number, or it is out of bounds.
+
+        Example:
+            >>> KNOBS["temperature"].check("temperature", 0)
+            Traceback (most recent call last):
+            ValueError: temperature must be a number in (0, inf), got 0.
+        """
+        return checks.number(name, value, 0, open_low=not self.zero)
+
+
+KNOBS = {
+    "lam": Knob("Price λ", "Right: fewer channels", "λ {:.4g}", (0.5, 100)),
+    "temperature": Knob("Temperature β", "Of the gates", "β {:.2f}", (2 / 30, 2), zero=False),
+    "gate_lr": Knob("Gate lr", "Learning rate of the gates", "gate lr {:.3g}", (1e-4, 1)),
+}
