@@ -11,8 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
-from ..comparison.fronts import DENSE, require_columns
-from ..comparison.sweeps import COLUMNS
+from ..comparison.table import COLUMNS, DENSE, reported, require_columns
 from ..gates.posteriors import POSTERIORS
 from ..plots.tradeoff import circle_run, drawn_errors
 from ..support.arguments import checked
@@ -91,7 +90,7 @@ class TradeoffExplorer(Explorer):
     def show(self, results: pd.DataFrame) -> None:
         """Show another table, or the same one after it grew; what was chosen stays chosen if it is there."""
         require_columns(results, *COLUMNS)
-        good = results[(results.error == "") & (results.stage == "report")]
+        good = reported(results)
         self.results = good.assign(network=good.model + " on " + good.data)
         self._watch(False)
         self._offer("network", list(self.results.network.unique()))

@@ -30,6 +30,7 @@ from .exact import (
     pair_states,
 )
 from .gate import gate_cdf, gate_density, gate_samples, spikes
+from .methods import METHODS, look, method_name
 from .network import (
     gate_correlation,
     gate_pairs,
@@ -40,7 +41,8 @@ from .network import (
     prob_open_heatmap,
     prob_open_image,
 )
-from .tradeoff import METHODS, accuracy_vs_cost, look, method_name, round_limits
+from .scales import round_limits
+from .tradeoff import accuracy_vs_cost
 
 __all__ = [
     "BLACK",

@@ -1,35 +1,23 @@
 """Figures of a comparison: differences between methods, and the errors of one run."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 
-from ..comparison.fronts import require_columns
+from ..comparison.table import require_columns
 from ..support.arguments import checked
 from .base import BLACK, BLUE, GREY, cells, marks, prepare, strokes, ticks, words
-from .tradeoff import (
-    COSTS,
-    EDGE,
-    METHODS,
-    Leaders,
-    look,
-    method_name,
-    network_of,
-    one_network,
-    percent,
-    round_limits,
-    short,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
+from .leaders import Leaders
+from .methods import EDGE, METHODS, look, method_name, network_of, one_network
+from .scales import percent, round_limits, short
+from .tradeoff import COSTS
 
 
 @checked
-def paired_intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+def paired_intervals(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     """Differences to a reference method in percentage points: mean (marker) and interval over seeds.
 
     Args:
@@ -71,7 +59,7 @@ def paired_intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Art
 
 
 @checked
-def lambda_path(path: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+def lambda_path(path: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     """The points of one training with growing lambda, joined in its order, as they are no replicates.
 
     Args:
@@ -102,8 +90,8 @@ def lambda_path(path: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
 
 @checked
 def confusion(
-    matrix: Sequence[int] | np.ndarray, ax: "Axes | None" = None, classes: Sequence[str] | None = None
-) -> "list[Artist]":
+    matrix: Sequence[int] | np.ndarray, ax: Axes | None = None, classes: Sequence[str] | None = None
+) -> list[Artist]:
     """Errors of a run: how many images of each class (rows) were taken for which other (columns).
 
     Args:
@@ -155,7 +143,7 @@ def _rows(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(y=rows.index + 1.0 * (rows.block + 1))  # a heading before each block
 
 
-def _name_rows(ax: "Axes", rows: pd.DataFrame) -> None:
+def _name_rows(ax: Axes, rows: pd.DataFrame) -> None:
     cost = rows.cost.iloc[0]
     what = COSTS.get(cost, cost).split(" (")[0]
     form = (lambda at: f"{percent(at)} of {what.split()[0]}") if cost.startswith("kept_") else short
@@ -177,7 +165,7 @@ def _square(matrix: Sequence[int] | np.ndarray) -> np.ndarray:
     return counts.reshape(n, n)
 
 
-def _name_classes(ax: "Axes", names: Sequence[str]) -> None:
+def _name_classes(ax: Axes, names: Sequence[str]) -> None:
     step = -(-len(names) // 20)  # at most 20 names fit
     at, names = np.arange(len(names))[::step] + 0.5, names[::step]
     long = max(map(len, names)) > 3
@@ -186,7 +174,7 @@ def _name_classes(ax: "Axes", names: Sequence[str]) -> None:
         ax.tick_params(length=0)
 
 
-def _cell_numbers(ax: "Axes", counts: np.ndarray, top: int) -> "Artist":
+def _cell_numbers(ax: Axes, counts: np.ndarray, top: int) -> Artist:
     """The counts > 0 as one artist: as texts, they would take most of the figure's time."""
     rows, columns = np.nonzero(counts)
     found = counts[rows, columns]

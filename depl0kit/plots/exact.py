@@ -1,23 +1,21 @@
 """Figures of posteriors over few gates, and of what is measured on the posterior of a network."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ..comparison.fronts import require_columns
+from ..comparison.table import require_columns
 from ..gates.diagnostics import directions
 from ..support import checks
 from ..support.arguments import checked
 from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, cells, prepare, spread, strokes
 from .network import bars
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 PAIR_STATES = ("neither", "second", "first", "both")
 GREY_BARS = "#BBBBBB"
@@ -27,8 +25,8 @@ FAMILY_COLOURS = {"exact": BLACK, "mean field": VERMILLION, "chain": BLUE}
 
 @checked
 def pair_states(
-    table: np.ndarray, title: str, ax: "Axes | None" = None, names: Sequence[str] | None = None
-) -> "list[Artist]":
+    table: np.ndarray, title: str, ax: Axes | None = None, names: Sequence[str] | None = None
+) -> list[Artist]:
     """What a posterior does with each pair of gates: a row per pair, a column per state.
 
     Args:
@@ -53,8 +51,8 @@ def pair_states(
 
 @checked
 def likeliest_masks(
-    exact: np.ndarray, others: Mapping[str, np.ndarray], ax: "Axes | None" = None, count: int = 40
-) -> "list[Artist]":
+    exact: np.ndarray, others: Mapping[str, np.ndarray], ax: Axes | None = None, count: int = 40
+) -> list[Artist]:
     """The `count` likeliest masks under the exact posterior (grey), and what others give them (dots).
 
     Args:
@@ -85,8 +83,8 @@ def all_open_curve(
     gains: np.ndarray,
     exact: np.ndarray,
     trails: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    ax: "Axes | None" = None,
-) -> "list[Artist]":
+    ax: Axes | None = None,
+) -> list[Artist]:
     """P(all gates open) over the gain: the exact curve (black), and where others were found.
 
     Args:
@@ -115,7 +113,7 @@ def all_open_curve(
 
 
 @checked
-def open_gates(probs: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "list[Artist]":
+def open_gates(probs: Mapping[str, np.ndarray], ax: Axes | None = None) -> list[Artist]:
     """P of 0, 1, ..., n gates open: bars side by side, a colour per posterior.
 
     Args:
@@ -137,8 +135,8 @@ def open_gates(probs: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "li
 
 @checked
 def kl_curves(
-    x: Sequence[float], kls: Mapping[str, Sequence[float]], xlabel: str, ax: "Axes | None" = None
-) -> "list[Artist]":
+    x: Sequence[float], kls: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None
+) -> list[Artist]:
     """KL(q || p) of several families over a property of the problem, each line with its name.
 
     Args:
@@ -167,7 +165,7 @@ def kl_curves(
 
 
 @checked
-def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+def group_entropy(groups: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     """How undecided each group is: entropy in bits per gate (bars), and the share of undecided gates (lines).
 
     Args:
@@ -185,7 +183,7 @@ def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
 
 
 @checked
-def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "list[Artist]":
+def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: Axes | None = None) -> list[Artist]:
     """In how many independent directions gates can move: the spectrum of each posterior, and its number.
 
     Args:
@@ -206,7 +204,7 @@ def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: "Axes | None" = Non
     return artists
 
 
-def _prepare_log(ax: "Axes | None", *background: Any) -> "Axes":
+def _prepare_log(ax: Axes | None, *background: Any) -> Axes:
     """`prepare` for axes with a logarithmic height."""
     if ax is None or ax.get_yscale() != "log":  # setting it again would be a new background
         ax = prepare(ax, *background)
@@ -220,6 +218,6 @@ def _colours(names: Sequence[str] | Mapping[str, object]) -> list[str]:
     return [FAMILY_COLOURS.get(name) or next(others) for name in names]
 
 
-def _label(ax: "Axes", x: float, y: float, text: str, colour: str, side: str = "left") -> "Artist":
+def _label(ax: Axes, x: float, y: float, text: str, colour: str, side: str = "left") -> Artist:
     """Text at a share of the axes' width and height."""
     return ax.text(x, y, text, color=colour, transform=ax.transAxes, ha=side, va="center", fontsize="small")

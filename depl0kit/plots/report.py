@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import plots
-from ..comparison.fronts import AT, DENSE, area_intervals, area_under_front, paired_differences
+from ..comparison.fronts import area_under_front
+from ..comparison.intervals import area_intervals, paired_differences
 from ..comparison.sweeps import SweepFolder, load_results, summary
+from ..comparison.table import DENSE, reported
 from ..support.arguments import checked
 from ..support.files import write_atomically
 
@@ -51,7 +53,7 @@ def write_report(folder: str | Path, file: str | Path) -> Path:
 def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:
     versions = {"depl0kit": about["version"]} | about["environment"]
     made = ", ".join(f"{name} {value}" for name, value in versions.items())
-    good = results[(results.error == "") & (results.stage == "report")]
+    good = reported(results)
     yield (
         f"<p>{len(good)} runs. Accuracies are those of the compact, fine-tuned networks on the test images, "
         f"means over seeds; accuracy_std and macs_std are standard deviations over seeds.</p>"
@@ -77,11 +79,11 @@ def _comparison(runs: pd.DataFrame) -> Iterator[str]:
     if len(methods) < 2:
         return
     reference = "mean_field" if "mean_field" in methods else methods[0]
-    table = paired_differences(runs, reference, AT)
+    table = paired_differences(runs, reference)
     yield (
         f"<h3>Differences to {html.escape(plots.method_name(reference))}, at matched MACs</h3>"
-        "<p>Accuracies are interpolated between the runs of each seed and paired by seed. Intervals are "
-        "bootstrapped over seeds: with five, one of 95 % covers the true mean in some 84 % of cases.</p>"
+        "<p>Accuracies are interpolated between the runs of each seed and paired by seed. The intervals of "
+        "95 % are Student's t intervals of the mean over seeds; one seed gives none.</p>"
     )
     if table.difference.notna().any():
         yield _image(

@@ -22,7 +22,8 @@ from depl0kit.comparison.sweeps import Grid, Job, SweepFolder, load_grid, load_r
 from depl0kit.comparison.sweeps.grid import SPECS
 from depl0kit.comparison.sweeps.job import read_result, run_job
 from depl0kit.comparison.sweeps.results import plain, write_parquet
-from depl0kit.comparison.sweeps.table import CHECKSUM, COLUMNS, RESULT, write_row
+from depl0kit.comparison.sweeps.rows import CHECKSUM, RESULT, write_row
+from depl0kit.comparison.table import COLUMNS
 from depl0kit.plots.report import write_report
 from depl0kit.support.files import write_json
 from depl0kit.training.recipes import HERE, load_recipe, recipe_names

@@ -17,7 +17,7 @@ from ...support.arguments import checked
 from ...training.config import TrainConfig
 from ...training.recipes import TRAIN_FIELDS, check_types, read_toml
 from ..baselines import BASELINES
-from ..fronts import DENSE
+from ..table import DENSE
 
 SPECS = Path(__file__).with_name("specs")
 METHODS = (*POSTERIORS, *BASELINES)

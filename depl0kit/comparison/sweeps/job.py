@@ -32,8 +32,9 @@ from ...training.finetuning import fine_tune, reestimate_batch_norm
 from ...training.runs.folder import RunFolder
 from ...training.train import train
 from ..baselines import BASELINES
+from ..table import COLUMNS
 from .grid import Job
-from .table import COLUMNS, read_row, write_row
+from .rows import read_row, write_row
 
 BATCH = 64  # of the latency
 LOCK_SECONDS = 20  # the workers of a killed sweep need a moment to end

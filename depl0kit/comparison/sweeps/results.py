@@ -19,9 +19,10 @@ from ...support.arguments import checked
 from ...support.device import best_device
 from ...support.files import DamagedFileError, different_field, read_json, write_atomically, write_json
 from ...support.versions import versions
+from ..table import COLUMNS, to_table
 from .grid import Grid, Job
 from .job import read_result
-from .table import COLUMNS, read_row, to_table, write_row
+from .rows import read_row, write_row
 
 FORMAT = 1
 TABLE, ABOUT = "results.parquet", "sweep.json"
