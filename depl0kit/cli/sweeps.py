@@ -12,8 +12,8 @@ from ..comparison.sweeps import load_grid, summary
 from ..comparison.sweeps import sweep as swept
 from ..plots.report import write_report
 from ..support import checks
+from ..support.tables import aligned
 from .options import PROGRAM, Folder
-from .text import table
 
 Spec = Annotated[str, Positional, tyro.conf.arg(metavar="SPEC")]
 
@@ -58,4 +58,4 @@ def in_text(frame: pd.DataFrame) -> str:
         [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
         for row in frame.itertuples(index=False)
     ]
-    return table(list(frame), *rows)
+    return aligned(list(frame), *rows)

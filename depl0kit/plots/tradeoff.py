@@ -70,7 +70,7 @@ def accuracy_vs_cost(
             lacks a column; `ylim` does not rise from above zero.
     """
     runs = _shown(results, cost, accuracy, highlight)
-    names, errors = in_order(runs.method), drawn_errors(runs, accuracy)
+    names, errors = list(runs.method.cat.categories), drawn_errors(runs, accuracy)
     ax = _background(ax, runs, cost, accuracy, errors, ylim)
     points = pd.DataFrame({"method": runs.method, "cost": runs[cost].astype(float), "error": errors})
     points = points.assign(low=points.error, high=points.error)
@@ -88,14 +88,15 @@ def accuracy_vs_cost(
 
 
 def _shown(results: pd.DataFrame, cost: str, accuracy: str, highlight: str | None) -> pd.DataFrame:
-    """The runs of the figure: those that are reported, or all if there are none."""
+    """The runs of the figure, methods in their order: those that are reported, or all if there are none."""
     require_columns(results, "lam", "budget")
     runs = finished(results, cost, accuracy)
     if (runs.stage == "report").any():
         runs = runs[runs.stage == "report"]
+    names = in_order(one_network(runs).method)
     if highlight is not None:
-        checks.one_of("method", highlight, in_order(runs.method))
-    return one_network(runs)
+        checks.one_of("method", highlight, names)
+    return runs.assign(method=pd.Categorical(runs.method, names))
 
 
 def circle_run(
@@ -168,7 +169,7 @@ def _mean_curves(
     Errors below `least` are drawn there; intervals end at the limits of the axis.
     """
     each = runs.assign(log_cost=np.log(runs[cost].astype(float)), error=1 - runs[accuracy])
-    curves = each.groupby(["method", "lam", "budget"], dropna=False).agg(
+    curves = each.groupby(["method", "lam", "budget"], dropna=False, observed=True).agg(
         cost=("log_cost", "mean"), error=("error", "mean"), std=("error", "std"), seeds=("error", "size")
     )
     low, high = mean_interval(curves.error, curves["std"], curves.seeds)
@@ -201,7 +202,7 @@ def _bars(curves: pd.DataFrame) -> np.ndarray:
 
 def _cheapest(curves: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Cost and error of the cheapest point of each method."""
-    first = curves.sort_values(["cost", "error"]).drop_duplicates("method")
+    first = curves.sort_values(["cost", "error"]).drop_duplicates("method").sort_values("method")
     return dict(zip(first.method, zip(first.cost, first.error, strict=True), strict=True))
 
 
