@@ -6,14 +6,6 @@ from .lambda_path import lambda_path
 from .sweeps import Grid, load_grid, load_results, sweep
 
 __all__ = [
-    "Grid",
-    "area_intervals",
-    "area_under_front",
-    "at_matched_cost",
-    "lambda_path",
-    "load_grid",
-    "load_results",
-    "paired_differences",
-    "pareto_front",
-    "sweep",
-]
+    "Grid", "area_intervals", "area_under_front", "at_matched_cost", "lambda_path", "load_grid",
+    "load_results", "paired_differences", "pareto_front", "sweep",
+]  # fmt: skip

@@ -141,7 +141,7 @@ class TradeoffExplorer(Explorer):
         super().redraw()
 
     def numbers(self, **_state: Any) -> str:
-        """What the chosen run is, and what came of it."""
+        """What the chosen run is, and its results."""
         row = self.chosen
         if row is None:
             return "no finished run so far"
@@ -161,7 +161,7 @@ class TradeoffExplorer(Explorer):
         return self.results[self.results.network == self.controls["network"].value]
 
     def _offer(self, name: str, options: list, labels: list[str] | None = None) -> None:
-        """Other options for a control, which keeps its value if that is among them."""
+        """New options for a control; it keeps its value if that is among them."""
         control, shown = self.controls[name], list(zip(labels, options, strict=True)) if labels else options
         if list(control.options) != shown:
             before = control.value
@@ -174,7 +174,7 @@ class TradeoffExplorer(Explorer):
         self._offer("method", methods, [plots.method_name(method) for method in methods])
 
     def _offer_parts(self) -> None:
-        """Options that follow from those before; the slider stays with its run, or goes to the nearest."""
+        """Options that depend on earlier choices; the slider stays at its run, or moves to the nearest."""
         self._offer_methods()
         own = self._network()
         seeds = own.seed[own.method == self.controls["method"].value]

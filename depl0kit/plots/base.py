@@ -6,7 +6,7 @@ and sixty times a minute in a live one:
 - `figure(data..., ax=None) -> list[Artist]`. Without `ax` it makes a new pyplot figure, so that
   `dk.plots.gate_cdf(hc, 0.0)` works as the last line of a cell.
 - **Return every artist that you add** to the axes. A live figure removes exactly these after the
-  next call, but for those that it returns again, unchanged: only new ones are drawn. `lab.LiveFigure`
+  next call, except those that it returns again unchanged: only new ones are drawn. `lab.LiveFigure`
   refuses a figure that keeps one back.
 - Labels, ticks, limits and title belong to the background. Set them through `prepare`, which may
   be called again and again. Give limits that do not depend on the data, or move in few large
@@ -107,7 +107,7 @@ def style(projector: bool = False) -> AbstractContextManager[None]:
 def settings(chosen: Mapping[str, Any]) -> Iterator[None]:
     """matplotlib's rcParams with these settings inside `with`."""
     before = {name: mpl.rcParams[name] for name in chosen}
-    if before == dict(chosen):  # as mostly: a thread that draws then leaves the settings of others alone
+    if before == dict(chosen):  # as usual: a thread that draws then does not touch the settings of others
         yield
         return
     # not `rc_context`: around a notebook's first figure it would switch interactive display off again
@@ -147,7 +147,7 @@ def prepare(
 
 
 def ticks(axis: Axis, at: Sequence[float], names: Sequence[str] = (), **text: object) -> bool:
-    """Put ticks there; False if they are there already, as mostly in a live figure (setting takes a third of
+    """Put ticks there; False if they are there already, as usual in a live figure (setting takes a third of
     a millisecond). The other arguments are as in `Axes.set_xticks`."""
     if tuple(names) == tick_names(axis) and np.array_equal(axis.get_majorticklocs(), at):
         return False

@@ -44,13 +44,9 @@ def layer_macs(
         require_columns(table, "layer", "macs", source="net.cost_model.per_layer")
     millions, all_millions = now.macs / 1e6, dense.macs / 1e6
     ax = prepare(
-        ax,
-        "Cost per layer (vermillion: uses the group)",
-        "",
-        "million MACs",
-        (-0.6, len(now) - 0.4),
-        (0, 1.12 * all_millions.max()),
-    )
+        ax, "Cost per layer (vermillion: uses the group)", "", "million MACs",
+        (-0.6, len(now) - 0.4), (0, 1.12 * all_millions.max()),
+    )  # fmt: skip
     _name_bars(ax, now.layer)
     chosen = now.layer.isin(touched)
     return [bars(ax, [all_millions, millions], _all_and_open(chosen))]
@@ -66,13 +62,9 @@ def channel_prices(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     require_columns(table, "group", "macs_per_channel", "stream", source="lesson 05")
     thousands = table.macs_per_channel / 1e3
     ax = prepare(
-        ax,
-        "What one channel costs (vermillion: of a stream)",
-        "",
-        "thousand MACs",
-        (-0.6, len(table) - 0.4),
-        (0, 1.15 * thousands.max()),
-    )
+        ax, "What one channel costs (vermillion: of a stream)", "", "thousand MACs",
+        (-0.6, len(table) - 0.4), (0, 1.15 * thousands.max()),
+    )  # fmt: skip
     _name_bars(ax, table.group)
     numbers = _numbers(ax, thousands, [f"{t:.0f}" for t in thousands])
     return [bars(ax, thousands, _two_colours(table.stream)), numbers]

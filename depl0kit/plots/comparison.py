@@ -31,20 +31,18 @@ def paired_intervals(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist
     require_columns(table, *names, source="dk.paired_differences")
     one_network(table)
     rows = _rows(table)
-    numbers = 100 * table[["difference", "low", "high"]].to_numpy(float)
-    reference = method_name(table.reference.iloc[0])
+    low, middle, high = (100 * rows[name].to_numpy(float) for name in ("low", "difference", "high"))
+    ends = np.concatenate([low, middle, high])
     ax = prepare(
         ax,
-        f"{network_of(table)}: accuracy minus that of {reference}",
+        f"{network_of(table)}: accuracy minus that of {method_name(table.reference.iloc[0])}",
         f"percentage points (mean and {100 * table.confidence.iloc[0]:g} % interval over seeds)",
         "",
-        (-_limit(-numbers), _limit(numbers)),
+        (-_limit(-ends), _limit(ends)),
         (rows.y.max() + 0.7, -0.7),
     )
     _name_rows(ax, rows)
-    low, middle, high = (100 * rows[name].to_numpy(float) for name in ("low", "difference", "high"))
-    looks = [look(name) for name in rows.method]
-    colours = [colour for _, colour, _ in looks]
+    _, colours, markers = zip(*map(look, rows.method), strict=True)
     bars = [[(a, y), (b, y)] for a, y, b in zip(low, rows.y, high, strict=True)]
     nothing = [
         ax.text(0, row.y, " reached by no pair of runs", color=GREY, fontsize="small", va="center")
@@ -53,14 +51,14 @@ def paired_intervals(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist
     return [
         strokes(ax, [[(0, -0.7), (0, rows.y.max() + 0.7)]], GREY, 1),
         strokes(ax, bars, colours, 2.5),
-        marks(ax, middle, rows.y, [marker for _, _, marker in looks], 50, colours, EDGE),
+        marks(ax, middle, rows.y, markers, 50, colours, EDGE),
         *nothing,
     ]
 
 
 @checked
 def lambda_path(path: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
-    """The points of one training with growing lambda, joined in its order, as they are no replicates.
+    """The points of one run with growing lambda, joined in its order: they are not replicates.
 
     Args:
         path: of `dk.lambda_path`. Filled markers are accuracies of the fine-tuned compact networks, hollow
@@ -70,7 +68,7 @@ def lambda_path(path: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     accuracies = path[["val_accuracy", "raw_val_accuracy"]].to_numpy()
     low, high = round_limits(np.nanmin(accuracies), np.nanmax(accuracies))
     ax = prepare(
-        ax, "One training, growing λ: a path, no replicates", "MACs kept", "validation accuracy",
+        ax, "One run, growing λ: a path, not replicates", "MACs kept", "validation accuracy",
         (0, 1.05), (low, high + 0.1 * (high - low)),  # names are over their points
     )  # fmt: skip
     points = path[["kept_macs", "val_accuracy"]].to_numpy(float)

@@ -1,6 +1,6 @@
 """Figures of posteriors over few gates, and of what is measured on the posterior of a network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,7 @@ def all_open_curve(
     Args:
         gains, exact: the curve, of the same length; the first and last gain are the ends of the axis.
         trails: name -> gains and P(all open), in the order in which they were visited. A point is put at
-            the last, and lines join them, but for "chain", which has no memory of its way.
+            the last, and lines join them, except for "chain", which does not depend on its way.
     """
     checks.shape("gains", gains, len(exact))
     checks.filled("gains", gains)
@@ -105,11 +105,7 @@ def all_open_curve(
         if len(x):
             end = Line2D([x[-1]], [y[-1]], color=colour, marker="o", markersize=9, clip_on=False)
             artists.append(ax.add_artist(end))
-    names = [
-        _label(ax, 0.6, 0.5 - 0.09 * i, name, colour)
-        for i, (name, colour) in enumerate(zip(trails, _colours(trails), strict=True))
-    ]
-    return [*artists, *names]
+    return [*artists, *_names(ax, 0.6, 0.5, trails)]
 
 
 @checked
@@ -123,14 +119,12 @@ def open_gates(probs: Mapping[str, np.ndarray], ax: Axes | None = None) -> list[
     n = len(next(iter(probs.values()))) - 1
     ax = prepare(ax, "How many gates are open", "open gates", "probability", (-0.6, n + 0.6), (0, 1.04))
     ax.set_xticks(range(n + 1))
-    width, artists = 0.8 / len(probs), []
-    for i, (p, colour) in enumerate(zip(probs.values(), _colours(probs), strict=True)):
-        artists.append(bars(ax, p, colour, width, (i - (len(probs) - 1) / 2) * width))
-    names = [
-        _label(ax, 0.5, 0.93 - 0.09 * i, name, colour, "center")
-        for i, (name, colour) in enumerate(zip(probs, _colours(probs), strict=True))
+    width = 0.8 / len(probs)
+    artists = [
+        bars(ax, p, colour, width, (i - (len(probs) - 1) / 2) * width)
+        for i, (p, colour) in enumerate(zip(probs.values(), _colours(probs), strict=True))
     ]
-    return [*artists, *names]
+    return [*artists, *_names(ax, 0.5, 0.93, probs, "center")]
 
 
 @checked
@@ -176,10 +170,7 @@ def group_entropy(groups: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     ax = prepare(ax, "Entropy per gate (line: share undecided)", "", "bits", (-0.6, n - 0.4), (0, 1.04))
     ax.set_xticks(range(n), groups.group, rotation=20 if n < 6 else 90, ha="right" if n < 6 else "center")
     lines = [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(groups.undecided)]
-    return [
-        bars(ax, groups.entropy, BLUE),
-        strokes(ax, lines, BLACK, 1.5),
-    ]
+    return [bars(ax, groups.entropy, BLUE), strokes(ax, lines, BLACK, 1.5)]
 
 
 @checked
@@ -212,7 +203,7 @@ def _prepare_log(ax: Axes | None, *background: Any) -> Axes:
     return prepare(ax, *background)
 
 
-def _colours(names: Sequence[str] | Mapping[str, object]) -> list[str]:
+def _colours(names: Iterable[str]) -> list[str]:
     """A colour per name: the family's own, or the next of the series that no family has."""
     others = iter([c for c in SERIES if c not in FAMILY_COLOURS.values()] * 9)
     return [FAMILY_COLOURS.get(name) or next(others) for name in names]
@@ -221,3 +212,9 @@ def _colours(names: Sequence[str] | Mapping[str, object]) -> list[str]:
 def _label(ax: Axes, x: float, y: float, text: str, colour: str, side: str = "left") -> Artist:
     """Text at a share of the axes' width and height."""
     return ax.text(x, y, text, color=colour, transform=ax.transAxes, ha=side, va="center", fontsize="small")
+
+
+def _names(ax: Axes, x: float, y: float, names: Iterable[str], side: str = "left") -> list[Artist]:
+    """Names under each other in their colours, from a share of the axes' width and height downwards."""
+    coloured = zip(names, _colours(names), strict=True)
+    return [_label(ax, x, y - 0.09 * i, name, colour, side) for i, (name, colour) in enumerate(coloured)]

@@ -93,13 +93,9 @@ def layer_bars(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     expected = table.get("expected_open", ())
     x, channels, kept = np.arange(len(table)), table.channels.to_numpy(), table.open.to_numpy()
     ax = prepare(
-        ax,
-        "Open channels (line: expected)" if len(expected) else "Open channels",
-        "",
-        "channels",
-        (-0.6, len(x) - 0.4),
-        (0, 1.15 * channels.max()),
-    )
+        ax, "Open channels (line: expected)" if len(expected) else "Open channels", "", "channels",
+        (-0.6, len(x) - 0.4), (0, 1.15 * channels.max()),
+    )  # fmt: skip
     few = len(x) < 6
     ticks(ax.xaxis, x, table.group.tolist(), rotation=20 if few else 90, ha="right" if few else "center")
     lines = [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(expected)]
@@ -200,10 +196,7 @@ def log_alpha_paths(gates: pd.DataFrame, threshold: float, ax: Axes | None = Non
     ax = prepare(ax, "log α of every gate", "epoch", "log α", (times[0], times[-1]), (-5, 5))
     colours = np.where(paths[:, -1] > threshold, BLUE, VERMILLION)
     segments = [np.column_stack([times, path]) for path in paths]
-    return [
-        strokes(ax, segments, colours, 0.8, alpha=0.5),
-        *_threshold_line(ax, threshold),
-    ]
+    return [strokes(ax, segments, colours, 0.8, alpha=0.5), *_threshold_line(ax, threshold)]
 
 
 @checked

@@ -28,7 +28,7 @@ def round_errors(
         low, high = limits
         if not 0 < low < high:
             raise ValueError(f"ylim must be two errors, 0 < low < high, got ({low:g}, {high:g}).")
-    if high < 1.1 * low:  # hardly any spread: the axis shall not magnify it
+    if high < 1.1 * low:  # hardly any spread: the axis must not magnify it
         low, high = low / 1.05, high * 1.05
     if high < 3 * low:
         at = mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)

@@ -29,7 +29,7 @@ ERRORS = {
     "val_accuracy": "validation error",
     "raw_val_accuracy": "validation error before fine-tuning",
 }
-FLAWLESS = 1 - 1e-9  # accuracies beyond this are 1, but for rounding
+FLAWLESS = 1 - 1e-9  # accuracies above this differ from 1 only by rounding
 FEWEST = 5e-4  # drawn for an error of zero where nothing tells the number of images
 
 
@@ -46,7 +46,7 @@ def accuracy_vs_cost(
 ) -> list[Artist]:
     """Every run of a sweep as a point: what error (1 - accuracy) it has at what cost. Lower is better.
 
-    Both axes are logarithmic: halving the error is the same way down everywhere. The dense network is a
+    Both axes are logarithmic: halving the error is the same distance everywhere. The dense network is a
     dashed line.
 
     A logarithmic axis has no zero. Errors below half an image, zero among them, are drawn at half an image,
@@ -62,8 +62,8 @@ def accuracy_vs_cost(
         fronts: join the runs of a method by a line through their means over seeds (one for each lambda or
             budget), with 95 % intervals of these means (Student's t; from two seeds on), cut at the axis.
         ylim: limits of the error, 0 < low < high; a little beyond the data if None.
-        highlight: the method to draw in its colour; others are grey, but for the dense network. None: all
-            in colour.
+        highlight: the method to draw in its colour; all others except the dense network are grey. None:
+            all in colour.
 
     Raises:
         ValueError: the table holds several networks, no finished run, no run of the method to highlight, or

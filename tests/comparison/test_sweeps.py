@@ -28,7 +28,6 @@ from depl0kit.comparison.sweeps import (
     summary,
 )
 from depl0kit.comparison.sweeps.job import read_result, run_job
-from depl0kit.comparison.sweeps.results import plain
 from depl0kit.comparison.sweeps.rows import write_row
 from depl0kit.comparison.sweeps.tuning import chosen_gate_lrs
 from depl0kit.comparison.table import COLUMNS
@@ -446,7 +445,7 @@ KEPT = Path(__file__).parents[2] / "data" / "results"
 def test_saved_results_are_those_of_the_named_command(name):
     table, about = load_results(KEPT / name), SweepFolder(KEPT / name).about()
     assert about["command"].startswith(f"python -m depl0kit sweep {name}")
-    assert about["grid"] == plain(load_grid(name).describe())
+    assert about["grid"] == load_grid(name).describe()
     reported = table[table.stage == "report"]
     assert (reported.error == "").all()
     assert set(reported.run) == {job.name for job in load_grid(name).jobs()}

@@ -36,8 +36,8 @@ def sweep(
 ) -> pd.DataFrame:
     """Run a grid and return its table, a row per run (columns: see `load_results`).
 
-    A run that fails is a row with its error. Killed at any moment, the same call resumes it, and tries
-    failed runs again; its worker processes end with the process that called.
+    A run that fails is a row with its error. If the sweep is killed, the same call resumes it and tries
+    failed runs again; worker processes end with the process that started them.
 
     Args:
         grid: what to run.
@@ -116,7 +116,7 @@ class _Sweep:
         return [job for job in left if not self._is_given_up(job, bar)]
 
     def _is_given_up(self, job: Job, bar: tqdm) -> bool:
-        """After the death of a process: whether it was this job's, once too often."""
+        """After a process died: whether this job was running in it, and too often."""
         if not self.folder.run_folder(job).exists():  # had not begun
             return False
         self.deaths[job.name] += 1
