@@ -71,7 +71,7 @@ PATH = pd.DataFrame(
 RESULTS = dk.load_results(HOME.parent / "data" / "results" / "digits")
 RESULTS = RESULTS[(RESULTS.seed < 2) & RESULTS.method.isin(["mean_field", "forward", "dense"])]
 RESULTS = RESULTS[RESULTS.model == RESULTS.model.iloc[0]]
-DIFFERENCES = dk.paired_differences(RESULTS, draws=10)
+DIFFERENCES = dk.paired_differences(RESULTS)
 AREAS = dk.comparison.area_under_front(RESULTS)
 REPORT = dk.gates.posterior_report(NET, draws=10)
 
@@ -108,7 +108,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
     dk.RunFolder: {"path": "run"},
     dk.TrainConfig: vars(dk.TrainConfig(schedule="steps", milestones=(1, 2))),
     dk.Trainer: {"net": NET, "data": DATA, "config": ONE_EPOCH},
-    dk.comparison.area_intervals: {"areas": AREAS, "draws": 10, "seed": 0, "confidence": 0.9},
+    dk.comparison.area_intervals: {"areas": AREAS, "confidence": 0.9},
     dk.comparison.area_under_front: {
         "results": RESULTS, "limits": (0.3, 0.5), "cost": "kept_macs", "accuracy": "val_accuracy",
     },
@@ -151,7 +151,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
         "name": "small", "in_channels": 1, "classes": 2, "image_size": (6, 6), "weights": "none.safetensors",
     },
     dk.paired_differences: {
-        "results": RESULTS, "reference": "mean_field", "at": [0.3], "draws": 10, "seed": 0, "confidence": 0.9,
+        "results": RESULTS, "reference": "mean_field", "at": [0.3], "confidence": 0.9,
         "cost": "kept_macs", "accuracy": "val_accuracy",
     },
     dk.pareto_front: {
@@ -356,7 +356,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEPL0KIT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(sweeps, "local_executor", lambda workers: Nowhere())
+    monkeypatch.setattr(sweeps.runner, "local_executor", lambda workers: Nowhere())
     monkeypatch.setattr(lab.Explorer, "redraw", lambda self, change=None: None)
     with warnings.catch_warnings(), mpl.rc_context():  # a projector changes matplotlib's settings
         warnings.simplefilter("ignore")  # of NaN in figures

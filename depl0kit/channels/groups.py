@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor, nn
 
+from ..support.tables import aligned
 from .dependencies import Slot, Ties, dependency_graph, is_matrix, release
 from .tracing import Layer, is_grouped, probe_copy
 
@@ -68,9 +69,9 @@ class Groups(tuple[Group, ...]):
         return [g for g in self if g.gated]
 
     def __repr__(self) -> str:
-        wide = _aligned(self._rows())
-        fits = max(map(len, wide)) <= COLUMNS
-        return "\n".join(wide if fits else _aligned(self._rows(narrow=True)))
+        wide = aligned(*self._rows())
+        fits = max(map(len, wide.splitlines())) <= COLUMNS
+        return wide if fits else aligned(*self._rows(narrow=True))
 
     def _repr_html_(self) -> str:
         head, *body = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows()]
@@ -87,12 +88,6 @@ class Groups(tuple[Group, ...]):
             readers = _abbreviate(g.readers, 1 if narrow else 2)
             rows.append((g.name, str(g.channels), writers, readers, f"{g.macs_share:.1%}", gate))
         return rows
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A line per row, its cells under each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _abbreviate(names: Sequence[str], shown: int = 2) -> str:

@@ -23,6 +23,7 @@ from ..networks.storage import save_compact
 from ..support import checks
 from ..support.device import keep_freed_memory, named_device
 from ..support.files import DamagedFileError, read_json, write_json
+from ..support.tables import aligned
 from ..support.versions import version
 from ..training import distributed
 from ..training.evaluation import evaluate as evaluated
@@ -33,7 +34,7 @@ from ..training.runs.run import Run, load_run
 from ..training.train import train as trained
 from .options import HELP, PROGRAM, Device, Folder, Options, show_help
 from .sweeps import report, sweep
-from .text import describe_run, outcome, table
+from .text import describe_run, outcome
 
 ABOUT = f"""L0 channel pruning: train with gates, watch the run, and make the network small.
 
@@ -128,7 +129,7 @@ def show_recipes() -> None:
     """Show all recipes."""
     recipes = [(name, load_recipe(name)) for name in recipe_names()]
     rows = [(name, r.model, r.data, str(r.train.all_epochs), r.description) for name, r in recipes]
-    print(table(("recipe", "model", "data", "epochs", "description"), *rows))
+    print(aligned(("recipe", "model", "data", "epochs", "description"), *rows))
 
 
 def show(folder: Folder) -> None:
@@ -164,7 +165,7 @@ def evaluate(
     for name, net in nets.items():
         loss, accuracy = evaluated(net, part)
         rows.append((name, f"{accuracy:.4f}", f"{loss:.4f}", f"{share.macs:.2%}", f"{share.params:.2%}"))
-    print(table((f"on {split}", "accuracy", "loss", "MACs kept", "parameters kept"), *rows))
+    print(aligned((f"on {split}", "accuracy", "loss", "MACs kept", "parameters kept"), *rows))
 
 
 def compact(
@@ -206,7 +207,7 @@ def compact(
         ("dense", f"{dense.macs:,}", f"{dense.params:,}", ""),
         ("compact", f"{cost.macs:,}", f"{cost.params:,}", f"{evaluated(small, test)[1]:.4f}"),
     ]
-    print(table(("", "MACs", "parameters", "test accuracy"), *rows))
+    print(aligned(("", "MACs", "parameters", "test accuracy"), *rows))
     print(f"written to {file}")
 
 

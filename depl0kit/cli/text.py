@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+from ..support.tables import aligned
 from ..training.config import TrainConfig
 from ..training.runs.folder import RunFolder
 from ..training.runs.run import Run
@@ -15,18 +16,6 @@ from ..training.runs.status import patience
 
 HISTORY = ("epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "undecided", "lam", "seconds")
 LAST = 5  # epochs of the history in the description
-
-
-def table(*rows: Sequence[str]) -> str:
-    """Rows of text in aligned columns, numbers to the right; the first row is the header."""
-    columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    numeric = [all(not cell or cell[0].isdigit() for cell in column[1:]) for column in columns]
-    cells = (
-        [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, numeric, strict=True)]
-        for row in rows
-    )
-    return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
 def outcome(run: Run, out: Path, program: str) -> str:
@@ -95,7 +84,7 @@ def _last_epochs(folder: RunFolder) -> str:
     if not len(history):
         return ""
     rows = ([f"{row[name]:.4g}" for name in HISTORY] for row in history.to_dict("records"))
-    return table(HISTORY, *rows)
+    return aligned(HISTORY, *rows)
 
 
 def _channels(folder: RunFolder, groups: Sequence[tuple[str, int]]) -> str:
@@ -108,4 +97,4 @@ def _channels(folder: RunFolder, groups: Sequence[tuple[str, int]]) -> str:
         (name, str((gates[-1][start:end] > 0).sum()), str(channels))
         for (name, channels), (start, end) in zip(groups, pairwise(ends), strict=True)
     )
-    return table(("group", "open", "of"), *rows)
+    return aligned(("group", "open", "of"), *rows)

@@ -1,18 +1,11 @@
 """Many runs in one table, and what can be said from it (lessons 06 and 09)."""
 
-from .fronts import area_intervals, area_under_front, at_matched_cost, paired_differences, pareto_front
+from .fronts import area_under_front, at_matched_cost, pareto_front
+from .intervals import area_intervals, paired_differences
 from .lambda_path import lambda_path
 from .sweeps import Grid, load_grid, load_results, sweep
 
 __all__ = [
-    "Grid",
-    "area_intervals",
-    "area_under_front",
-    "at_matched_cost",
-    "lambda_path",
-    "load_grid",
-    "load_results",
-    "paired_differences",
-    "pareto_front",
-    "sweep",
-]
+    "Grid", "area_intervals", "area_under_front", "at_matched_cost", "lambda_path", "load_grid",
+    "load_results", "paired_differences", "pareto_front", "sweep",
+]  # fmt: skip

@@ -1,7 +1,6 @@
-"""The whole trade-off from one training, in which lambda grows."""
+"""The whole trade-off from one run, in which lambda grows."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +23,7 @@ from ..training.trainer import Trainer
 # in fewer epochs, lambda outruns the gates, and the last point is a large network
 DEFAULT = TrainConfig(epochs=40, warmup=2)
 
-# Up to the last snapshot the weights must still repair what each closed channel breaks, and the gates move.
+# Up to the last snapshot the weights must still repair what each closed channel breaks, and gates must move.
 # On digits (40 epochs, two seeds) the last network has .08 and .10 of the MACs at a constant lr, and .11 and
 # .12 with one cycle, which leaves too little at the end; fine-tuned accuracies are the same, .98 to .99.
 SCHEDULES = {"schedule": "constant", "milestones": (), "gate_schedule": "constant"}
@@ -32,7 +31,7 @@ SCHEDULES = {"schedule": "constant", "milestones": (), "gate_schedule": "constan
 
 @dataclass
 class _Snapshot:
-    """The network at one moment of the training."""
+    """The network at one moment of the run."""
 
     epoch: float
     lam: float
@@ -52,21 +51,21 @@ def lambda_path(
     fine_tune_epochs: int = 3,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Accuracy against cost, from a single training.
+    """Accuracy against cost, from a single run.
 
     After `config.warmup` epochs without a price lambda grows geometrically from `lams[0]` to `lams[1]`, a
     little at every step. At moments evenly spaced over that time, the last of them at the end, the network
-    is compacted, and the compact copy fine-tuned and measured; training continues as if nothing had happened.
+    is compacted, and the compact copy fine-tuned and measured; training continues unchanged.
 
-    The points are one path, **not replicates**: all stem from the same weights, so that they lie more
-    smoothly than separate runs would, and say nothing about the spread between seeds.
+    The points are one path, **not replicates**: all come from the same weights. So they lie on a smoother
+    curve than separate runs, and say nothing about the spread between seeds.
 
     Args:
         net: trained in place, up to the highest lambda.
         data: trained on the training split.
-        config: as of any training (40 epochs if None), but for what makes the path: `lam`, `ramp`, both
-            schedules and `fine_tune_epochs` do not count.
-        lams: lambda at the end of the warm-up and of the training, 0 < first < last.
+        config: as for any run (40 epochs if None). What makes the path is set here and not read from it:
+            `lam`, `ramp`, both schedules and `fine_tune_epochs`.
+        lams: lambda at the end of the warm-up and of the run, 0 < first < last.
         snapshots: how many, at least 2.
         fine_tune_epochs: of every compact copy (see `fine_tune`), at least 1.
         progress: show a bar.
@@ -78,8 +77,8 @@ def lambda_path(
         and open (numbers per group).
 
     Raises:
-        ValueError: an argument outside its range, a config in budget mode or whose warm-up lasts as long
-            as the training, more snapshots than steps.
+        ValueError: an argument outside its range, a config in budget mode or with a warm-up as long as
+            the run, more snapshots than steps.
         Diverged: the loss became infinite or NaN.
     """
     lams = _two_lams(lams)
@@ -98,10 +97,7 @@ def lambda_path(
     return pd.DataFrame(rows)
 
 
-def _two_lams(lams: Sequence[float]) -> tuple[float, float]:
-    lams = checks.plain(lams)
-    if not isinstance(lams, list | tuple | range) or len(lams) != 2:
-        raise ValueError(f"lams must be two numbers, the first lambda and the last, got {lams!r}.")
+def _two_lams(lams: tuple[float, float]) -> tuple[float, float]:
     first, last = (checks.number("every entry of lams", lam, 0, open_low=True) for lam in lams)
     if not first < last:
         raise ValueError(f"lams must increase, got {lams!r}: lambda grows along the path.")
@@ -115,21 +111,23 @@ def _checked(
     checks.whole("snapshots", snapshots, 2)
     checks.whole("fine_tune_epochs", fine_tune_epochs, 1)
     if config.budget is not None:
-        raise ValueError(f"a path has no budget, got budget={config.budget:g}: lams say how far it goes.")
+        raise ValueError(f"a path has no budget, got budget={config.budget:g}: lams set where it ends.")
     if config.warmup_epochs >= config.epochs:
         raise ValueError(
-            f"warmup must be shorter than the training, whose {config.epochs} epochs leave none for the "
-            f"path: got warmup={config.warmup_epochs:g}."
+            f"warmup must be shorter than the run, got warmup={config.warmup_epochs:g} of {config.epochs} "
+            "epochs: use a shorter warm-up, or more epochs."
         )
     return replace(config, lam=lams[0], ramp=0, fine_tune_epochs=0, **SCHEDULES)
 
 
 def _train(trainer: Trainer, lams: tuple[float, float], snapshots: int, bar: tqdm) -> list[_Snapshot]:
-    """Train to the end; fine-tuning waits until then, so that it cannot touch the training."""
+    """Train to the end; fine-tuning waits until then, so that it cannot change the run."""
     config, per_epoch = trainer.config, trainer.steps_per_epoch
     first, last = round(config.warmup_epochs * per_epoch), config.epochs * per_epoch
     if snapshots > last - first:
-        raise ValueError(f"snapshots must be at most {last - first}, the steps left, got {snapshots}.")
+        raise ValueError(
+            f"snapshots must be at most {last - first}, the steps after the warm-up, got {snapshots}."
+        )
     moments = np.linspace(first, last, snapshots + 1)[1:].round().astype(int).tolist()
     taken: list[_Snapshot] = []
     for step, _ in enumerate(trainer, 1):
@@ -148,7 +146,7 @@ def _snapshot(trainer: Trainer, epoch: float) -> _Snapshot:
 
 
 def _row(net: GatedModel, snapshot: _Snapshot, data: Data, config: TrainConfig, epochs: int) -> dict:
-    """Fine-tune the snapshot's network, and what is to be said of it."""
+    """Fine-tune the network of the snapshot, and measure it."""
     small, kept = snapshot.small, snapshot.cost / net.dense_cost
     raw = evaluate(small, data.val)[1]
     history = fine_tune(small, data, epochs, **config.sgd)

@@ -11,8 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
-from ..comparison.fronts import DENSE, require_columns
-from ..comparison.sweeps import COLUMNS
+from ..comparison.table import COLUMNS, DENSE, reported, require_columns
 from ..gates.posteriors import POSTERIORS
 from ..plots.tradeoff import circle_run, drawn_errors
 from ..support.arguments import checked
@@ -91,7 +90,7 @@ class TradeoffExplorer(Explorer):
     def show(self, results: pd.DataFrame) -> None:
         """Show another table, or the same one after it grew; what was chosen stays chosen if it is there."""
         require_columns(results, *COLUMNS)
-        good = results[(results.error == "") & (results.stage == "report")]
+        good = reported(results)
         self.results = good.assign(network=good.model + " on " + good.data)
         self._watch(False)
         self._offer("network", list(self.results.network.unique()))
@@ -142,7 +141,7 @@ class TradeoffExplorer(Explorer):
         super().redraw()
 
     def numbers(self, **_state: Any) -> str:
-        """What the chosen run is, and what came of it."""
+        """What the chosen run is, and its results."""
         row = self.chosen
         if row is None:
             return "no finished run so far"
@@ -162,7 +161,7 @@ class TradeoffExplorer(Explorer):
         return self.results[self.results.network == self.controls["network"].value]
 
     def _offer(self, name: str, options: list, labels: list[str] | None = None) -> None:
-        """Other options for a control, which keeps its value if that is among them."""
+        """New options for a control; it keeps its value if that is among them."""
         control, shown = self.controls[name], list(zip(labels, options, strict=True)) if labels else options
         if list(control.options) != shown:
             before = control.value
@@ -175,7 +174,7 @@ class TradeoffExplorer(Explorer):
         self._offer("method", methods, [plots.method_name(method) for method in methods])
 
     def _offer_parts(self) -> None:
-        """Options that follow from those before; the slider stays with its run, or goes to the nearest."""
+        """Options that depend on earlier choices; the slider stays at its run, or moves to the nearest."""
         self._offer_methods()
         own = self._network()
         seeds = own.seed[own.method == self.controls["method"].value]

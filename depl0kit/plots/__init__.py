@@ -30,6 +30,7 @@ from .exact import (
     pair_states,
 )
 from .gate import gate_cdf, gate_density, gate_samples, spikes
+from .methods import METHODS, look, method_name
 from .network import (
     gate_correlation,
     gate_pairs,
@@ -40,55 +41,15 @@ from .network import (
     prob_open_heatmap,
     prob_open_image,
 )
-from .tradeoff import METHODS, accuracy_vs_cost, look, method_name, round_limits
+from .scales import round_limits
+from .tradeoff import accuracy_vs_cost
 
 __all__ = [
-    "BLACK",
-    "BLUE",
-    "GREEN",
-    "GREY",
-    "HEATMAP",
-    "METHODS",
-    "ORANGE",
-    "PINK",
-    "PROJECTOR",
-    "SERIES",
-    "SKY",
-    "STYLE",
-    "VERMILLION",
-    "YELLOW",
-    "accuracy_vs_cost",
-    "all_open_curve",
-    "channel_prices",
-    "confusion",
-    "coupling_spectrum",
-    "gate_cdf",
-    "gate_correlation",
-    "gate_density",
-    "gate_gradient",
-    "gate_pairs",
-    "gate_samples",
-    "group_entropy",
-    "group_widths",
-    "history_curves",
-    "images",
-    "kl_curves",
-    "lambda_path",
-    "layer_bars",
-    "layer_macs",
-    "likeliest_masks",
-    "log_alpha_flow",
-    "log_alpha_paths",
-    "look",
-    "measures",
-    "method_name",
-    "open_gates",
-    "pair_states",
-    "paired_intervals",
-    "panels",
-    "prob_open_heatmap",
-    "prob_open_image",
-    "round_limits",
-    "spikes",
-    "style",
-]
+    "BLACK", "BLUE", "GREEN", "GREY", "HEATMAP", "METHODS", "ORANGE", "PINK", "PROJECTOR", "SERIES",
+    "SKY", "STYLE", "VERMILLION", "YELLOW", "accuracy_vs_cost", "all_open_curve", "channel_prices",
+    "confusion", "coupling_spectrum", "gate_cdf", "gate_correlation", "gate_density", "gate_gradient",
+    "gate_pairs", "gate_samples", "group_entropy", "group_widths", "history_curves", "images",
+    "kl_curves", "lambda_path", "layer_bars", "layer_macs", "likeliest_masks", "log_alpha_flow",
+    "log_alpha_paths", "look", "measures", "method_name", "open_gates", "pair_states", "paired_intervals",
+    "panels", "prob_open_heatmap", "prob_open_image", "round_limits", "spikes", "style",
+]  # fmt: skip

@@ -6,7 +6,7 @@ and sixty times a minute in a live one:
 - `figure(data..., ax=None) -> list[Artist]`. Without `ax` it makes a new pyplot figure, so that
   `dk.plots.gate_cdf(hc, 0.0)` works as the last line of a cell.
 - **Return every artist that you add** to the axes. A live figure removes exactly these after the
-  next call, but for those that it returns again, unchanged: only new ones are drawn. `lab.LiveFigure`
+  next call, except those that it returns again unchanged: only new ones are drawn. `lab.LiveFigure`
   refuses a figure that keeps one back.
 - Labels, ticks, limits and title belong to the background. Set them through `prepare`, which may
   be called again and again. Give limits that do not depend on the data, or move in few large
@@ -20,10 +20,13 @@ and sixty times a minute in a live one:
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.font_manager import font_scalings
 from matplotlib.image import PcolorImage
@@ -34,11 +37,6 @@ from matplotlib.transforms import IdentityTransform
 
 from ..support import checks
 from ..support.arguments import checked
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
 
 # The palette of Okabe & Ito (2008): told apart under every common form of colour blindness.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -69,7 +67,7 @@ PAGE = 8.2  # inches: the width of a notebook's cell, in which a figure keeps it
 
 
 @checked
-def panels(count: int, size: tuple[float, float] = (4.1, 3.4), **options: Any) -> "list[Axes]":
+def panels(count: int, size: tuple[float, float] = (4.1, 3.4), **options: Any) -> list[Axes]:
     """New axes for a row of figures; where text is large (`PROJECTOR`) they are larger, and below each other.
 
     Args:
@@ -109,7 +107,7 @@ def style(projector: bool = False) -> AbstractContextManager[None]:
 def settings(chosen: Mapping[str, Any]) -> Iterator[None]:
     """matplotlib's rcParams with these settings inside `with`."""
     before = {name: mpl.rcParams[name] for name in chosen}
-    if before == dict(chosen):  # as mostly: a thread that draws then leaves the settings of others alone
+    if before == dict(chosen):  # as usual: a thread that draws then does not touch the settings of others
         yield
         return
     # not `rc_context`: around a notebook's first figure it would switch interactive display off again
@@ -120,19 +118,19 @@ def settings(chosen: Mapping[str, Any]) -> Iterator[None]:
         mpl.rcParams.update(before)
 
 
-def message(ax: "Axes", text: str) -> "Artist":
+def message(ax: Axes, text: str) -> Artist:
     """A sentence in the middle of empty axes."""
     return ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color=GREY)
 
 
 def prepare(
-    ax: "Axes | None",
+    ax: Axes | None,
     title: str,
     xlabel: str,
     ylabel: str,
     xlim: tuple[float, float],
     ylim: tuple[float, float],
-) -> "Axes":
+) -> Axes:
     """The background of a figure; makes the axes if there are none. May be called again."""
     if ax is None:
         import matplotlib.pyplot as plt  # only here: live figures and servers never need it
@@ -148,8 +146,8 @@ def prepare(
     return ax
 
 
-def ticks(axis: "Axis", at: Sequence[float], names: Sequence[str] = (), **text: object) -> bool:
-    """Put ticks there; False if they are there already, as mostly in a live figure (setting takes a third of
+def ticks(axis: Axis, at: Sequence[float], names: Sequence[str] = (), **text: object) -> bool:
+    """Put ticks there; False if they are there already, as usual in a live figure (setting takes a third of
     a millisecond). The other arguments are as in `Axes.set_xticks`."""
     if tuple(names) == tick_names(axis) and np.array_equal(axis.get_majorticklocs(), at):
         return False
@@ -157,16 +155,19 @@ def ticks(axis: "Axis", at: Sequence[float], names: Sequence[str] = (), **text: 
     return True
 
 
-def tick_names(axis: "Axis") -> tuple[str, ...]:
+def tick_names(axis: Axis) -> tuple[str, ...]:
     """The names that the ticks were given; empty if they show their numbers."""
     formatter = axis.get_major_formatter()
     named = isinstance(formatter, mpl.ticker.FuncFormatter)  # what `set_ticks` makes of names
     return tuple(formatter.format_ticks(axis.get_majorticklocs())) if named else ()
 
 
-def cells(
-    ax: "Axes", x: Sequence[float], y: Sequence[float], values: np.ndarray, top: float = 1.0
-) -> "Artist":
+def sized(points: float) -> float:
+    """A length in points that grows with the text of the style."""
+    return points * mpl.rcParams["font.size"] / 10
+
+
+def cells(ax: Axes, x: Sequence[float], y: Sequence[float], values: np.ndarray, top: float = 1.0) -> Artist:
     """A table of values from 0 to `top` as a heatmap, in a third of the time of `imshow`.
 
     Args:
@@ -179,8 +180,8 @@ def cells(
 
 
 def strokes(
-    ax: "Axes", segments: Sequence, colours: str | Sequence[str], width: float, **more: object
-) -> "Artist":
+    ax: Axes, segments: Sequence, colours: str | Sequence[str], width: float, **more: object
+) -> Artist:
     """Lines as one artist: a line of its own takes milliseconds each."""
     lines = LineCollection(segments, colors=colours, linewidths=width, **more)
     return ax.add_collection(lines, autolim=False)
@@ -193,16 +194,16 @@ def _marker(name: str) -> Path:
 
 
 def marks(
-    ax: "Axes", x: Sequence[float], y: Sequence[float], markers: Sequence[str], size: float,
+    ax: Axes, x: Sequence[float], y: Sequence[float], markers: Sequence[str], size: float,
     colours: Sequence[str], edge: str, width: float = 0.8, **more: object,
-) -> "Artist":  # fmt: skip
+) -> Artist:  # fmt: skip
     """Markers as one artist, like `Axes.scatter` with a marker for each, in a fraction of its time."""
     paths = [_marker(name) for name in markers]
     drawn = PathCollection(paths, [size], facecolors=colours, edgecolors=edge, linewidths=width, **more)
     return _stamp(ax, drawn, x, y)
 
 
-def _stamp(ax: "Axes", drawn: PathCollection, x: Sequence[float], y: Sequence[float]) -> "Artist":
+def _stamp(ax: Axes, drawn: PathCollection, x: Sequence[float], y: Sequence[float]) -> Artist:
     """Put paths, in points, at points in data coordinates."""
     drawn.set_offsets(np.column_stack([x, y]))
     drawn.set_offset_transform(ax.transData)
@@ -221,9 +222,9 @@ class Words(PathCollection):
 
 
 def words(
-    ax: "Axes", x: Sequence[float], y: Sequence[float], texts: Sequence[str], align: float = 0.5,
+    ax: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str], align: float = 0.5,
     shift: tuple[float, float] = (0, 0), colours: str | Sequence[str] = BLACK, size: str = "small",
-) -> "Artist":  # fmt: skip
+) -> Artist:  # fmt: skip
     """`Words` at points in data coordinates.
 
     Args:

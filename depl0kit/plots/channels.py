@@ -1,25 +1,20 @@
 """What channels cost: widths of the groups, MACs of the layers, and networks side by side."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 
-from ..comparison.fronts import require_columns
+from ..comparison.table import require_columns
 from ..support import checks
 from ..support.arguments import checked
 from .base import BLUE, GREY, VERMILLION, prepare, ticks, words
 from .network import LIGHT, bars
 
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-
 
 @checked
-def group_widths(
-    table: pd.DataFrame, selected: str | None = None, ax: "Axes | None" = None
-) -> "list[Artist]":
+def group_widths(table: pd.DataFrame, selected: str | None = None, ax: Axes | None = None) -> list[Artist]:
     """Channels of each group: all (grey) and open (blue, the selected group in vermillion), with numbers.
 
     Args:
@@ -37,8 +32,8 @@ def group_widths(
 
 @checked
 def layer_macs(
-    now: pd.DataFrame, dense: pd.DataFrame, touched: Sequence[str] = (), ax: "Axes | None" = None
-) -> "list[Artist]":
+    now: pd.DataFrame, dense: pd.DataFrame, touched: Sequence[str] = (), ax: Axes | None = None
+) -> list[Artist]:
     """Millions of multiply-accumulates (MACs) per image of each layer: dense (grey) and now.
 
     Args:
@@ -49,20 +44,16 @@ def layer_macs(
         require_columns(table, "layer", "macs", source="channels.cost_model.per_layer")
     millions, all_millions = now.macs / 1e6, dense.macs / 1e6
     ax = prepare(
-        ax,
-        "Cost per layer (vermillion: uses the group)",
-        "",
-        "million MACs",
-        (-0.6, len(now) - 0.4),
-        (0, 1.12 * all_millions.max()),
-    )
+        ax, "Cost per layer (vermillion: uses the group)", "", "million MACs",
+        (-0.6, len(now) - 0.4), (0, 1.12 * all_millions.max()),
+    )  # fmt: skip
     _name_bars(ax, now.layer)
     chosen = now.layer.isin(touched)
     return [bars(ax, [all_millions, millions], _all_and_open(chosen))]
 
 
 @checked
-def channel_prices(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+def channel_prices(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     """Thousands of MACs that one channel of each group costs, streams in vermillion.
 
     Args:
@@ -71,13 +62,9 @@ def channel_prices(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
     require_columns(table, "group", "macs_per_channel", "stream", source="lesson 05")
     thousands = table.macs_per_channel / 1e3
     ax = prepare(
-        ax,
-        "What one channel costs (vermillion: of a stream)",
-        "",
-        "thousand MACs",
-        (-0.6, len(table) - 0.4),
-        (0, 1.15 * thousands.max()),
-    )
+        ax, "What one channel costs (vermillion: of a stream)", "", "thousand MACs",
+        (-0.6, len(table) - 0.4), (0, 1.15 * thousands.max()),
+    )  # fmt: skip
     _name_bars(ax, table.group)
     numbers = _numbers(ax, thousands, [f"{t:.0f}" for t in thousands])
     return [bars(ax, thousands, _two_colours(table.stream)), numbers]
@@ -85,8 +72,8 @@ def channel_prices(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
 
 @checked
 def measures(
-    values: Sequence[float], names: Sequence[str], title: str, form: str = "{:.3g}", ax: "Axes | None" = None
-) -> "list[Artist]":
+    values: Sequence[float], names: Sequence[str], title: str, form: str = "{:.3g}", ax: Axes | None = None
+) -> list[Artist]:
     """One measure of several networks as bars, each with its value: one of a row of small figures.
 
     Args:
@@ -113,11 +100,11 @@ def _all_and_open(chosen: Sequence[bool]) -> list[list[str]]:
     return [[LIGHT] * len(chosen), _two_colours(chosen)]
 
 
-def _name_bars(ax: "Axes", names: Sequence[str]) -> None:
+def _name_bars(ax: Axes, names: Sequence[str]) -> None:
     many = len(names) > 5
     size = "small" if len(names) < 16 else "x-small"
     ticks(ax.xaxis, range(len(names)), list(names), rotation=90 if many else 0, fontsize=size)
 
 
-def _numbers(ax: "Axes", heights: Sequence[float], texts: Sequence[str]) -> "Artist":
+def _numbers(ax: Axes, heights: Sequence[float], texts: Sequence[str]) -> Artist:
     return words(ax, range(len(heights)), heights, texts, shift=(0, 7))

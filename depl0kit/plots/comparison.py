@@ -1,35 +1,23 @@
 """Figures of a comparison: differences between methods, and the errors of one run."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 
-from ..comparison.fronts import require_columns
+from ..comparison.table import require_columns
 from ..support.arguments import checked
 from .base import BLACK, BLUE, GREY, cells, marks, prepare, strokes, ticks, words
-from .tradeoff import (
-    COSTS,
-    EDGE,
-    METHODS,
-    Leaders,
-    look,
-    method_name,
-    network_of,
-    one_network,
-    percent,
-    round_limits,
-    short,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
+from .leaders import Leaders
+from .methods import EDGE, METHODS, look, method_name, network_of, one_network
+from .scales import percent, round_limits, short
+from .tradeoff import COSTS
 
 
 @checked
-def paired_intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+def paired_intervals(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     """Differences to a reference method in percentage points: mean (marker) and interval over seeds.
 
     Args:
@@ -43,20 +31,18 @@ def paired_intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Art
     require_columns(table, *names, source="dk.paired_differences")
     one_network(table)
     rows = _rows(table)
-    numbers = 100 * table[["difference", "low", "high"]].to_numpy(float)
-    reference = method_name(table.reference.iloc[0])
+    low, middle, high = (100 * rows[name].to_numpy(float) for name in ("low", "difference", "high"))
+    ends = np.concatenate([low, middle, high])
     ax = prepare(
         ax,
-        f"{network_of(table)}: accuracy minus that of {reference}",
+        f"{network_of(table)}: accuracy minus that of {method_name(table.reference.iloc[0])}",
         f"percentage points (mean and {100 * table.confidence.iloc[0]:g} % interval over seeds)",
         "",
-        (-_limit(-numbers), _limit(numbers)),
+        (-_limit(-ends), _limit(ends)),
         (rows.y.max() + 0.7, -0.7),
     )
     _name_rows(ax, rows)
-    low, middle, high = (100 * rows[name].to_numpy(float) for name in ("low", "difference", "high"))
-    looks = [look(name) for name in rows.method]
-    colours = [colour for _, colour, _ in looks]
+    _, colours, markers = zip(*map(look, rows.method), strict=True)
     bars = [[(a, y), (b, y)] for a, y, b in zip(low, rows.y, high, strict=True)]
     nothing = [
         ax.text(0, row.y, " reached by no pair of runs", color=GREY, fontsize="small", va="center")
@@ -65,14 +51,14 @@ def paired_intervals(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Art
     return [
         strokes(ax, [[(0, -0.7), (0, rows.y.max() + 0.7)]], GREY, 1),
         strokes(ax, bars, colours, 2.5),
-        marks(ax, middle, rows.y, [marker for _, _, marker in looks], 50, colours, EDGE),
+        marks(ax, middle, rows.y, markers, 50, colours, EDGE),
         *nothing,
     ]
 
 
 @checked
-def lambda_path(path: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
-    """The points of one training with growing lambda, joined in its order, as they are no replicates.
+def lambda_path(path: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
+    """The points of one run with growing lambda, joined in its order: they are not replicates.
 
     Args:
         path: of `dk.lambda_path`. Filled markers are accuracies of the fine-tuned compact networks, hollow
@@ -82,7 +68,7 @@ def lambda_path(path: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     accuracies = path[["val_accuracy", "raw_val_accuracy"]].to_numpy()
     low, high = round_limits(np.nanmin(accuracies), np.nanmax(accuracies))
     ax = prepare(
-        ax, "One training, growing λ: a path, no replicates", "MACs kept", "validation accuracy",
+        ax, "One run, growing λ: a path, not replicates", "MACs kept", "validation accuracy",
         (0, 1.05), (low, high + 0.1 * (high - low)),  # names are over their points
     )  # fmt: skip
     points = path[["kept_macs", "val_accuracy"]].to_numpy(float)
@@ -102,8 +88,8 @@ def lambda_path(path: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
 
 @checked
 def confusion(
-    matrix: Sequence[int] | np.ndarray, ax: "Axes | None" = None, classes: Sequence[str] | None = None
-) -> "list[Artist]":
+    matrix: Sequence[int] | np.ndarray, ax: Axes | None = None, classes: Sequence[str] | None = None
+) -> list[Artist]:
     """Errors of a run: how many images of each class (rows) were taken for which other (columns).
 
     Args:
@@ -155,7 +141,7 @@ def _rows(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(y=rows.index + 1.0 * (rows.block + 1))  # a heading before each block
 
 
-def _name_rows(ax: "Axes", rows: pd.DataFrame) -> None:
+def _name_rows(ax: Axes, rows: pd.DataFrame) -> None:
     cost = rows.cost.iloc[0]
     what = COSTS.get(cost, cost).split(" (")[0]
     form = (lambda at: f"{percent(at)} of {what.split()[0]}") if cost.startswith("kept_") else short
@@ -177,7 +163,7 @@ def _square(matrix: Sequence[int] | np.ndarray) -> np.ndarray:
     return counts.reshape(n, n)
 
 
-def _name_classes(ax: "Axes", names: Sequence[str]) -> None:
+def _name_classes(ax: Axes, names: Sequence[str]) -> None:
     step = -(-len(names) // 20)  # at most 20 names fit
     at, names = np.arange(len(names))[::step] + 0.5, names[::step]
     long = max(map(len, names)) > 3
@@ -186,7 +172,7 @@ def _name_classes(ax: "Axes", names: Sequence[str]) -> None:
         ax.tick_params(length=0)
 
 
-def _cell_numbers(ax: "Axes", counts: np.ndarray, top: int) -> "Artist":
+def _cell_numbers(ax: Axes, counts: np.ndarray, top: int) -> Artist:
     """The counts > 0 as one artist: as texts, they would take most of the figure's time."""
     rows, columns = np.nonzero(counts)
     found = counts[rows, columns]

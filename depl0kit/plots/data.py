@@ -1,28 +1,23 @@
 """Figures of images, and of the gradient of a gate."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 
+from ..data.splits import Split
 from ..gates.hard_concrete import HardConcrete
 from ..support import checks
 from ..support.arguments import checked
 from .base import BLACK, BLUE, GREEN, GREY, VERMILLION, prepare
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-
-    from ..data.loading import Split
 
 COLUMNS = 12
 DRAWS = 50_000
 
 
 @checked
-def images(split: "Split", count: int = 36, ax: "Axes | None" = None) -> "list[Artist]":
+def images(split: Split, count: int = 36, ax: Axes | None = None) -> list[Artist]:
     """`count` images of a split, twelve in a row, each with its label under it.
 
     Which ones, `Split.take` says. Floating-point images are shown from their lowest number (black) to their
@@ -54,8 +49,8 @@ def images(split: "Split", count: int = 36, ax: "Axes | None" = None) -> "list[A
 def gate_gradient(
     log_alpha: float,
     stretch: tuple[float, float] = (-0.1, 1.1),
-    ax: "Axes | None" = None,
-) -> "list[Artist]":
+    ax: Axes | None = None,
+) -> list[Artist]:
     """The gradient dz/dlog_alpha of one draw of a gate, against the temperature.
 
     Its mean over draws (blue) lies on the exact slope of E[z] (dots), its standard deviation is the

@@ -1,23 +1,21 @@
 """Figures of posteriors over few gates, and of what is measured on the posterior of a network."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ..comparison.fronts import require_columns
+from ..comparison.table import require_columns
 from ..gates.diagnostics import directions
 from ..support import checks
 from ..support.arguments import checked
 from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, cells, prepare, spread, strokes
 from .network import bars
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 PAIR_STATES = ("neither", "second", "first", "both")
 GREY_BARS = "#BBBBBB"
@@ -27,8 +25,8 @@ FAMILY_COLOURS = {"exact": BLACK, "mean field": VERMILLION, "chain": BLUE}
 
 @checked
 def pair_states(
-    table: np.ndarray, title: str, ax: "Axes | None" = None, names: Sequence[str] | None = None
-) -> "list[Artist]":
+    table: np.ndarray, title: str, ax: Axes | None = None, names: Sequence[str] | None = None
+) -> list[Artist]:
     """What a posterior does with each pair of gates: a row per pair, a column per state.
 
     Args:
@@ -53,8 +51,8 @@ def pair_states(
 
 @checked
 def likeliest_masks(
-    exact: np.ndarray, others: Mapping[str, np.ndarray], ax: "Axes | None" = None, count: int = 40
-) -> "list[Artist]":
+    exact: np.ndarray, others: Mapping[str, np.ndarray], ax: Axes | None = None, count: int = 40
+) -> list[Artist]:
     """The `count` likeliest masks under the exact posterior (grey), and what others give them (dots).
 
     Args:
@@ -85,14 +83,14 @@ def all_open_curve(
     gains: np.ndarray,
     exact: np.ndarray,
     trails: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    ax: "Axes | None" = None,
-) -> "list[Artist]":
+    ax: Axes | None = None,
+) -> list[Artist]:
     """P(all gates open) over the gain: the exact curve (black), and where others were found.
 
     Args:
         gains, exact: the curve, of the same length; the first and last gain are the ends of the axis.
         trails: name -> gains and P(all open), in the order in which they were visited. A point is put at
-            the last, and lines join them, but for "chain", which has no memory of its way.
+            the last, and lines join them, except for "chain", which does not depend on its way.
     """
     checks.shape("gains", gains, len(exact))
     checks.filled("gains", gains)
@@ -107,15 +105,11 @@ def all_open_curve(
         if len(x):
             end = Line2D([x[-1]], [y[-1]], color=colour, marker="o", markersize=9, clip_on=False)
             artists.append(ax.add_artist(end))
-    names = [
-        _label(ax, 0.6, 0.5 - 0.09 * i, name, colour)
-        for i, (name, colour) in enumerate(zip(trails, _colours(trails), strict=True))
-    ]
-    return [*artists, *names]
+    return [*artists, *_names(ax, 0.6, 0.5, trails)]
 
 
 @checked
-def open_gates(probs: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "list[Artist]":
+def open_gates(probs: Mapping[str, np.ndarray], ax: Axes | None = None) -> list[Artist]:
     """P of 0, 1, ..., n gates open: bars side by side, a colour per posterior.
 
     Args:
@@ -125,20 +119,18 @@ def open_gates(probs: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "li
     n = len(next(iter(probs.values()))) - 1
     ax = prepare(ax, "How many gates are open", "open gates", "probability", (-0.6, n + 0.6), (0, 1.04))
     ax.set_xticks(range(n + 1))
-    width, artists = 0.8 / len(probs), []
-    for i, (p, colour) in enumerate(zip(probs.values(), _colours(probs), strict=True)):
-        artists.append(bars(ax, p, colour, width, (i - (len(probs) - 1) / 2) * width))
-    names = [
-        _label(ax, 0.5, 0.93 - 0.09 * i, name, colour, "center")
-        for i, (name, colour) in enumerate(zip(probs, _colours(probs), strict=True))
+    width = 0.8 / len(probs)
+    artists = [
+        bars(ax, p, colour, width, (i - (len(probs) - 1) / 2) * width)
+        for i, (p, colour) in enumerate(zip(probs.values(), _colours(probs), strict=True))
     ]
-    return [*artists, *names]
+    return [*artists, *_names(ax, 0.5, 0.93, probs, "center")]
 
 
 @checked
 def kl_curves(
-    x: Sequence[float], kls: Mapping[str, Sequence[float]], xlabel: str, ax: "Axes | None" = None
-) -> "list[Artist]":
+    x: Sequence[float], kls: Mapping[str, Sequence[float]], xlabel: str, ax: Axes | None = None
+) -> list[Artist]:
     """KL(q || p) of several families over a property of the problem, each line with its name.
 
     Args:
@@ -167,7 +159,7 @@ def kl_curves(
 
 
 @checked
-def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+def group_entropy(groups: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     """How undecided each group is: entropy in bits per gate (bars), and the share of undecided gates (lines).
 
     Args:
@@ -178,14 +170,11 @@ def group_entropy(groups: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artis
     ax = prepare(ax, "Entropy per gate (line: share undecided)", "", "bits", (-0.6, n - 0.4), (0, 1.04))
     ax.set_xticks(range(n), groups.group, rotation=20 if n < 6 else 90, ha="right" if n < 6 else "center")
     lines = [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(groups.undecided)]
-    return [
-        bars(ax, groups.entropy, BLUE),
-        strokes(ax, lines, BLACK, 1.5),
-    ]
+    return [bars(ax, groups.entropy, BLUE), strokes(ax, lines, BLACK, 1.5)]
 
 
 @checked
-def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: "Axes | None" = None) -> "list[Artist]":
+def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: Axes | None = None) -> list[Artist]:
     """In how many independent directions gates can move: the spectrum of each posterior, and its number.
 
     Args:
@@ -206,7 +195,7 @@ def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: "Axes | None" = Non
     return artists
 
 
-def _prepare_log(ax: "Axes | None", *background: Any) -> "Axes":
+def _prepare_log(ax: Axes | None, *background: Any) -> Axes:
     """`prepare` for axes with a logarithmic height."""
     if ax is None or ax.get_yscale() != "log":  # setting it again would be a new background
         ax = prepare(ax, *background)
@@ -214,12 +203,18 @@ def _prepare_log(ax: "Axes | None", *background: Any) -> "Axes":
     return prepare(ax, *background)
 
 
-def _colours(names: Sequence[str] | Mapping[str, object]) -> list[str]:
+def _colours(names: Iterable[str]) -> list[str]:
     """A colour per name: the family's own, or the next of the series that no family has."""
     others = iter([c for c in SERIES if c not in FAMILY_COLOURS.values()] * 9)
     return [FAMILY_COLOURS.get(name) or next(others) for name in names]
 
 
-def _label(ax: "Axes", x: float, y: float, text: str, colour: str, side: str = "left") -> "Artist":
+def _label(ax: Axes, x: float, y: float, text: str, colour: str, side: str = "left") -> Artist:
     """Text at a share of the axes' width and height."""
     return ax.text(x, y, text, color=colour, transform=ax.transAxes, ha=side, va="center", fontsize="small")
+
+
+def _names(ax: Axes, x: float, y: float, names: Iterable[str], side: str = "left") -> list[Artist]:
+    """Names under each other in their colours, from a share of the axes' width and height downwards."""
+    coloured = zip(names, _colours(names), strict=True)
+    return [_label(ax, x, y - 0.09 * i, name, colour, side) for i, (name, colour) in enumerate(coloured)]

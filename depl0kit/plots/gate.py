@@ -1,21 +1,18 @@
 """Figures of one gate."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from ..gates.hard_concrete import TEST_RULES, HardConcrete
 from ..support import checks
 from ..support.arguments import checked
 from .base import BLACK, BLUE, VERMILLION, prepare
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 _Z_RANGE = (-0.5, 1.5)  # room for a note on either side
 _TEST_LANES = (-0.14, -0.3)  # heights of the test-time gates, under the draws
@@ -32,7 +29,7 @@ def spikes(hc: HardConcrete, log_alpha: float) -> tuple[float, float]:
 
 
 @checked
-def gate_density(hc: HardConcrete, log_alpha: float, ax: "Axes | None" = None) -> "list[Artist]":
+def gate_density(hc: HardConcrete, log_alpha: float, ax: Axes | None = None) -> list[Artist]:
     """Density of one gate between 0 and 1, with its two spikes.
 
     The spikes have no density but a probability, so each is a bar on a scale of its own, from 0 at
@@ -57,7 +54,7 @@ def gate_density(hc: HardConcrete, log_alpha: float, ax: "Axes | None" = None) -
 
 
 @checked
-def gate_cdf(hc: HardConcrete, log_alpha: float, ax: "Axes | None" = None) -> "list[Artist]":
+def gate_cdf(hc: HardConcrete, log_alpha: float, ax: Axes | None = None) -> list[Artist]:
     """P(gate <= z): continuous between its jumps at z = 0 and z = 1, which are the two spikes.
 
     An open dot marks a value that the function approaches, a filled one the value that it takes.
@@ -81,9 +78,7 @@ def gate_cdf(hc: HardConcrete, log_alpha: float, ax: "Axes | None" = None) -> "l
 
 
 @checked
-def gate_samples(
-    hc: HardConcrete, log_alpha: float, noise: Tensor, ax: "Axes | None" = None
-) -> "list[Artist]":
+def gate_samples(hc: HardConcrete, log_alpha: float, noise: Tensor, ax: Axes | None = None) -> list[Artist]:
     """One dot per draw of the gate, and under them the gate that each test-time rule would use.
 
     Args:
@@ -106,7 +101,7 @@ def gate_samples(
     ]
 
 
-def _prepare_gate(ax: "Axes | None", title: str, ylabel: str, ylim: tuple[float, float]) -> "Axes":
+def _prepare_gate(ax: Axes | None, title: str, ylabel: str, ylim: tuple[float, float]) -> Axes:
     ax = prepare(ax, title, "gate z", ylabel, _Z_RANGE, ylim)
     ax.set_xticks([0, 0.5, 1])
     return ax
@@ -116,7 +111,7 @@ def _scalar(log_alpha: float) -> Tensor:
     return torch.tensor(float(log_alpha))
 
 
-def _test_gates(hc: HardConcrete, log_alpha: float, ax: "Axes") -> "list[Artist]":
+def _test_gates(hc: HardConcrete, log_alpha: float, ax: Axes) -> list[Artist]:
     artists = []
     for rule, marker, lane in zip(TEST_RULES, "Ds", _TEST_LANES, strict=True):
         gate = float(HardConcrete(hc.temperature, hc.stretch, rule).deterministic(_scalar(log_alpha)))
@@ -126,7 +121,7 @@ def _test_gates(hc: HardConcrete, log_alpha: float, ax: "Axes") -> "list[Artist]
     return artists
 
 
-def _notes(ax: "Axes", heights: Iterable[float], texts: Iterable[str]) -> "list[Artist]":
+def _notes(ax: Axes, heights: Iterable[float], texts: Iterable[str]) -> list[Artist]:
     """A note left of z = 0 and one right of z = 1."""
     return [
         ax.text(x, y, text, ha=side, va="center", color=VERMILLION, fontsize="small")

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 
-from ..comparison.fronts import require_columns
+from ..comparison.table import require_columns
 from ..gates.diagnostics import correlation_matrix
 from ..support import checks
 from ..support.arguments import checked
@@ -31,16 +32,12 @@ from .base import (
     words,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-
 LIGHT = "#DDDDDD"  # what is no longer there
 SIGNED = "PuOr"  # of images around zero; told apart under colour blindness
 
 
 @checked
-def prob_open_heatmap(gates: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+def prob_open_heatmap(gates: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     """P(open) of every channel (rows, group under group) over the epochs (columns).
 
     Args:
@@ -57,10 +54,10 @@ def prob_open_image(
     prob_open: np.ndarray,
     times: Sequence[float],
     sizes: Mapping[str, int],
-    ax: "Axes | None" = None,
+    ax: Axes | None = None,
     end: float | None = None,
     nothing: str = "no gates so far",
-) -> "list[Artist]":
+) -> list[Artist]:
     """As `prob_open_heatmap`, from arrays.
 
     Args:
@@ -85,7 +82,7 @@ def prob_open_image(
 
 
 @checked
-def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
+def layer_bars(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     """Channels of each group: all of them (grey), and those open at test time (blue, with numbers).
 
     Args:
@@ -96,13 +93,9 @@ def layer_bars(table: pd.DataFrame, ax: "Axes | None" = None) -> "list[Artist]":
     expected = table.get("expected_open", ())
     x, channels, kept = np.arange(len(table)), table.channels.to_numpy(), table.open.to_numpy()
     ax = prepare(
-        ax,
-        "Open channels (line: expected)" if len(expected) else "Open channels",
-        "",
-        "channels",
-        (-0.6, len(x) - 0.4),
-        (0, 1.15 * channels.max()),
-    )
+        ax, "Open channels (line: expected)" if len(expected) else "Open channels", "", "channels",
+        (-0.6, len(x) - 0.4), (0, 1.15 * channels.max()),
+    )  # fmt: skip
     few = len(x) < 6
     ticks(ax.xaxis, x, table.group.tolist(), rotation=20 if few else 90, ha="right" if few else "center")
     lines = [[(i - 0.4, y), (i + 0.4, y)] for i, y in enumerate(expected)]
@@ -123,8 +116,8 @@ HISTORY = {  # column -> (name, colour)
 
 @checked
 def history_curves(
-    history: pd.DataFrame, ax: "Axes | None" = None, epochs: float | None = None
-) -> "list[Artist]":
+    history: pd.DataFrame, ax: Axes | None = None, epochs: float | None = None
+) -> list[Artist]:
     """Validation accuracy, MACs kept (exact / dense) and the share of undecided gates per epoch.
 
     Args:
@@ -161,8 +154,8 @@ def log_alpha_flow(
     log_alphas: Sequence[np.ndarray],
     weights: Sequence[np.ndarray],
     threshold: float,
-    ax: "Axes | None" = None,
-) -> "list[Artist]":
+    ax: Axes | None = None,
+) -> list[Artist]:
     """log_alpha of every gate (dots), group after group, and the generator's weights between them.
 
     Args:
@@ -190,7 +183,7 @@ def log_alpha_flow(
 
 
 @checked
-def log_alpha_paths(gates: pd.DataFrame, threshold: float, ax: "Axes | None" = None) -> "list[Artist]":
+def log_alpha_paths(gates: pd.DataFrame, threshold: float, ax: Axes | None = None) -> list[Artist]:
     """log_alpha of every gate over the epochs: a line per gate, blue if it ends open.
 
     Args:
@@ -203,16 +196,11 @@ def log_alpha_paths(gates: pd.DataFrame, threshold: float, ax: "Axes | None" = N
     ax = prepare(ax, "log α of every gate", "epoch", "log α", (times[0], times[-1]), (-5, 5))
     colours = np.where(paths[:, -1] > threshold, BLUE, VERMILLION)
     segments = [np.column_stack([times, path]) for path in paths]
-    return [
-        strokes(ax, segments, colours, 0.8, alpha=0.5),
-        *_threshold_line(ax, threshold),
-    ]
+    return [strokes(ax, segments, colours, 0.8, alpha=0.5), *_threshold_line(ax, threshold)]
 
 
 @checked
-def gate_correlation(
-    samples: np.ndarray, sizes: Mapping[str, int], ax: "Axes | None" = None
-) -> "list[Artist]":
+def gate_correlation(samples: np.ndarray, sizes: Mapping[str, int], ax: Axes | None = None) -> list[Artist]:
     """Pearson correlation of every pair of gates over draws.
 
     Args:
@@ -224,8 +212,8 @@ def gate_correlation(
 
 @checked
 def gate_pairs(
-    matrix: np.ndarray, sizes: Mapping[str, int], ax: "Axes | None" = None, title: str = "", label: str = ""
-) -> "list[Artist]":
+    matrix: np.ndarray, sizes: Mapping[str, int], ax: Axes | None = None, title: str = "", label: str = ""
+) -> list[Artist]:
     """A number in [-1, 1] for every pair of gates, as an image; the diagonal is left out.
 
     Args:
@@ -248,7 +236,7 @@ def gate_pairs(
     return [image, strokes(ax, lines, GREY, 0.8)]
 
 
-def _threshold_line(ax: "Axes", threshold: float) -> "list[Artist]":
+def _threshold_line(ax: Axes, threshold: float) -> list[Artist]:
     left, right = ax.get_xlim()
     return [
         *ax.plot([left, right], [threshold] * 2, color=GREY, linewidth=1, linestyle="--"),
@@ -273,13 +261,13 @@ def _weight_lines(log_alphas: Sequence[np.ndarray], weights: Sequence[np.ndarray
 
 
 def bars(
-    ax: "Axes",
+    ax: Axes,
     heights: Sequence[float] | Sequence[Sequence[float]],
     colours: str | Sequence[str] | Sequence[Sequence[str]],
     width: float = 0.7,
     shift: float = 0.0,
     foot: float = 0.0,
-) -> "Artist":
+) -> Artist:
     """Bars at 0, 1, 2, ... as one artist: a tenth of the time that a patch per bar takes.
 
     Args:
@@ -303,13 +291,13 @@ def _whole_epochs(end: float) -> list[float]:
     return [t for t in mpl.ticker.MaxNLocator(5, integer=True).tick_values(0, end) if 0 <= t <= end]
 
 
-def _label_groups(ax: "Axes", sizes: Mapping[str, int]) -> None:
+def _label_groups(ax: Axes, sizes: Mapping[str, int]) -> None:
     widths = np.array(list(sizes.values()))
     labels = [f"{name}\n({width})" for name, width in sizes.items()]
     ticks(ax.yaxis, widths.cumsum() - widths / 2, labels, fontsize="small")
 
 
-def _colour_bar(ax: "Axes", cmap: str, limits: tuple[float, float], label: str) -> None:
+def _colour_bar(ax: Axes, cmap: str, limits: tuple[float, float], label: str) -> None:
     """A colour bar beside `ax`, once: it is part of the background."""
     if not getattr(ax, "has_colour_bar", False):
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(*limits), cmap)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import plots
-from ..comparison.fronts import AT, DENSE, area_intervals, area_under_front, paired_differences
+from ..comparison.fronts import area_under_front
+from ..comparison.intervals import area_intervals, paired_differences
 from ..comparison.sweeps import SweepFolder, load_results, summary
+from ..comparison.table import DENSE, reported
 from ..support.arguments import checked
 from ..support.files import write_atomically
 
@@ -51,7 +52,7 @@ def write_report(folder: str | Path, file: str | Path) -> Path:
 def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:
     versions = {"depl0kit": about["version"]} | about["environment"]
     made = ", ".join(f"{name} {value}" for name, value in versions.items())
-    good = results[(results.error == "") & (results.stage == "report")]
+    good = reported(results)
     yield (
         f"<p>{len(good)} runs. Accuracies are those of the compact, fine-tuned networks on the test images, "
         f"means over seeds; accuracy_std and macs_std are standard deviations over seeds.</p>"
@@ -60,10 +61,7 @@ def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:
     )
     for (data, model), runs in good.groupby(["data", "model"], sort=False):
         yield f"<h2>{html.escape(f'{model} on {data}')}</h2>"
-        drawn = _for_figures(runs)
-        yield _image(
-            lambda ax, drawn=drawn: plots.accuracy_vs_cost(drawn, ax), (9.6, 5.4), "test error against MACs"
-        )
+        yield _image(plots.accuracy_vs_cost, runs, (9.6, 5.4), "test error against MACs")
         yield _table(summary(runs).drop(columns=["data", "model"]))
         yield from _comparison(runs)
     bad = results[results.error != ""]
@@ -77,16 +75,14 @@ def _comparison(runs: pd.DataFrame) -> Iterator[str]:
     if len(methods) < 2:
         return
     reference = "mean_field" if "mean_field" in methods else methods[0]
-    table = paired_differences(runs, reference, AT)
+    table = paired_differences(runs, reference)
     yield (
         f"<h3>Differences to {html.escape(plots.method_name(reference))}, at matched MACs</h3>"
-        "<p>Accuracies are interpolated between the runs of each seed and paired by seed. Intervals are "
-        "bootstrapped over seeds: with five, one of 95 % covers the true mean in some 84 % of cases.</p>"
+        "<p>Accuracies are interpolated between the runs of each seed and paired by seed. The intervals of "
+        "95 % are Student's t intervals of the mean over seeds; one seed gives none.</p>"
     )
     if table.difference.notna().any():
-        yield _image(
-            lambda ax: plots.paired_intervals(_for_figures(table), ax), (9.6, 6), "paired differences"
-        )
+        yield _image(plots.paired_intervals, table, (9.6, 6), "paired differences")
     yield _table(table.drop(columns=["data", "model", "reference", "cost", "confidence"]))
     try:
         areas = _table(area_intervals(area_under_front(runs)))
@@ -95,19 +91,15 @@ def _comparison(runs: pd.DataFrame) -> Iterator[str]:
     yield f"<h3>Mean accuracy over log MACs</h3>{areas}"
 
 
-def _image(draw: Callable[[Axes], object], size: tuple[float, float], alt: str) -> str:
+def _image(draw: Callable, table: pd.DataFrame, size: tuple[float, float], alt: str) -> str:
+    names = table.columns.intersection(["data", "model", "method", "reference"])
+    escaped = {name: table[name].str.replace("$", r"\$", regex=False) for name in names}  # or formulas begin
     with plots.style():
         figure = Figure(size, dpi=110, layout="constrained")
-        draw(figure.subplots())
+        draw(table.assign(**escaped), figure.subplots())
         png = io.BytesIO()
         figure.savefig(png, format="png")
     return f'<img alt="{alt}" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
-
-
-def _for_figures(table: pd.DataFrame) -> pd.DataFrame:
-    """Names as matplotlib is to write them: a $ would begin a formula."""
-    names = table.columns.intersection(["data", "model", "method", "reference"])
-    return table.assign(**{name: table[name].str.replace("$", r"\$", regex=False) for name in names})
 
 
 def _table(table: pd.DataFrame) -> str:

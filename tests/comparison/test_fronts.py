@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from depl0kit.comparison import fronts
+from depl0kit.comparison import fronts, intervals
 
 COSTS = (0.1, 0.2, 0.45, 0.8)
 
@@ -111,7 +112,7 @@ def test_pairing_cancels_seed_effects_of_any_size(effects):
     for seed, effect in enumerate(effects):
         rows += log_linear("mean_field", seed, effect, 0.03)
         rows += log_linear("forward", seed, effect + 0.01, 0.03)
-    found = fronts.paired_differences(pd.DataFrame(rows), draws=50)
+    found = intervals.paired_differences(pd.DataFrame(rows))
     np.testing.assert_allclose(found[["difference", "low", "high"]], 0.01, atol=1e-9)
     spreads = found[["spread", "reference_spread"]]
     np.testing.assert_allclose(spreads, np.std(effects, ddof=1), rtol=1e-6, atol=1e-9)
@@ -120,7 +121,7 @@ def test_pairing_cancels_seed_effects_of_any_size(effects):
 def test_only_seeds_of_both_methods_make_pairs(results):
     table = results[~((results.method == "forward") & (results.seed == 3))]
     table = table[~((table.method == "mean_field") & (table.seed == 1))]
-    found = fronts.paired_differences(table, at=[0.3, 0.05])
+    found = intervals.paired_differences(table, at=[0.3, 0.05])
     of_forward = found[found.method == "forward"]
     assert of_forward.pairs.tolist() == [3, 0]  # 0.05 is beyond all runs
     assert of_forward.difference[0] == pytest.approx(0.02 * np.log(0.3))
@@ -129,29 +130,44 @@ def test_only_seeds_of_both_methods_make_pairs(results):
 
 
 def test_one_seed_gives_a_difference_but_no_interval(results):
-    found = fronts.paired_differences(results[results.seed == 0])
+    found = intervals.paired_differences(results[results.seed == 0])
     assert found.difference.notna().all() and (found.pairs == 1).all()
     assert found[["low", "high", "spread"]].isna().all(axis=None)
 
 
-@pytest.mark.parametrize(("seeds", "stated"), [(5, 0.84), (30, 0.94)])
-def test_intervals_cover_as_often_as_the_docstring_says(seeds, stated):
-    rng = np.random.default_rng(0)
-    intervals = [fronts.mean_interval(rng.normal(0, 1, seeds), draws=1000) for _ in range(1000)]
-    coverage = np.mean([low <= 0 <= high for low, high in intervals])
-    assert coverage == pytest.approx(stated, abs=0.03)
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_intervals_cover_the_true_mean_as_often_as_they_say(seeds):
+    values = np.random.default_rng(0).normal(0.9, 0.01, (4000, seeds))
+    low, high = intervals.mean_interval(values.mean(1), values.std(1, ddof=1), np.full(4000, seeds))
+    assert 0.93 <= np.mean((low <= 0.9) & (high >= 0.9)) <= 0.97
+    wide = intervals.mean_interval(values.mean(1), values.std(1, ddof=1), np.full(4000, seeds), 0.99)
+    assert 0.98 <= np.mean((wide[0] <= 0.9) & (wide[1] >= 0.9)) <= 1
+
+
+def test_intervals_are_those_of_scipy():
+    values = [0.91, 0.93, 0.9, 0.96]
+    expected = stats.t.interval(0.9, 3, np.mean(values), stats.sem(values))
+    found = intervals.mean_interval(np.mean(values), np.std(values, ddof=1), 4, 0.9)
+    np.testing.assert_allclose(found, expected)
+
+
+def test_one_value_or_none_has_no_interval():
+    low, high = intervals.mean_interval(np.array([0.9, np.nan]), np.full(2, np.nan), np.array([1, 0]))
+    assert np.isnan([low, high]).all()
+    assert np.isnan(intervals.mean_interval(0.9, 0.0, 1)).all()
+    assert intervals.mean_interval(0.9, 0.0, 2) == (0.9, 0.9)
 
 
 def test_an_interval_does_not_depend_on_what_else_is_in_the_table(results):
     alone = results[results.method.isin(["mean_field", "random", "dense"])]
-    of_random = fronts.paired_differences(results).query("method == 'random'").reset_index(drop=True)
-    pd.testing.assert_frame_equal(fronts.paired_differences(alone), of_random)
+    of_random = intervals.paired_differences(results).query("method == 'random'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(intervals.paired_differences(alone), of_random)
 
 
 FUNCTIONS = {
     "front": fronts.pareto_front,
     "matched": fronts.at_matched_cost,
-    "differences": lambda table: fronts.paired_differences(table, draws=100),
+    "differences": intervals.paired_differences,
     "areas": fronts.area_under_front,
 }
 
@@ -191,10 +207,10 @@ def test_default_limits_are_what_all_curves_cover(results):
 
 def test_area_intervals_are_over_seeds(results):
     areas = fronts.area_under_front(results)
-    found = fronts.area_intervals(areas)
+    found = intervals.area_intervals(areas)
     assert found.method.tolist() == ["forward", "mean_field", "random"] and (found.seeds == 5).all()
     assert (found.low < found.area).all() and (found.area < found.high).all()
-    assert fronts.area_intervals(areas[areas.seed == 0])[["low", "high"]].isna().all(axis=None)
+    assert intervals.area_intervals(areas[areas.seed == 0])[["low", "high"]].isna().all(axis=None)
 
 
 def apart(table: pd.DataFrame) -> pd.DataFrame:
@@ -211,7 +227,7 @@ def apart(table: pd.DataFrame) -> pd.DataFrame:
             "lacks .* seed, error",
         ),
         (
-            lambda t: fronts.area_intervals(t),
+            lambda t: intervals.area_intervals(t),
             "lacks the columns area: is it from dk.comparison.area_under_front",
         ),
         (lambda t: fronts.pareto_front(t, cost="kept_mac"), "Did you mean 'kept_macs'"),
@@ -227,9 +243,7 @@ def apart(table: pd.DataFrame) -> pd.DataFrame:
         ),
         (lambda t: fronts.at_matched_cost(t, at=None), "at must be a list, got None"),
         (lambda t: fronts.pareto_front([1]), r"results must be a table .*, got \[1\]"),
-        (lambda t: fronts.area_intervals(None), "areas must be a table .*, got None"),
-        (lambda t: fronts.paired_differences(t, seed="three"), "seed must be a whole number"),
-        (lambda t: fronts.paired_differences(t, draws=2_000_000), "draws must be at most 1,000,000"),
+        (lambda t: intervals.area_intervals(None), "areas must be a table .*, got None"),
         (lambda t: fronts.area_under_front(t, limits=0.5), "limits must be two numbers, got 0.5"),
         (lambda t: fronts.area_under_front(t, limits=(0.1, 0.2, 0.3)), "limits must be two numbers"),
         (
@@ -237,9 +251,8 @@ def apart(table: pd.DataFrame) -> pd.DataFrame:
             "every entry of limits must be a finite number",
         ),
         (lambda t: fronts.at_matched_cost(t.assign(kept_macs=0.0)), "must be > 0"),
-        (lambda t: fronts.paired_differences(t, "meanfield"), "Did you mean 'mean_field'"),
-        (lambda t: fronts.paired_differences(t, draws=0), "draws must be"),
-        (lambda t: fronts.paired_differences(t, confidence=1), "confidence must be"),
+        (lambda t: intervals.paired_differences(t, "meanfield"), "Did you mean 'mean_field'"),
+        (lambda t: intervals.paired_differences(t, confidence=1), "confidence must be"),
         (lambda t: fronts.area_under_front(t, limits=(0.5, 0.2)), "limits must rise"),
         (lambda t: fronts.area_under_front(apart(t)), "share no range of kept_macs: .* 0.2. Pass limits"),
     ],

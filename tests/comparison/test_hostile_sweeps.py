@@ -21,8 +21,9 @@ import depl0kit as dk
 from depl0kit.comparison.sweeps import Grid, Job, SweepFolder, load_grid, load_results, spec_names
 from depl0kit.comparison.sweeps.grid import SPECS
 from depl0kit.comparison.sweeps.job import read_result, run_job
-from depl0kit.comparison.sweeps.results import plain, write_parquet
-from depl0kit.comparison.sweeps.table import CHECKSUM, COLUMNS, RESULT, write_row
+from depl0kit.comparison.sweeps.results import write_parquet
+from depl0kit.comparison.sweeps.rows import CHECKSUM, RESULT, write_row
+from depl0kit.comparison.table import COLUMNS
 from depl0kit.plots.report import write_report
 from depl0kit.support.files import write_json
 from depl0kit.training.recipes import load_recipe, recipe_names
@@ -171,7 +172,7 @@ GRID = Grid(methods=("mean_field", "random"), lam=(1, 4), budget=0.5)
 def test_a_changed_sweep_json_is_taken_or_refused_in_a_sentence(tmp_path, data):
     folder = SweepFolder(tmp_path)
     path = tmp_path / "sweep.json"
-    about = {"format": 1, "version": "0.1.0", "grid": plain(GRID.describe())}
+    about = {"format": 1, "version": "0.1.0", "grid": GRID.describe()}
     about |= {"environment": {"torch": "2.11"}, "command": "depl0kit.sweep(...)"}
     path.write_text(json.dumps(about))
     folder.begin(GRID, "0.1.0")

@@ -93,11 +93,11 @@ def test_snapshots_leave_no_trace_in_the_training(data, path):
         ({"config": dk.TrainConfig(budget=0.3)}, "a path has no budget, got budget=0.3"),
         (
             {"config": dk.TrainConfig(epochs=2, warmup=2)},
-            "warmup must be shorter than the training, whose 2 epochs",
+            "warmup must be shorter than the run, got warmup=2 of 2 epochs",
         ),
         (
             {"config": dk.TrainConfig(epochs=3, warmup=2), "snapshots": 100},
-            "snapshots must be at most 18, the steps left, got 100",
+            "snapshots must be at most 18, the steps after the warm-up, got 100",
         ),
     ],
 )

@@ -19,7 +19,6 @@ from torch import nn
 import depl0kit as dk
 from depl0kit.comparison import sweeps
 from depl0kit.comparison.sweeps import (
-    COLUMNS,
     METHODS,
     Grid,
     SweepFolder,
@@ -29,9 +28,9 @@ from depl0kit.comparison.sweeps import (
     summary,
 )
 from depl0kit.comparison.sweeps.job import read_result, run_job
-from depl0kit.comparison.sweeps.results import plain
-from depl0kit.comparison.sweeps.table import write_row
+from depl0kit.comparison.sweeps.rows import write_row
 from depl0kit.comparison.sweeps.tuning import chosen_gate_lrs
+from depl0kit.comparison.table import COLUMNS
 
 QUICK = dk.TrainConfig(epochs=1, fine_tune_epochs=1, warmup=0, ramp=0)
 
@@ -135,11 +134,11 @@ def made_up(job, folder):
     if found is not None:
         return found
     if job.seed == 13:
-        row = sweeps.failed(job, "ValueError: bad luck")
+        row = sweeps.job.failed(job, "ValueError: bad luck")
     else:
         kept = job.budget or 1 / (1 + (job.lam or 0))
         numbers = {"kept_macs": kept, "val_accuracy": 0.9 + 0.01 * job.seed, "test_accuracy": 0.9}
-        row = sweeps.failed(job, "") | numbers
+        row = sweeps.job.failed(job, "") | numbers
     row |= {"seconds": time.time(), "settings": job.settings()}
     write_row(folder, row)
     return row
@@ -153,7 +152,7 @@ def without_training(monkeypatch):
         ran.append(job.name)
         return made_up(job, folder)
 
-    monkeypatch.setattr(sweeps, "run_job", noted)
+    monkeypatch.setattr(sweeps.runner, "run_job", noted)
     return ran
 
 
@@ -211,7 +210,7 @@ def test_another_grid_or_version_is_refused(without_training, tmp_path, monkeypa
         sweep(replace(GRID, lam=(1, 4)), tmp_path)
     with pytest.raises(ValueError, match=r"grid.train.epochs = 15, not 2"):
         sweep(replace(GRID, train=replace(GRID.train, epochs=2)), tmp_path)
-    monkeypatch.setattr(sweeps, "version", lambda: "9.9")
+    monkeypatch.setattr(sweeps.runner, "version", lambda: "9.9")
     with pytest.raises(ValueError, match=r"version = '0.1.0', not '9.9'"):
         sweep(GRID, tmp_path)
     assert (tmp_path / "results.parquet").read_bytes() == before
@@ -446,7 +445,7 @@ KEPT = Path(__file__).parents[2] / "data" / "results"
 def test_saved_results_are_those_of_the_named_command(name):
     table, about = load_results(KEPT / name), SweepFolder(KEPT / name).about()
     assert about["command"].startswith(f"python -m depl0kit sweep {name}")
-    assert about["grid"] == plain(load_grid(name).describe())
+    assert about["grid"] == load_grid(name).describe()
     reported = table[table.stage == "report"]
     assert (reported.error == "").all()
     assert set(reported.run) == {job.name for job in load_grid(name).jobs()}

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from depl0kit import plots
-from depl0kit.comparison.sweeps import COLUMNS
+from depl0kit.comparison.table import COLUMNS
 from depl0kit.lab import TradeoffExplorer
-from depl0kit.plots.tradeoff import FADED
+from depl0kit.plots.methods import FADED
 
 GROUPS, CHANNELS = ["conv1", "conv2"], [4, 6]
 POSTERIORS, PRICES = ("mean_field", "forward"), (1.0, 4.0, 16.0)

@@ -15,9 +15,10 @@ from matplotlib.text import Text
 from scipy import stats
 
 from depl0kit import plots
-from depl0kit.comparison import fronts
+from depl0kit.comparison import paired_differences
 from depl0kit.plots.base import Words, spread
-from depl0kit.plots.tradeoff import FADED, Leaders
+from depl0kit.plots.leaders import Leaders
+from depl0kit.plots.methods import FADED
 
 METHODS = {  # name -> (accuracy in percent with most channels, and what is lost at 5 % of MACs)
     "mean_field": (98.5, 2.0), "forward": (98.3, 2.2), "backward": (98.2, 2.4), "autoregressive": (98.6, 1.8),
@@ -57,7 +58,7 @@ def results() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def differences(results) -> pd.DataFrame:
-    return fronts.paired_differences(results, draws=500)
+    return paired_differences(results)
 
 
 @pytest.fixture(scope="module")
@@ -413,7 +414,7 @@ def test_pairs_are_in_percentage_points_and_blocks_of_one_cost(differences):
 
 
 def test_pairs_that_do_not_exist_are_said_to_be_missing(results):
-    nowhere = fronts.paired_differences(results, at=[0.001], draws=10)
+    nowhere = paired_differences(results, at=[0.001])
     texts = collections(Text, plots.paired_intervals(nowhere, Figure().subplots()))
     assert len(texts) == len(METHODS) - 1 and "no pair" in texts[0].get_text()
     with pytest.raises(ValueError, match="no rows"):

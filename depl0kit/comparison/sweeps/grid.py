@@ -18,12 +18,12 @@ from ...support.toml import check_types, read_toml
 from ...training.config import TrainConfig
 from ...training.recipes import TRAIN_FIELDS
 from ..baselines import BASELINES
-from ..fronts import DENSE
+from ..table import DENSE
 
 SPECS = Path(__file__).with_name("specs")
 METHODS = (*POSTERIORS, *BASELINES)
-CLEAR = re.compile(r"[a-z0-9_][a-z0-9_.]{0,39}")  # what names a run and a folder as it is
-SHARED = TrainConfig(fine_tune_epochs=3)  # what a grid's runs share if it does not say
+CLEAR = re.compile(r"[a-z0-9_][a-z0-9_.]{0,39}")  # may stand unchanged in a run's name
+SHARED = TrainConfig(fine_tune_epochs=3)  # settings of a grid's runs by default
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Job:
 
 
 def _clear(name: str) -> str:
-    """A name as a part of a run's name: as it is, or what is clear of its end, and a hash of the whole."""
+    """A name as a part of a run's name: unchanged, or clear letters of its end and a hash."""
     if CLEAR.fullmatch(name):
         return name
     end = re.sub(r"[^a-z0-9_]+", "_", Path(name).name.lower())[:32]
@@ -88,7 +88,7 @@ def _exact(value: float) -> str:
 
 @dataclass(frozen=True)
 class Grid:
-    """What to compare: all combinations are run. Where several values may stand, one may stand alone.
+    """What to compare: all combinations are run. A field for several values also takes one.
 
     Args:
         methods: posteriors ("mean_field", "forward", "backward", "autoregressive") and baselines (of
@@ -193,8 +193,8 @@ class Grid:
             yield Job(data, model, method, 0, **shared)
 
     def describe(self) -> dict[str, Any]:
-        """All fields as plain values, for JSON; as before it could skip images, where it does not."""
-        described = asdict(self)
+        """All fields as JSON gives them back; as in older sweeps without `skip_damaged`, if it is not set."""
+        described = json.loads(json.dumps(asdict(self)))
         return described if self.skip_damaged else {k: v for k, v in described.items() if k != "skip_damaged"}
 
 
@@ -202,7 +202,7 @@ def _several(name: str, values: Any) -> tuple:
     """What was given for a field that holds several values: a list, a range, an array, or one value alone.
 
     Raises:
-        ValueError: it has no order, as a set, or is nothing at all.
+        ValueError: it has no order, such as a set.
     """
     values = checks.plain(values)
     if isinstance(values, str | os.PathLike) or not isinstance(values, Iterable):

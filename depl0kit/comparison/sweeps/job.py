@@ -32,22 +32,23 @@ from ...training.finetuning import fine_tune, reestimate_batch_norm
 from ...training.runs.folder import RunFolder
 from ...training.train import train
 from ..baselines import BASELINES
+from ..table import COLUMNS
 from .grid import Job
-from .table import COLUMNS, read_row, write_row
+from .rows import read_row, write_row
 
 BATCH = 64  # of the latency
 LOCK_SECONDS = 20  # the workers of a killed sweep need a moment to end
 
 
 def run_job(job: Job, folder: Path) -> dict[str, Any]:
-    """Do one run in its folder, or take what is there, and return its row (keys of COLUMNS).
+    """Do one run in its folder, or read it if it is done, and return its row (keys of COLUMNS).
 
-    A posterior's training resumes where it was broken off. What goes wrong becomes a row with `error`; it
-    is tried again by the next call. result.json and compact.safetensors are kept in the folder.
+    A posterior's run resumes where it was interrupted. A run that fails becomes a row with `error`; the next
+    call tries it again. result.json and compact.safetensors are kept in the folder.
     """
     if (found := read_result(folder, job)) is not None:
         return found
-    folder.mkdir(parents=True, exist_ok=True)  # the sign that it has begun: a baseline writes only at its end
+    folder.mkdir(parents=True, exist_ok=True)  # shows that it has begun: a baseline writes only at its end
     try:
         with FileLock(folder / "job.lock", LOCK_SECONDS):
             return read_result(folder, job) or _run(job, folder)
@@ -77,16 +78,14 @@ def read_result(folder: Path, job: Job) -> dict[str, Any] | None:
 def _is_of(row: dict[str, Any], job: Job) -> bool:
     if "settings" in row:
         return row["settings"] == job.settings()
-    expected = _identity(
-        job
-    )  # all that versions before noted; their gate lr is what a posterior took by itself
+    expected = _identity(job)  # all that older versions noted; their gate lr is what a posterior took
     if job.gate_lr is None:
         del expected["gate_lr"]
     return all(row[name] == value for name, value in expected.items())
 
 
 def failed(job: Job, error: str) -> dict[str, Any]:
-    """The row of a run that could not even begin, or whose process died."""
+    """The row of a run that could not begin, or whose process died."""
     return dict.fromkeys(COLUMNS) | _identity(job) | {"error": error}
 
 
@@ -98,8 +97,8 @@ def _identity(job: Job) -> dict[str, Any]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Runs side by side, one thread each: twice as fast as one after another with all, and the same numbers
-    on every machine of a kind."""
+    """Runs side by side on one thread each are twice as fast as one after another on all, and give the same
+    numbers on every machine of a kind."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

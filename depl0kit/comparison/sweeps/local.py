@@ -1,7 +1,7 @@
 """Processes of this machine to run a sweep in: one a core, or one a GPU."""
 
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing.queues import SimpleQueue
 
 import torch
@@ -31,3 +31,13 @@ def _begin(numbers: "SimpleQueue[int | None]") -> None:
     gpu = numbers.get()
     if gpu is not None:
         torch.cuda.set_device(gpu)
+
+
+def kill(executor: Executor) -> None:
+    """End worker processes at once, also within a run."""
+    processes = list((getattr(executor, "_processes", None) or {}).values())
+    executor.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join()

@@ -19,9 +19,10 @@ from ...support.arguments import checked
 from ...support.device import best_device
 from ...support.files import DamagedFileError, different_field, read_json, write_atomically, write_json
 from ...support.versions import versions
+from ..table import COLUMNS, to_table
 from .grid import Grid, Job
 from .job import read_result
-from .table import COLUMNS, read_row, to_table, write_row
+from .rows import read_row, write_row
 
 FORMAT = 1
 TABLE, ABOUT = "results.parquet", "sweep.json"
@@ -40,7 +41,7 @@ class SweepFolder:
         Raises:
             ValueError: the folder holds a sweep of another version or grid; the text names the difference.
         """
-        about = {"format": FORMAT, "version": version, "grid": plain(grid.describe())}
+        about = {"format": FORMAT, "version": version, "grid": grid.describe()}
         noted = self.path / ABOUT
         if noted.is_file():
             difference = different_field(self.about(), about)
@@ -95,7 +96,7 @@ class SweepFolder:
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """With checksums, which `load_results` verifies; without, two of three flipped bits went unnoticed."""
+    """With checksums, which `load_results` verifies: without, two of three flipped bits were not noticed."""
     table.to_parquet(path, compression="zstd", write_page_checksum=True)
 
 
@@ -138,13 +139,6 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     if texts:
         raise ValueError(f"{path} is damaged: expected numbers in the columns {', '.join(texts)}.")
     return table
-
-
-def plain(values: Any) -> Any:
-    """Tuples as lists, as JSON gives them back."""
-    if isinstance(values, dict):
-        return {key: plain(value) for key, value in values.items()}
-    return [plain(v) for v in values] if isinstance(values, tuple | list) else values
 
 
 def _command() -> str:

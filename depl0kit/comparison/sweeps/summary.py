@@ -3,8 +3,7 @@
 import pandas as pd
 
 from ...support.arguments import checked
-from ..fronts import require_columns
-from .job import COLUMNS
+from ..table import COLUMNS, reported, require_columns
 
 
 @checked
@@ -12,16 +11,15 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     """A row per data set, network, method and price: mean and spread over seeds of what was reported.
 
     Args:
-        results: of `sweep`; rows that only chose a gate lr, and failed ones, are left out.
+        results: of `sweep`; rows that only chose a gate lr and rows of failed runs are left out.
 
     Returns:
         data, model, method, lam, budget, gate_lr, seeds (how many), test_accuracy and its standard deviation
         accuracy_std, kept_macs and its macs_std, undecided.
     """
     require_columns(results, *COLUMNS)
-    good = results[(results.stage == "report") & (results.error == "")]
     keys = ["data", "model", "method", "lam", "budget", "gate_lr"]
-    groups = good.groupby(keys, sort=False, dropna=False)
+    groups = reported(results).groupby(keys, sort=False, dropna=False)
     return groups.agg(
         seeds=("seed", "nunique"),
         test_accuracy=("test_accuracy", "mean"),

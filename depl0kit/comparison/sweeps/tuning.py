@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-NEAR = 1.1  # a run that keeps at most so many times its budget has reached it
+NEAR = 1.1  # a run that keeps at most this many times its budget has reached it
 
 
 def chosen_gate_lrs(table: pd.DataFrame) -> dict[tuple[str, str, str], float]:

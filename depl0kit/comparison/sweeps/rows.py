@@ -1,42 +1,21 @@
-"""The rows of a sweep, one a run: as a table, and in the result.json of each run."""
+"""The row of a run in the result.json of its folder, with a checksum."""
 
 import json
 import warnings
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 
 from ...support.files import CHECKSUM, DamagedFileError, read_json, write_json
+from ..table import COLUMNS, LISTS, to_table
 
 RESULT = "result.json"
-COLUMNS = {  # of the table of a sweep: type as pandas has it
-    "run": "str", "stage": "str", "data": "str", "model": "str", "method": "str",
-    "lam": "float64", "budget": "float64", "seed": "int64", "gate_lr": "float64",
-    "epochs": "int64", "fine_tune_epochs": "int64",
-    "raw_val_accuracy": "float64", "val_accuracy": "float64", "test_accuracy": "float64",
-    "macs": "Int64", "params": "Int64", "kept_macs": "float64", "kept_params": "float64",
-    "undecided": "float64", "latency_ms": "float64", "seconds": "float64", "device": "str", "error": "str",
-    "groups": "object", "channels": "object", "open": "object", "confusion": "object",
-    "times": "object", "prob_open": "object",
-}  # fmt: skip
-LISTS = {  # what the columns of lists hold
-    "groups": str, "channels": int, "open": int, "confusion": int, "times": int | float, "prob_open": int,
-}  # fmt: skip
-
-
-def to_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a table with the columns and types of a sweep."""
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    as_bytes = [None if v is None else bytes(v) for v in table.prob_open]  # a list in JSON, bytes in Parquet
-    return table.assign(prob_open=pd.Series(as_bytes, index=table.index, dtype="object"))
 
 
 def write_row(folder: Path, row: dict[str, Any]) -> None:
-    """Keep the row of a run in its folder, with a checksum."""
+    """Keep the row of a run in its folder."""
     write_json(folder / RESULT, row | {CHECKSUM: _crc32(row)})
 
 

@@ -1,0 +1,79 @@
+"""The results table of a sweep, a row per run: its columns, and which of its rows count."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..support import checks
+
+COLUMNS = {  # types as pandas has them; what they mean: see `load_results`
+    "run": "str", "stage": "str", "data": "str", "model": "str", "method": "str",
+    "lam": "float64", "budget": "float64", "seed": "int64", "gate_lr": "float64",
+    "epochs": "int64", "fine_tune_epochs": "int64",
+    "raw_val_accuracy": "float64", "val_accuracy": "float64", "test_accuracy": "float64",
+    "macs": "Int64", "params": "Int64", "kept_macs": "float64", "kept_params": "float64",
+    "undecided": "float64", "latency_ms": "float64", "seconds": "float64", "device": "str", "error": "str",
+    "groups": "object", "channels": "object", "open": "object", "confusion": "object",
+    "times": "object", "prob_open": "object",
+}  # fmt: skip
+LISTS = {  # what the columns of lists hold
+    "groups": str, "channels": int, "open": int, "confusion": int, "times": int | float, "prob_open": int,
+}  # fmt: skip
+DENSE = "dense"  # the method of the unpruned network
+NETWORK = ["data", "model"]  # results of different networks are never mixed
+CURVE = [*NETWORK, "method", "seed"]  # the runs that one curve goes through
+
+
+def to_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a table with the columns and types of a sweep."""
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    as_bytes = [None if v is None else bytes(v) for v in table.prob_open]  # a list in JSON, bytes in Parquet
+    return table.assign(prob_open=pd.Series(as_bytes, index=table.index, dtype="object"))
+
+
+def require_columns(table: pd.DataFrame, *names: str, source: str = "dk.sweep") -> None:
+    """Raise a ValueError that names the columns that `table` lacks, and where such tables come from."""
+    if not isinstance(table, pd.DataFrame):
+        raise ValueError(f"expected the table of {source}, got {type(table).__name__}.")
+    missing = [name for name in names if name not in table]
+    if missing:
+        more = f" and {len(missing) - 9} more" if len(missing) > 9 else ""
+        raise ValueError(f"the table lacks the columns {', '.join(missing[:9])}{more}: is it from {source}?")
+
+
+def without_failed(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of runs without an error; from CSV an empty error comes back as NaN."""
+    return results[results.error.isna() | results.error.eq("")]
+
+
+def reported(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows that results are about: runs without an error that did not only choose a gate lr."""
+    good = without_failed(results)
+    return good[good.stage == "report"]
+
+
+def finished(results: pd.DataFrame, cost: str, *others: str, stage: str | None = None) -> pd.DataFrame:
+    """The rows of runs without an error that have all these numbers; `stage`: only those of this stage.
+
+    Raises:
+        ValueError: columns are missing, there is no numeric column of such a name, a cost is not > 0, or
+            no row is left.
+    """
+    require_columns(results, "run", "stage", *CURVE, "error")
+    numeric = results.select_dtypes("number").columns
+    for name in (cost, *others):
+        checks.one_of("column", name, numeric)
+    runs = without_failed(results).dropna(subset=[cost, *others])
+    if stage is not None:
+        runs = runs[runs.stage == stage]
+    if runs.empty:
+        of_stage = f" of stage {stage!r}" if stage else ""
+        raise ValueError(
+            f"no run to compare: of {len(results)} rows none has finished{of_stage} with {cost} and "
+            f"{', '.join(others)}. The column `error` says why runs failed."
+        )
+    if not (runs[cost] > 0).all():
+        worst = runs.loc[runs[cost].idxmin()]
+        raise ValueError(f"column {cost!r} must be > 0; run {worst.run!r} has {worst[cost]:g}.")
+    return runs

@@ -1,0 +1,114 @@
+"""What lessons 04 and 06 say about the saved sweeps, computed again from data/results."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import depl0kit as dk
+
+HOME = Path(__file__).resolve().parents[2]
+POSTERIORS = ["forward", "backward", "autoregressive"]  # beside mean field
+BASELINES = ["random", "small_dense", "l1_uniform", "l1_global", "slimming"]
+
+
+def text(lesson: str, cell_id: str) -> str:
+    notebook = json.loads((HOME / "notebooks" / f"{lesson}.ipynb").read_text())
+    return "".join(next(cell["source"] for cell in notebook["cells"] if cell["id"] == cell_id))
+
+
+def lesson_06(cell_id: str) -> str:
+    return text("06_accuracy_vs_flops", cell_id)
+
+
+def differences(sweep: str, **options) -> pd.DataFrame:
+    """Percentage points to mean field, by data, method and cost; `excludes` says on which side of zero."""
+    found = dk.paired_differences(dk.load_results(HOME / "data" / "results" / sweep), **options)
+    found = found.set_index(["data", "method", "at"])[["difference", "low", "high"]] * 100
+    return found.assign(excludes=(found.low > 0).astype(int) - (found.high < 0)).sort_index()
+
+
+@pytest.fixture(scope="module")
+def digits() -> pd.DataFrame:
+    return differences("digits", at=(0.4, 0.2, 0.1)).loc["digits"]
+
+
+@pytest.fixture(scope="module")
+def fair() -> pd.DataFrame:
+    return differences("paired-comparison")
+
+
+def quoted(row: pd.Series, digits: int = 1) -> str:
+    """As the lessons write it: size of the difference, and its interval, without zeros before the point."""
+    sign = 1 if row.difference > 0 else -1
+    low, high = sorted((sign * row.low, sign * row.high))
+    numbers = [f"{x:.{digits}f}".removeprefix("0") for x in (sign * row.difference, low, high)]
+    return "{} [{}, {}]".format(*numbers)
+
+
+def excluding(table: pd.DataFrame) -> dict[tuple, int]:
+    return table.excludes[table.excludes != 0].to_dict()
+
+
+def test_digits_at_matched_cost(digits):
+    worse = ["l1_global", "l1_uniform", "random", "slimming"]
+    assert excluding(digits) == {(method, at): -1 for method in worse for at in (0.1, 0.2)}
+    middle, least = (digits.difference.unstack().loc[worse, at] for at in (0.2, 0.1))
+    assert "1 to 3 points below" in lesson_06("06-12") and "7 to 16 points below" in lesson_06("06-12")
+    assert (round(-middle.max()), round(-middle.min())) == (1, 3)
+    assert (round(-least.max()), round(-least.min())) == (7, 16)
+    assert digits.difference.unstack().loc[POSTERIORS, 0.1].isna().all()  # only mean field reaches 10 %
+
+
+def test_posteriors_of_the_fair_comparison(fair):
+    found = fair[fair.index.isin(POSTERIORS, level="method")]
+    ahead, behind = ("fashion_mnist", "autoregressive", 0.3), ("fashion_mnist", "backward", 0.5)
+    assert len(found) == 18 and excluding(found) == {ahead: 1, behind: -1}
+    assert found.loc["digits"].difference.abs().max() < 0.5
+    for lesson in (lesson_06("06-17"), text("04_when_independence_fails", "04-paired")):
+        assert f"*autoregressive* is {quoted(found.loc[ahead])} points" in lesson
+        assert f"*backward* is {quoted(found.loc[behind], 2)} points" in lesson
+    assert "two of eighteen intervals exclude zero" in lesson_06("06-17")
+    assert "other sixteen of eighteen intervals include zero" in text(
+        "04_when_independence_fails", "04-paired"
+    )
+    other = differences("paired-comparison", reference="forward").xs("autoregressive", level="method")
+    assert not other.excludes.any()  # "not clearly better than forward"
+
+
+def test_simple_methods_of_the_fair_comparison(fair):
+    found = fair[fair.index.isin(BASELINES, level="method")]
+    lesson = lesson_06("06-22")
+    assert excluding(found.loc["digits"]) == {("random", 0.15): -1, ("slimming", 0.15): -1}
+    assert f"random channels are {quoted(found.loc['digits', 'random', 0.15])} points below it" in lesson
+    assert f"slimming is {quoted(found.loc['digits', 'slimming', 0.15])} below" in lesson
+    assert excluding(found.loc["fashion_mnist"]) == {
+        ("random", 0.15): -1, ("random", 0.3): -1, ("random", 0.5): -1,
+        ("slimming", 0.15): -1, ("small_dense", 0.15): 1,
+    }  # fmt: skip
+    assert f"is {quoted(found.loc['fashion_mnist', 'small_dense', 0.15])} points *above*" in lesson
+    means = fair.loc["fashion_mnist"].difference.unstack()
+    assert (means.idxmax() == "small_dense").all() and (means.max() > 0).all()
+
+
+def test_mean_field_took_the_largest_gate_lr_and_the_next_is_two_points_worse():
+    fair = dk.load_results(HOME / "data" / "results" / "paired-comparison")
+    assert set(fair.gate_lr[(fair.method == "mean_field") & (fair.stage == "report")]) == {1.0}
+    trials = fair[(fair.stage == "tune") & (fair.method == "mean_field") & (fair.data == "fashion_mnist")]
+    means = 100 * trials.groupby("gate_lr").val_accuracy.mean()
+    assert means.index[-2:].tolist() == [0.3, 1.0] and 1.5 < means[1.0] - means[0.3] < 2.5
+
+
+def test_almost_no_gate_is_undecided_with_the_chosen_rates():
+    fair = dk.load_results(HOME / "data" / "results" / "paired-comparison")
+    undecided = fair[fair.stage == "report"].groupby(["data", "method", "budget"]).undecided.mean()
+    assert undecided.max() < 0.1
+
+
+def test_three_runs_tell_little_about_a_standard_deviation():
+    ends = np.sqrt(2 / stats.chi2.ppf([0.975, 0.025], 2))
+    assert ends.round(1).tolist() == [0.5, 6.3]
+    assert "half or six times as large" in text("04_when_independence_fails", "04-30")
