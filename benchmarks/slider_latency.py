@@ -30,7 +30,7 @@ EXPLORERS = {
     "channels": """import torch
 import depl0kit as dk
 net = dk.GatedModel(dk.make_model("resnet20"), example=torch.zeros(1, 3, 32, 32), scope="all")
-explorer = dk.lab.ChannelExplorer(net)
+explorer = dk.lab.ChannelExplorer(net.channels)
 explorer.controls["group"].value = 11  # of 64 channels: room for a held key
 explorer.controls["channels"].value = 12
 explorer""",

@@ -94,6 +94,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
     dk.Dependency: {"sizes": [2, 3], "direction": "forward", "hard_concrete": HC, "init": "equal"},
     dk.exact.ExactPosterior: {"n": 2, "log_density": lambda masks: masks.sum(1)},
     dk.GatePosterior: {"sizes": [2, 3], "hard_concrete": HC},
+    dk.Channels: {"model": MODEL, "example": DATA.example, "scope": "inner"},
     dk.GatedModel: {
         "model": MODEL, "posterior": "forward", "example": DATA.example, "scope": "inner",
         "sampling": "batch", "hard_concrete": HC,
@@ -223,7 +224,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
     plots.spikes: {"hc": HC, "log_alpha": 0.5},
     plots.style: {"projector": False},
     # explorers
-    lab.ChannelExplorer: {"net": NET},
+    lab.ChannelExplorer: {"channels": NET.channels},
     lab.CollinearExplorer: {"correlation": 0.0},
     lab.DependencyExplorer: {},
     lab.GateExplorer: {"log_alpha": 0.0, "temperature": 0.5, "stretch": (-0.1, 1.1)},

@@ -136,8 +136,9 @@ def _quadratic_form(groups: Sequence[Group], layers: Sequence[Layer]) -> tuple[n
     factors = factors.reshape(len(groups), len(slots))  # also where nothing can be removed
     dense = np.array([x.inputs for x in layers] + [x.outputs for x in layers], dtype=np.int64)
     constants = dense - np.array([g.channels for g in groups], dtype=np.int64) @ factors
-    per_pair = np.array([(x.pair_macs, x.pair_params) for x in layers], dtype=np.int64)
-    per_output = np.array([(x.output_macs, x.output_params) for x in layers], dtype=np.int64)
+    per_pair = [(x.pair_macs, x.pair_params) for x in layers]
+    per_output = [(x.output_macs, x.output_params) for x in layers]
+    per_pair, per_output = (np.array(t, dtype=np.int64).reshape(-1, 2) for t in (per_pair, per_output))
     shared = factors[:, : len(layers)] * factors[:, len(layers) :]
     return factors, constants, per_pair, per_output, shared
 

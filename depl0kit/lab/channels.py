@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
-from ..gates.gated import GatedModel
+from ..channels.channels import Channels
 from ..support.arguments import checked
 from .live import Explorer, Layout, LiveFigure, button
 
@@ -22,15 +22,15 @@ class ChannelExplorer(Explorer):
     of a group stays open, except in groups that may close completely.
 
     Args:
-        net: its groups and cost are shown; the network itself stays as it is.
+        channels: what is shown: the groups of a network and their cost; the network stays as it is.
 
     Attributes:
         open_channels: open channels of each gated group, as set now.
     """
 
     @checked
-    def __init__(self, net: GatedModel) -> None:
-        self._groups, self._cost = net.groups.gated, net.channels.cost_model
+    def __init__(self, channels: Channels) -> None:
+        self._groups, self._cost = channels.groups.gated, channels.cost_model
         self._dense = [g.channels for g in self._groups]
         self._fewest = [0 if g.may_close else 1 for g in self._groups]
         self.open_channels = list(self._dense)

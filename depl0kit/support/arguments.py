@@ -177,7 +177,7 @@ FITS: dict[Any, Callable[[str, Any], Any]] = {
     os.PathLike: _fit_path,
 }
 # types that objects need not inherit from, such as executors of submitit, and the method that they must have
-LIKE = {"Executor": "submit", "Split": "batches"}
+LIKE = {"Executor": "submit"}
 WORDS = {  # by the name of the type; some say how to get one
     "bool": "True or False",
     "int": "a whole number",
@@ -191,6 +191,7 @@ WORDS = {  # by the name of the type; some say how to get one
     "Callable": "a function",
     "Axes": "axes of matplotlib (dk.plots.panels makes some)",
     "Data": "Data (dk.load_data returns one, dk.make_data(train) makes one of your own images)",
+    "Channels": "Channels (dk.Channels(model, example=images) finds them)",
     "DataFrame": "a table (a pandas.DataFrame)",
     "ExactPosterior": "an ExactPosterior (dk.exact.gates_in_series(5) returns one)",
     "Executor": "an executor with a method submit",

@@ -16,7 +16,7 @@ def net():
 
 @pytest.fixture
 def explorer(net):
-    explorer = dk.lab.ChannelExplorer(net)
+    explorer = dk.lab.ChannelExplorer(net.channels)
     yield explorer
     assert explorer.error is None
     explorer.close()

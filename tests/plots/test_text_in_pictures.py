@@ -30,7 +30,7 @@ def trained():
 
 def resnet():
     net = dk.GatedModel(dk.make_model("resnet20"), example=torch.zeros(1, 3, 32, 32), scope="all")
-    return dk.lab.ChannelExplorer(net)
+    return dk.lab.ChannelExplorer(net.channels)
 
 
 @pytest.fixture

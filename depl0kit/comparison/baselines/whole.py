@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from ...channels.admission import copied, unwrapped
 from ...data.loading import Data
-from ...training import layout
 from ...training.config import TrainConfig
 from ...training.finetuning import fine_tune
 from .choice import best_channels, in_proportion, structure
@@ -44,7 +43,6 @@ def train_weights(
     penalty: Callable[[nn.Module], Tensor] | None = None,
 ) -> None:
     """Train in place as `config` says; see `fine_tune`."""
-    layout.lay(model)  # as in Trainer: faster
     fine_tune(model, data, config.epochs, config.lr, penalty=penalty, **config.sgd)
 
 
