@@ -19,13 +19,12 @@ from ..training.runs.control import SETTINGS
 from ..training.runs.folder import RunFolder
 from ..training.runs.view import RunView
 from .live import Explorer, Layout, LiveFigure, button, checkbox, float_slider, log_slider, set_slider
+from .progress import FAILED, LIVE, progress, results_in_words, settings_in_words
 
 LOOK_SECONDS = 0.23  # from look to look at the folder: four pictures a second; more would slow the training
 REST_SECONDS = 0.1  # between looks at least, however long a picture takes
 ASKED_SECONDS = 10  # for which a control stands where it was put, while the run does not say that it obeys
 CONTROLS = {*SETTINGS, "speed"}  # by what their values are called in a run
-LIVE = ("running", "paused")
-FAILED = ("failed", "diverged")
 
 
 class Monitor(Explorer):
@@ -176,21 +175,10 @@ class Monitor(Explorer):
             return f"waiting for a run in {self.folder.path}"
         if status["state"] in FAILED:
             return f"{status['state']} in epoch {status['epoch']:.1f}. {status['error']}"
-        lines = self._progress(status), settings_in_words(status) + _results(self.view.history)
-        return "\n".join(filter(None, [*lines, status.get("notice")]))
-
-    def _progress(self, status: Mapping[str, Any]) -> str:
-        state, since = status["state"], self.view.silent_since()
-        if since is not None:
-            state = f"no sign of life since {time.strftime('%H:%M:%S', time.localtime(since))}"
-        planned = self._shape()[1]
-        end = " until Stop" if status.get("until_stop") else f" of {planned}" * (status["epoch"] <= planned)
-        text = f"{state}: epoch {status['epoch']:.1f}{end}"
-        if state in LIVE and status["images_per_second"]:
-            text += f", {status['images_per_second']:,.0f} images/s"
-        if state == "running" and status["seconds_left"]:
-            text += f", {in_words(status['seconds_left'])} left"
-        return text if state in LIVE or since is not None else text + self._after_the_end()
+        at_end = "" if status["state"] in LIVE else self._after_the_end()
+        numbers = settings_in_words(status) + results_in_words(self.view.history)
+        lines = progress(self.view, self._shape()[1]) + at_end, numbers, status.get("notice")
+        return "\n".join(filter(None, lines))
 
     def _after_the_end(self) -> str:
         resumes = self.view.status["state"] != "finished"
@@ -302,28 +290,3 @@ class Monitor(Explorer):
 NO_GATES = "no gates so far"
 SPEEDS, FAST = (0.1, 50), "as fast as it can"  # epochs a second
 UNTIL_STOP = "Keep training after the last epoch, at the full price and constant learning rates"
-
-
-def settings_in_words(status: Mapping[str, Any]) -> str:
-    """Those numbers of `KNOBS` that are known, in a line."""
-    return "  ".join(knob.text.format(status[name]) for name, knob in KNOBS.items() if name in status)
-
-
-def in_words(seconds: float) -> str:
-    """A time as a person would say it: two units at most."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 36:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} days {hours % 24} h"
-
-
-def _results(history: pd.DataFrame) -> str:
-    if history.empty:
-        return ""
-    last = history.iloc[-1]
-    return f"    validation accuracy {last.val_accuracy:.3f}    MACs kept {last.kept_macs:.0%}"

@@ -21,7 +21,8 @@ from ..training.runs.recording import recorded
 from ..training.runs.run import Run
 from ..training.trainer import Diverged, Trainer
 from .live import button
-from .monitor import CONTROLS, SPEEDS, Monitor, settings_in_words
+from .monitor import CONTROLS, SPEEDS, Monitor
+from .progress import settings_in_words
 
 
 class TrainingExplorer(Monitor):

@@ -11,7 +11,7 @@ import functools
 import inspect
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -97,6 +97,19 @@ def number(name: str, answer: Any) -> float:
 
 def _float(answer: Any) -> float:
     return float(answer.item() if hasattr(answer, "item") else answer)  # NumPy warns of float([x])
+
+
+def refuse_mistakes(
+    mistakes: Iterable[tuple[Callable[..., Any], str]], gives_it: Callable[[Callable[..., Any]], bool]
+) -> None:
+    """Raises Wrong with the reason of the first of `mistakes`, (formula, reason), that gives the answer."""
+    for formula, reason in mistakes:
+        if gives_it(formula):
+            raise Wrong(reason)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
 
 
 def near(a: float, b: float) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...gates.posterior import BOUND
-from .base import Wrong, exercise, run
+from .base import Wrong, exercise, refuse_mistakes, run
 
 Vectors = list[np.ndarray]
 
@@ -32,26 +32,17 @@ def _each_from_ones(weights: Vectors, biases: Vectors) -> Vectors:
 
 # what readers write instead, as (chain, what is wrong with it)
 MISTAKES: list[tuple[Callable[[Vectors, Vectors], Vectors], str]] = [
-    (
-        lambda w, b: _generate(w, b, bound=1.0),
-        "The bound c = log 100 in front of tanh is missing.",
-    ),
+    (lambda w, b: _generate(w, b, bound=1.0), "The bound c = log 100 in front of tanh is missing."),
     (
         lambda w, b: _generate(w, b, bound=np.log10(100)),
         "The bound is the natural logarithm: math.log(100) = 4.605.",
     ),
-    (
-        lambda w, b: _generate(w, b, squash=lambda x: x),
-        "The tanh is missing: log α would not be bounded.",
-    ),
+    (lambda w, b: _generate(w, b, squash=lambda x: x), "The tanh is missing: log α would not be bounded."),
     (
         lambda w, b: _generate(w, b, scale_in=1 / BOUND),
         "Hand on log α itself, with its factor c, to the next group.",
     ),
-    (
-        lambda w, b: _generate(w, [0 * x for x in b]),
-        "The biases are missing.",
-    ),
+    (lambda w, b: _generate(w, [0 * x for x in b]), "The biases are missing."),
     (
         _each_from_ones,
         "Only the first group starts from ones; the others read the log α of the group before.",
@@ -75,9 +66,7 @@ def check_generate(generate: Callable[..., Any]) -> str:
     differing = [i for i, pair in enumerate(zip(vectors, truth, strict=True)) if not _close(*pair)]
     if not differing:
         return "Right: three groups, bounded by log 100, each computed from the one before."
-    for chain, reason in MISTAKES:
-        if all(map(_close, vectors, chain(*_three_groups()))):
-            raise Wrong(reason)
+    refuse_mistakes(MISTAKES, lambda chain: all(map(_close, vectors, chain(*_three_groups()))))
     raise Wrong(
         f"Group {differing[0] + 1} is the first that differs. "
         "It should be c·tanh(W h + b) of the group before."

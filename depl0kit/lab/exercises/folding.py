@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Wrong, exercise, run
+from .base import Wrong, exercise, refuse_mistakes, run
 
 
 def _fold(weight: Tensor, gate: Tensor) -> Tensor:
@@ -24,10 +24,7 @@ MISTAKES: list[tuple[Callable[[Tensor, Tensor], Tensor], str]] = [
         lambda w, z: w[:, z > 0],
         "The closed inputs are gone, but a gate between 0 and 1 must scale what is left.",
     ),
-    (
-        lambda w, z: w[:, z == 1],
-        "A gate between 0 and 1 is open: only gates of exactly 0 are closed.",
-    ),
+    (lambda w, z: w[:, z == 1], "A gate between 0 and 1 is open: only gates of exactly 0 are closed."),
     (
         lambda w, z: w[z > 0] * z[z > 0][:, None, None, None],
         "Those are the outputs of the layer (dimension 0). The gates are those of its inputs.",
@@ -48,9 +45,7 @@ def check_fold(fold: Callable[..., Any]) -> str:
         raise Wrong(f"A tensor is wanted, the new weight; got {type(answer).__name__}.")
     if not answer.is_floating_point():
         raise Wrong(f"A tensor of float32 is wanted, as the old weight is; got {answer.dtype}.")
-    for formula, reason in MISTAKES:
-        if _same(answer, formula(*_layer())):
-            raise Wrong(reason)
+    refuse_mistakes(MISTAKES, lambda formula: _same(answer, formula(*_layer())))
     truth = _fold(*_layer())
     if answer.shape != truth.shape:
         raise Wrong(
