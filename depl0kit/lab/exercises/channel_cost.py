@@ -1,4 +1,4 @@
-"""The exercise of 05_what_a_channel_costs: what goes with one channel."""
+"""The exercise of 05_what_a_channel_costs: the MACs of one channel."""
 
 from collections.abc import Callable
 from typing import Any

@@ -22,7 +22,7 @@ MISTAKES: list[tuple[Callable[[Sequence[float], float, float], float], str]] = [
     (lambda o, g, p: g * math.prod(o) - p, "That is the log odds: a sigmoid turns it into a probability."),
     (
         lambda o, g, p: sigmoid(g * math.prod(o) + p),
-        "The sign of the price is turned: an open gate costs something.",
+        "The price has the wrong sign: an open gate costs something.",
     ),
     (lambda o, g, p: sigmoid(p - g * math.prod(o)), "That is the probability that the gate is closed."),
     (
@@ -64,7 +64,7 @@ def check_coordinate(coordinate: Callable[..., float]) -> str:
                 f"enumeration says {truth:.3f}. What does opening this gate add to "
                 "gain prod z - price sum z, on average over the others?"
             )
-    return "Right: at four places it is what enumeration over all masks gives."
+    return "Right: in four cases it agrees with enumeration over all masks."
 
 
 def _answer(coordinate: Callable[..., float], others: Sequence[float], gain: float, price: float) -> float:
@@ -77,7 +77,6 @@ def _by_enumeration(others: Sequence[float], gain: float, price: float) -> float
     """The optimum of the first gate's coordinate, from the exact log odds of all masks."""
     target = gates_in_series(gain, price, len(others) + 1)
     mu, rest = torch.tensor(others, dtype=torch.float64), target.masks[:, 1:]
-    q = (
-        torch.where(rest > 0, mu, 1 - mu).prod(1) / 2
-    )  # every rest is there twice, for both states of the first
+    # / 2: every state of the others occurs twice, once for each state of the first gate
+    q = torch.where(rest > 0, mu, 1 - mu).prod(1) / 2
     return float(torch.sigmoid(q @ target.log_odds[:, 0]))

@@ -18,7 +18,7 @@ def _generate(
     squash: Callable[[np.ndarray], np.ndarray] = np.tanh,
     scale_in: float = 1.0,
 ) -> Vectors:
-    """log_alphas of the forward chain, or of a mistaken one."""
+    """log_alphas of the forward chain; the last three arguments make mistaken ones."""
     h, result = np.ones(weights[0].shape[1]), []
     for w, b in zip(weights, biases, strict=True):
         result.append(bound * squash(w @ h + b))
@@ -40,7 +40,7 @@ MISTAKES: list[tuple[Callable[[Vectors, Vectors], Vectors], str]] = [
     (lambda w, b: _generate(w, b, squash=lambda x: x), "The tanh is missing: log α would not be bounded."),
     (
         lambda w, b: _generate(w, b, scale_in=1 / BOUND),
-        "Hand on log α itself, with its factor c, to the next group.",
+        "Pass log α itself, with its factor c, to the next group.",
     ),
     (lambda w, b: _generate(w, [0 * x for x in b]), "The biases are missing."),
     (
@@ -77,13 +77,13 @@ def _vectors(answer: Any, sizes: list[int]) -> Vectors:
     """`answer` as one array per group.
 
     Raises:
-        Wrong: it is no list, or has not one array of finite numbers of the right size per group.
+        Wrong: it is not a list of one array per group, of the right size and of finite numbers.
     """
-    wanted = f"A list of {len(sizes)} arrays is wanted, one per group"
+    wanted = f"Expected a list of {len(sizes)} arrays, one per group"
     if not isinstance(answer, list | tuple):
         raise Wrong(f"{wanted}; got {type(answer).__name__}.")
     if len(answer) != len(sizes):
-        raise Wrong(f"{wanted} (the ones at the start are no group); got {len(answer)}.")
+        raise Wrong(f"{wanted} (the ones at the start are not a group); got {len(answer)}.")
     return [_vector(f"Group {i}", *pair) for i, pair in enumerate(zip(answer, sizes, strict=True), 1)]
 
 

@@ -16,7 +16,7 @@ def _penalty(
     left: Callable[[float, float], float] = lambda i, o: i * o,
     image: float = 1.0,
 ) -> float:
-    """lambda x expected / dense MACs of a chain whose first layer reads the image, all of which is there.
+    """lambda x expected / dense MACs of a chain; its first layer reads the image, which is always open.
 
     `left`: the share of a layer's MACs that is left, from the open shares of its inputs and outputs.
     `image`: the share of the first layer's inputs that a mistaken answer takes for open.
@@ -51,11 +51,11 @@ MISTAKES: list[tuple[Callable[[float, Sequence[Tensor], Sequence[float]], float]
     ),
     (
         lambda lam, p, m: _penalty(lam, p, m, image=float(p[-1].mean())),
-        "For l = 0, prob_open[l - 1] is the last layer. The first one reads the image, which is all there.",
+        "For l = 0, prob_open[l - 1] is the last layer. The first one reads the image, which is always open.",
     ),
     (
         lambda lam, p, m: _penalty(lam, p, m, image=0.0),
-        "The first layer is missing from the expected MACs: it reads the image, which is all there.",
+        "The first layer is missing from the expected MACs: it reads the image, which is always open.",
     ),
     (
         lambda lam, p, m: _penalty(lam, p, m, lambda i, o: i + o),

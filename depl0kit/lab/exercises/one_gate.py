@@ -17,7 +17,7 @@ CASES = (  # log_alpha, temperature, gamma, zeta
 
 # what readers write instead of eq. 12, as (formula, what is wrong with it); a: log_alpha, t: temperature
 MISTAKES: list[tuple[Callable[[float, float, float, float], float], str]] = [
-    (lambda a, t, g, z: sigmoid(a), "That is a plain coin, P(u < sigmoid(log α)): the stretch is missing."),
+    (lambda a, t, g, z: sigmoid(a), "That is P(s > 1/2): the stretch is missing."),
     (
         lambda a, t, g, z: sigmoid(a / t),
         "That is the median of s: the stretch is missing, and a probability was asked for.",
@@ -28,7 +28,7 @@ MISTAKES: list[tuple[Callable[[float, float, float, float], float], str]] = [
     ),
     (
         lambda a, t, g, z: sigmoid(a + t * math.log(-g / z)),
-        "The sign of β log(-γ/ζ) is turned. With a small overhang -γ few gates are closed.",
+        "β log(-γ/ζ) has the wrong sign: with a small -γ, few gates are closed.",
     ),
     (
         lambda a, t, g, z: sigmoid(a - math.log(-g / z)),
@@ -40,7 +40,7 @@ MISTAKES: list[tuple[Callable[[float, float, float, float], float], str]] = [
     ),
     (
         lambda a, t, g, z: sigmoid(a / t - math.log(-g / z)),
-        "Almost: logit u must stand alone, so multiply (logit u + log α)/β > log(-γ/ζ) by β.",
+        "Almost: multiply (logit u + log α)/β > log(-γ/ζ) by β, so that logit u stands alone.",
     ),
     (
         lambda a, t, g, z: sigmoid(a - t * math.log(-g / (z - g))),
