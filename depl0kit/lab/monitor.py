@@ -48,7 +48,7 @@ class Monitor(Explorer):
     reset_hint = None
     _by_name: ClassVar[dict[str, "Monitor"]] = {}
     _name = ""
-    _thread: threading.Thread | None = None  # also here: ipywidgets closes what failed in __init__, too
+    _thread: threading.Thread | None = None  # set here, as ipywidgets also closes what failed in __init__
 
     @checked
     def __init__(self, folder: str | Path, name: str | None = None) -> None:

@@ -97,7 +97,7 @@ class LiveFigure:
     def update(self, **state: Any) -> None:
         """Draw `state` and show it.
 
-        If `draw` raises, the figure stays as it was and the exception goes to the caller.
+        If `draw` raises, the figure stays as it was, and the exception is raised.
         """
         with _DRAWING, settings(LIVE):
             new = self._new_artists(state)
