@@ -1,4 +1,4 @@
-"""Posteriors over few gates under sliders: the exact one, the best mean field, and a chain."""
+"""Explorers of posteriors over a few gates: the exact one, the best mean field, and a chain."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,20 +18,20 @@ from .live import Explorer, Layout, LiveFigure, NumberSlider, float_slider
 
 CORRELATIONS = (*(i / 20 for i in range(20)), 0.99)
 GAINS = np.linspace(0, 30, 61)
-PAUSE = 0.05  # seconds between two fits that are made ahead
+PAUSE = 0.05  # seconds between two fits in advance
 
 
 class CollinearExplorer(Explorer):
     """Eight features in four near-duplicate pairs: which of them does a regression need?
 
-    Above, what the exact posterior, the best mean field and the best chain (each gate sees those before
-    it) do with every pair; below, the likeliest masks. A position of the slider is fitted once.
+    Above, the states of every pair under the exact posterior, the best mean field and the best chain (each
+    gate sees those before it); below, the likeliest masks. The fits of a slider position are kept.
 
     Args:
-        correlation: within a pair, where the slider starts, in [0, 0.99].
+        correlation: within a pair, at the start, in [0, 0.99].
 
     Raises:
-        ValueError: a start outside its range.
+        ValueError: `correlation` is outside its range.
     """
 
     @checked
@@ -40,16 +40,16 @@ class CollinearExplorer(Explorer):
             value=checks.number("correlation", correlation, 0, CORRELATIONS[-1]),
             numbers=CORRELATIONS,
             description="Correlation",
-            tooltip="Right: the two features of a pair say the same",
+            tooltip="Right: the two features of a pair are nearly equal",
         )
         figure = LiveFigure(
-            self._draw, (1120, 520), "abc;ddd", "What three posteriors do with pairs of collinear features",
+            self._draw, (1120, 520), "abc;ddd", "Three posteriors over the gates of collinear features",
             narrower=[Layout("ab;cc;dd", 560, 760), Layout("a;b;c;d", 380, 960)],
         )  # fmt: skip
         super().__init__(figure, {"correlation": slider})
 
     def numbers(self, correlation: float) -> str:
-        """KL of both families, optima of mean field, and the correlation of the gates of the first pair."""
+        """KL divergence and optima of the fits, and the correlation of the first pair's gates."""
         target, mean_field, chain = _collinear(correlation)
         # rounded, and + 0.0: no "-0.00"
         r = [round(float(p.correlation()[0, 1]), 2) + 0.0 for p in (target, mean_field, chain)]
@@ -74,27 +74,27 @@ class CollinearExplorer(Explorer):
 
 
 class SeriesExplorer(Explorer):
-    """Four gates that are worth something only if all are open, and cost something each.
+    """Four gates in series: a gain if all of them are open, and a price for each open one.
 
-    Mean field starts at every gain from where it was before, as it would during training. So it depends on
-    the way: drag to the right and back. A fast drag takes the same steps as a slow one: those between two
-    positions of the slider are made up for. The chain is fitted afresh at every gain.
+    At every gain, mean field starts from its last optimum, as it would during training. So it depends on the
+    path: drag to the right and back. A fast drag takes the same steps as a slow one: positions that the
+    slider skips are fitted too. The chain is fitted from scratch at every gain.
 
     Args:
-        gain: where the slider starts, in [0, 30].
+        gain: at the start, in [0, 30].
 
     Attributes:
         trail: (gain, P(all open) of mean field, of the chain) of every step since Reset.
 
     Raises:
-        ValueError: a start outside its range.
+        ValueError: `gain` is outside its range.
     """
 
-    reset_hint = "Back to the start; mean field forgets where it was"
+    reset_hint = "Back to the start; mean field starts from scratch"
 
     @checked
     def __init__(self, gain: float = 3.0) -> None:
-        slider = float_slider("Gain g", gain, 0, float(GAINS[-1]), 0.5, 1, "What it is worth if all are open")
+        slider = float_slider("Gain g", gain, 0, float(GAINS[-1]), 0.5, 1, "Paid if all gates are open")
         self._forget()
         figure = LiveFigure(
             self._draw, (1000, 380), "ab", "P(all gates open) over the gain, and how many gates are open",
@@ -104,7 +104,7 @@ class SeriesExplorer(Explorer):
         _fit_ahead(sorted(map(float, GAINS), key=lambda g: abs(g - gain)))
 
     def reset(self) -> None:
-        """The slider where it started, and no memory."""
+        """The slider back to its start; the trail and the last optimum are dropped."""
         self._forget()
         super().reset()
 
@@ -123,14 +123,14 @@ class SeriesExplorer(Explorer):
         self.trail: list[tuple[float, float, float]] = []
 
     def _move(self, gain: float) -> None:
-        """Go to this gain, by every step of the slider on the way."""
+        """Go to this gain through every slider position in between."""
         last = self.trail[-1][0] if self.trail else gain
         between = [float(g) for g in GAINS if min(last, gain) < g < max(last, gain)]
         for step in [*(between if last < gain else reversed(between)), gain]:
             self._step(step)
 
     def _step(self, gain: float) -> None:
-        """Let mean field climb from where it stands."""
+        """Fit mean field from its last optimum."""
         target, chain = _series(gain)
         before = self._mean_field
         start = None if before is None else before.marginals()
@@ -164,9 +164,9 @@ def _series(gain: float) -> tuple[ExactPosterior, Fit]:
 
 
 def _fit_ahead(gains: Sequence[float]) -> None:
-    """Fit the chain at one gain after the other, with pauses in which the kernel can do other things.
+    """Fit the chain at one gain after another, with pauses in which the kernel can do other things.
 
-    A fit takes about 60 ms, too long to wait for fifty of them after a fast drag.
+    A fit takes about 60 ms: fifty of them after a fast drag would take too long.
     """
     try:
         loop = asyncio.get_running_loop()

@@ -19,27 +19,26 @@ from ..training.runs.control import SETTINGS
 from ..training.runs.folder import RunFolder
 from ..training.runs.view import RunView
 from .live import Explorer, Layout, LiveFigure, button, checkbox, float_slider, log_slider, set_slider
+from .progress import FAILED, LIVE, progress, results_in_words, settings_in_words
 
-LOOK_SECONDS = 0.23  # from look to look at the folder: four pictures a second; more would slow the training
-REST_SECONDS = 0.1  # between looks at least, however long a picture takes
-ASKED_SECONDS = 10  # for which a control stands where it was put, while the run does not say that it obeys
-CONTROLS = {*SETTINGS, "speed"}  # by what their values are called in a run
-LIVE = ("running", "paused")
-FAILED = ("failed", "diverged")
+LOOK_SECONDS = 0.23  # between two looks at the folder: four pictures a second; more would slow the run
+REST_SECONDS = 0.1  # the least pause between two looks, however long a picture takes
+ASKED_SECONDS = 10  # a moved control keeps its value so long, unless the run confirms it earlier
+CONTROLS = {*SETTINGS, "speed"}  # by the names of their values in a run
 
 
 class Monitor(Explorer):
     """P(open) of every channel, open channels per layer, and the curves of a run, as its folder grows.
 
     The run may train in this kernel, in another process, or on another machine that shares the disk.
-    A moved slider, Pause, Resume and Stop write requests into the folder, which the run obeys within
-    a tenth of a second or a step; the line shows what is in force, and the sliders follow what others ask
-    for. After its end nothing obeys, and they cannot be moved.
+    A moved slider, Pause, Resume and Stop write requests into the folder. The run follows them within a tenth
+    of a second, or after its current step. The line shows the settings in use, and the sliders also show what
+    others requested. After the end of the run, sliders and buttons are disabled.
 
     Args:
         folder: of the run; it may not exist yet.
-        name: a new monitor closes the one of its name, so that a cell that is run again leaves nothing
-            behind; the folder's path if None. A second one in the same notebook takes another name.
+        name: a new monitor closes the earlier one with the same name, so that running a cell again leaves
+            nothing behind; None: the folder's path. A second monitor of one folder needs another name.
 
     Attributes:
         folder: the `RunFolder`.
@@ -49,14 +48,14 @@ class Monitor(Explorer):
     reset_hint = None
     _by_name: ClassVar[dict[str, "Monitor"]] = {}
     _name = ""
-    _thread: threading.Thread | None = None  # until there is one: ipywidgets closes also what failed to start
+    _thread: threading.Thread | None = None  # set here, as ipywidgets also closes what failed in __init__
 
     @checked
     def __init__(self, folder: str | Path, name: str | None = None) -> None:
         self._take_name(name or str(Path(folder).resolve()))
         self._watch_folder(RunFolder(folder))
-        self._outline: tuple | None = None  # for which the panels were arranged
-        self._adopting: int | None = None  # the thread that moves sliders to where the run is
+        self._outline: tuple | None = None  # the shape for which the panels were arranged
+        self._adopting: int | None = None  # the thread that sets the sliders to the run's values
         figure = LiveFigure(
             self._draw, (1100, 480), "ab;ac", "P(open) of every channel during training",
             narrower=[Layout("a;b;c", 350, 760, {"height_ratios": (1.4, 1, 1)})], width_ratios=(1.25, 1),
@@ -68,7 +67,7 @@ class Monitor(Explorer):
     # ---- what it does
 
     def pause(self) -> None:
-        """Ask the run to hold."""
+        """Ask the run to pause."""
         self._ask(state="pause")
 
     def resume(self) -> None:
@@ -80,12 +79,12 @@ class Monitor(Explorer):
         self._ask(state="stop")
 
     def redraw(self, change: Mapping[str, Any] | None = None) -> None:
-        """Look into the folder, and draw what is new; a moved slider is a request."""
+        """Look into the folder, and draw what is new; a moved slider becomes a request."""
         if self._adopting == threading.get_ident():
             return  # this slider follows the run
         if change is not None:
             name = next(name for name, c in self.controls.items() if c is change["owner"])
-            self._asked[name] = change["new"], time.monotonic()  # before the lock: a look may be under way
+            self._asked[name] = change["new"], time.monotonic()  # before the lock: a look may hold it
             self._ask(**{name: change["new"]})
         with self._lock:
             super().redraw()
@@ -109,14 +108,14 @@ class Monitor(Explorer):
         self.folder.ask(**requests)
 
     def _begin_again(self) -> None:
-        """After `end`.
+        """Follow the folder again after `end`.
 
         Raises:
-            RuntimeError: it was closed.
+            RuntimeError: the monitor was closed.
         """
         if self.comm is None:
             raise RuntimeError(
-                f"this explorer was closed, as another of the name {self._name!r} took its place: "
+                f"this explorer was closed because another one named {self._name!r} replaced it: "
                 "run its cell again."
             )
         self._take_name(self._name)
@@ -127,7 +126,7 @@ class Monitor(Explorer):
     def _take_name(self, name: str) -> None:
         old = self._by_name.get(name)
         if old not in (None, self):
-            old.close()  # its widgets and its figure would stay as long as the kernel
+            old.close()  # its widgets and its figure would stay in memory as long as the kernel
         self._by_name[name] = self
         self._name, self._ended = name, threading.Event()
         self._lock = threading.RLock()  # one look at a time
@@ -141,15 +140,15 @@ class Monitor(Explorer):
     def _look_on(self) -> None:
         due = time.monotonic() + LOOK_SECONDS
         while not self._ended.wait(max(REST_SECONDS, due - time.monotonic())):
-            # a late look does not delay those after it, and missed ones are not made up for
+            # a late look does not delay the next ones, and missed looks are skipped
             due = max(due + LOOK_SECONDS, time.monotonic())
             self.redraw()
 
     def _watch_folder(self, folder: RunFolder) -> None:
         with self._lock:
             self.folder, self.view, self._stale = folder, RunView(folder), True
-            self._asked: dict[str, tuple[Any, float]] = {}  # by a control: its value, and when
-            self._in_force: dict[str, Any] = {}  # the settings of the run, at the look before
+            self._asked: dict[str, tuple[Any, float]] = {}  # by control: the value, and when it was moved
+            self._in_force: dict[str, Any] = {}  # the settings of the run, at the previous look
 
     # ---- what it shows
 
@@ -170,31 +169,20 @@ class Monitor(Explorer):
         return about and (dict(about["net"]["groups"]), about["train"].all_epochs)
 
     def numbers(self, **_settings: float) -> str:
-        """State of the training; the settings in force, and the results of the last epoch."""
+        """State of the run; under it, the settings in use and the results of the last epoch."""
         status = self.view.status
         if self.view.about is None or status["state"] == "new":
             return f"waiting for a run in {self.folder.path}"
         if status["state"] in FAILED:
             return f"{status['state']} in epoch {status['epoch']:.1f}. {status['error']}"
-        lines = self._progress(status), settings_in_words(status) + _results(self.view.history)
-        return "\n".join(filter(None, [*lines, status.get("notice")]))
-
-    def _progress(self, status: Mapping[str, Any]) -> str:
-        state, since = status["state"], self.view.silent_since()
-        if since is not None:
-            state = f"no sign of life since {time.strftime('%H:%M:%S', time.localtime(since))}"
-        planned = self._shape()[1]
-        end = " until Stop" if status.get("until_stop") else f" of {planned}" * (status["epoch"] <= planned)
-        text = f"{state}: epoch {status['epoch']:.1f}{end}"
-        if state in LIVE and status["images_per_second"]:
-            text += f", {status['images_per_second']:,.0f} images/s"
-        if state == "running" and status["seconds_left"]:
-            text += f", {in_words(status['seconds_left'])} left"
-        return text if state in LIVE or since is not None else text + self._after_the_end()
+        at_end = "" if status["state"] in LIVE else self._after_the_end()
+        numbers = settings_in_words(status) + results_in_words(self.view.history)
+        lines = progress(self.view, self._shape()[1]) + at_end, numbers, status.get("notice")
+        return "\n".join(filter(None, lines))
 
     def _after_the_end(self) -> str:
-        resumes = self.view.status["state"] != "finished"
-        return ". Nothing obeys the sliders any more" + (": the same command resumes it." if resumes else ".")
+        hint = "" if self.view.status["state"] == "finished" else ": the same command resumes the run"
+        return f". The sliders have no effect now{hint}."
 
     def _is_wrong(self) -> bool:
         status = self.view.status
@@ -235,14 +223,14 @@ class Monitor(Explorer):
         ]
 
     def _last_epoch(self) -> float:
-        """Right end of the time axis: for a run without an end it moves in few large steps."""
+        """Right end of the time axis: it doubles when a run without a planned end reaches it."""
         end = self._shape()[1]
         while end < self.view.status["epoch"]:
             end = 2 * end
         return end
 
     def _invitation(self) -> str:
-        """What is written where the gates will be drawn."""
+        """The text in the panel of the gates while there are none."""
         return NO_GATES
 
     # ---- its controls
@@ -256,20 +244,20 @@ class Monitor(Explorer):
             ),
             "gate_lr": log_slider(gate_lr.label, 0.1, *gate_lr.usual, hint=gate_lr.hint),
             "speed": log_slider(
-                "Epochs a second", None, *SPEEDS, last=FAST, hint="At most; changes no result"
+                "Epochs a second", None, *SPEEDS, last=FAST, hint="At most; does not change results"
             ),
             "until_stop": checkbox("until Stop", False, UNTIL_STOP),
         }
         for name, value in self._start_settings().items():
-            set_slider(controls[name], value)  # also outside the range: a run may begin anywhere
+            set_slider(controls[name], value)  # also outside its range: a run may start with any value
         return controls
 
     def _start_settings(self) -> dict[str, Any]:
-        """Where controls stand until there is a run, if it is not where they are made."""
+        """Values of controls before there is a run, where they differ from the defaults."""
         return {}
 
     def _follow_run(self) -> None:
-        """Put the controls where the run is; one that was moved here stays until the run obeys."""
+        """Set the controls to the run's values; one that was moved here waits until the run confirms it."""
         status = self.view.status
         for name in status.keys() & CONTROLS:
             if name in self._asked:
@@ -287,7 +275,7 @@ class Monitor(Explorer):
         self._enable(status["state"] in LIVE)
 
     def _enable(self, on: bool) -> None:
-        """Let the controls be moved, or not."""
+        """Enable or disable controls and buttons."""
         for part in (*self.controls.values(), *self._buttons):
             part.disabled = not on
 
@@ -302,28 +290,3 @@ class Monitor(Explorer):
 NO_GATES = "no gates so far"
 SPEEDS, FAST = (0.1, 50), "as fast as it can"  # epochs a second
 UNTIL_STOP = "Keep training after the last epoch, at the full price and constant learning rates"
-
-
-def settings_in_words(status: Mapping[str, Any]) -> str:
-    """Those numbers of `KNOBS` that are known, in a line."""
-    return "  ".join(knob.text.format(status[name]) for name, knob in KNOBS.items() if name in status)
-
-
-def in_words(seconds: float) -> str:
-    """A time as a person would say it: two units at most."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 36:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} days {hours % 24} h"
-
-
-def _results(history: pd.DataFrame) -> str:
-    if history.empty:
-        return ""
-    last = history.iloc[-1]
-    return f"    validation accuracy {last.val_accuracy:.3f}    MACs kept {last.kept_macs:.0%}"

@@ -1,4 +1,4 @@
-"""What a lesson finds on this machine."""
+"""Versions, device and data sets that the lessons find on this machine."""
 
 import platform
 from pathlib import Path
@@ -12,7 +12,7 @@ from ..support.versions import version
 
 
 def setup() -> str:
-    """A line each for versions, device, and data sets. Downloads nothing: `print(dk.lab.setup())`."""
+    """Versions, device and data sets, one per line: `print(dk.lab.setup())`. It downloads nothing."""
     digits = load_data("digits")
     found = _find_fashion_mnist()
     lines = {
@@ -27,9 +27,9 @@ def setup() -> str:
 
 
 _HOW_TO_GET_IT = (
-    'not here, and not needed yet. Online, dk.load_data("fashion_mnist") fetches it;\n'
+    'not found, and not needed yet. Online, dk.load_data("fashion_mnist") downloads it;\n'
     + 15 * " "
-    + "on Debian and Ubuntu, apt-get install dataset-fashion-mnist does too."
+    + "on Debian and Ubuntu, apt-get install dataset-fashion-mnist installs it."
 )
 
 
@@ -38,11 +38,11 @@ def _why(device: torch.device) -> str:
         return f"cuda: {torch.cuda.get_device_name(device)}"
     if device.type == "mps":
         return "mps: the GPU of this Mac"
-    return "cpu: torch sees no GPU here, and these lessons need none"
+    return "cpu: torch finds no GPU, and these lessons need none"
 
 
 def _find_fashion_mnist() -> Path | None:
-    """Where `load_data` would read it without a download; the files are not opened."""
+    """The folder from which `load_data` would read it without a download; no file is opened."""
     root = data_root()
     if (root / "fashion_mnist.safetensors").is_file():
         return root

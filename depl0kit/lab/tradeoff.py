@@ -92,29 +92,26 @@ class TradeoffExplorer(Explorer):
         require_columns(results, *COLUMNS)
         good = reported(results)
         self.results = good.assign(network=good.model + " on " + good.data)
-        self._watch(False)
-        self._offer("network", list(self.results.network.unique()))
-        self._offer_parts()
-        self._watch(True)
+        with self._unwatched():
+            self._offer("network", list(self.results.network.unique()))
+            self._offer_parts()
         super().redraw()
 
     def redraw(self, change: Mapping[str, Any] | None = None) -> None:
         if change is not None and any(change["owner"] is self.controls[name] for name in PARTS):
-            self._watch(False)
-            self._offer_parts()
-            self._watch(True)
+            with self._unwatched():
+                self._offer_parts()
         super().redraw()
 
     def reset(self) -> None:
         """The first of everything; one drawing."""
-        self._watch(False)
-        self.chosen = None
-        for name, control in self.controls.items():
-            if name != "run" and control.options:
-                control.index = 0
-                self._offer_parts()
-        self.controls["run"].value = 0
-        self._watch(True)
+        with self._unwatched():
+            self.chosen = None
+            for name, control in self.controls.items():
+                if name != "run" and control.options:
+                    control.index = 0
+                    self._offer_parts()
+            self.controls["run"].value = 0
         super().redraw()
 
     def walk(self) -> pd.DataFrame:
@@ -129,15 +126,14 @@ class TradeoffExplorer(Explorer):
     def choose(self, run: str) -> None:
         """Show a run by its name."""
         row = self.results[self.results.run == run].iloc[0]
-        self._watch(False)
-        self.controls["network"].value = row.network
-        self.chosen = row
-        self._offer_methods()
-        self.controls["method"].value = row.method
-        if self.controls["seed"].value != ALL:
-            self.controls["seed"].value = int(row.seed)
-        self._offer_parts()
-        self._watch(True)
+        with self._unwatched():
+            self.controls["network"].value = row.network
+            self.chosen = row
+            self._offer_methods()
+            self.controls["method"].value = row.method
+            if self.controls["seed"].value != ALL:
+                self.controls["seed"].value = int(row.seed)
+            self._offer_parts()
         super().redraw()
 
     def numbers(self, **_state: Any) -> str:

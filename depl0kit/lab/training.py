@@ -1,4 +1,4 @@
-"""Live training: watch channels die, and change lambda, temperature and gate lr while they do."""
+"""Live training: watch channels die, and change lambda, temperature and gate lr meanwhile."""
 
 import threading
 import time
@@ -21,27 +21,28 @@ from ..training.runs.recording import recorded
 from ..training.runs.run import Run
 from ..training.trainer import Diverged, Trainer
 from .live import button
-from .monitor import CONTROLS, SPEEDS, Monitor, settings_in_words
+from .monitor import CONTROLS, SPEEDS, Monitor
+from .progress import settings_in_words
 
 
 class TrainingExplorer(Monitor):
     """Train, Pause, Stop and Reset a network in this kernel, and watch it as a `Monitor` does.
 
-    It trains in a thread beside the kernel, so that other cells, and its buttons, can be used meanwhile.
-    Running the cell again, or Reset, starts anew and ends the old run.
+    It trains in a thread of its own, so that other cells and the buttons work meanwhile. Running the cell
+    again, or Reset, ends the run and prepares a new one.
 
     Args:
         make_net: returns a new `GatedModel`; called once per run.
         data: what to train on.
-        config: settings of the run; its `lam`, `temperature` and `gate_lr` are where the sliders start.
-        name: of the explorer; a new one closes the one of its name.
-        folder: keep the run there: Train then resumes what it holds. Without one, the run has a
-            temporary folder, which goes with the explorer and at Reset.
-        seconds: that a whole run takes at the speed where the slider starts, > 0: long enough to watch, and
-            to move a slider. None: as fast as it can.
+        config: settings of the run; the sliders start at its `lam`, `temperature` and `gate_lr`.
+        name: a new explorer closes the earlier one with the same name.
+        folder: where the run is kept: Train resumes a run that it holds. None: a temporary folder, which is
+            removed at Reset and with the explorer.
+        seconds: duration of a whole run at the first value of the speed slider, > 0: long enough to watch,
+            and to move a slider. None: as fast as possible.
 
     Attributes:
-        run: history and gates of the present run.
+        run: history and gates of the current run.
         net: its network.
         trainer: the `Trainer` itself.
     """
@@ -63,7 +64,7 @@ class TrainingExplorer(Monitor):
         self._make_net, self._data, self._folder = make_net, data, folder
         self._config = config or TrainConfig(epochs=20)
         self._seconds = None if seconds is None else checks.number("seconds", seconds, 0, open_low=True)
-        self._take_name(name)  # first: an old training still draws random numbers
+        self._take_name(name)  # first, as it ends an old run, which still draws random numbers
         self._prepare()
         super().__init__(self.folder.path, name)
 
@@ -76,7 +77,7 @@ class TrainingExplorer(Monitor):
         return self.trainer.net
 
     def train(self) -> None:
-        """Begin, resume after a pause, or begin anew after the end."""
+        """Start, resume after a pause, or start again after the end."""
         if self._is_training():
             self.resume()
         else:
@@ -86,7 +87,7 @@ class TrainingExplorer(Monitor):
         self.redraw()
 
     def stop(self) -> None:
-        """End after the step under way; the network goes back to its last finished epoch."""
+        """End after the current step; the network returns to the state of its last finished epoch."""
         self._end_training()
         self.redraw()
 
@@ -96,7 +97,7 @@ class TrainingExplorer(Monitor):
         super().reset()
 
     def end(self) -> None:
-        """End the training and the thread that looks on."""
+        """End the run and the thread that watches it."""
         if self._thread is not None and not self._ended.is_set():
             self.stop()
         super().end()
@@ -119,14 +120,14 @@ class TrainingExplorer(Monitor):
 
     def _begin_training(self) -> None:
         before = self.folder.status().get("updated")
-        # "run": what was asked for before a stop is no wish of this run, but these are
+        # "run" replaces an earlier "stop", with which the new session would discard until_stop
         self.folder.ask(state="run", **{name: self.controls[name].value for name in SETTINGS})
         self._training = threading.Thread(target=self._train, name=f"depl0kit-{self._name}", daemon=True)
         self._training.start()
-        # a pause that is asked for sooner would be taken for one of the session before
+        # an earlier pause would be discarded, as a request to the session before
         while self._is_training() and self.folder.status().get("updated") == before:
             time.sleep(0.005)
-        self.folder.ask(speed=self.controls["speed"].value)  # each session begins as fast as it can
+        self.folder.ask(speed=self.controls["speed"].value)  # each session discards earlier speeds
 
     def _train(self) -> None:
         try:
@@ -134,7 +135,7 @@ class TrainingExplorer(Monitor):
                 pass
         except Diverged as error:
             self._failure = str(error)
-        except Exception as error:  # of a thread nobody would see the traceback; the line shows it
+        except Exception as error:  # nobody sees the traceback of a thread; the line shows the error
             self._failure = f"{type(error).__name__}: {error}"
 
     def _is_training(self) -> bool:
@@ -146,7 +147,7 @@ class TrainingExplorer(Monitor):
             self._training.join(1)
 
     def _ask(self, **requests: Any) -> None:
-        if not self._ended.is_set():  # or it would write into a folder that is gone
+        if not self._ended.is_set():  # then its folder may be removed already
             super()._ask(**requests)
 
     # ---- what is shown before there is a run, and after a failure
@@ -176,12 +177,12 @@ class TrainingExplorer(Monitor):
         return ""
 
     def _follow_run(self) -> None:
-        """Only while it trains: before and after, the controls are what the next run begins with."""
+        """Only during a run: before and after it, the controls hold the settings of the next run."""
         if self._is_training():
             super()._follow_run()
 
     def _enable(self, on: bool) -> None:
-        """They can always be moved."""
+        """They are always enabled."""
 
     def _start_settings(self) -> Mapping[str, Any]:
         speed = None if self._seconds is None else self._config.all_epochs / self._seconds

@@ -240,7 +240,7 @@ def test_right_generate(verdict, form):
         (lambda *a: generate(*a, bound=1), "in front of tanh is missing"),
         (lambda *a: generate(*a, bound=math.log10(100)), "natural logarithm"),
         (lambda *a: generate(*a, squash=lambda x: x), "tanh is missing: log α would not be bounded"),
-        (lambda *a: generate(*a, hand_on=lambda h: h / LOG_100), "Hand on log α itself"),
+        (lambda *a: generate(*a, hand_on=lambda h: h / LOG_100), "Pass log α itself"),
         (lambda weights, biases: generate(weights, [0 * b for b in biases]), "biases are missing"),
         (from_ones, "Only the first group starts from ones"),
         (lambda *a: generate(*a, hand_on=np.tanh), "Group 2 is the first that differs"),
@@ -262,10 +262,10 @@ def test_wrong_generate_is_told_why(verdict, wrong, says):
         (lambda weights: [], "raised TypeError"),
         (lambda *_: torch.ones(2, 3) @ torch.ones(2, 3), "raised RuntimeError"),
         (lambda *_: (_ for _ in ()).throw(ValueError("two\nlines")), "ValueError: two lines"),
-        (lambda *a: generate(*a)[-1], "A list of 3 arrays is wanted, one per group; got ndarray."),
+        (lambda *a: generate(*a)[-1], "Expected a list of 3 arrays, one per group; got ndarray."),
         (lambda *a: iter(generate(*a)), "got list_iterator"),
         (lambda *a: generate(*a)[:2], "got 2."),
-        (lambda *a: [np.ones(4), *generate(*a)], "the ones at the start are no group); got 4."),
+        (lambda *a: [np.ones(4), *generate(*a)], "the ones at the start are not a group); got 4."),
         (lambda *a: [g[:, None] for g in generate(*a)], "Group 1 should have the shape (3,)"),
         (lambda *a: [*generate(*a)[:2], np.ones(5)], "Group 3 should have the shape (2,)"),
         (lambda *a: [g.sum() for g in generate(*a)], "not ()."),
@@ -324,16 +324,16 @@ def test_wrong_folds_are_told_apart(verdict, formula, reason):
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda w, z: 3, "A tensor is wanted, the new weight; got int"),
+        (lambda w, z: 3, "Expected a tensor, the new weight; got int"),
         (lambda w, z: w.numpy(), "got ndarray"),
         (lambda w, z: None, "still None: put your answer after return"),
         (lambda w, z: print(w), "write return in place of print"),
-        (lambda w, z: w > 0, "of float32 is wanted, as the old weight is; got torch.bool"),
-        (lambda w, z: w.to("meta"), "cannot be judged: looking at it raised"),
-        (lambda w, z: w[:, :3], "the weight is [4, 2, 3, 3]; yours [4, 3, 3, 3]"),
+        (lambda w, z: w > 0, "of float32, like the old weight; got torch.bool"),
+        (lambda w, z: w.to("meta"), "cannot be checked: reading it raised"),
+        (lambda w, z: w[:, :3], "the weight is [4, 2, 3, 3]; yours is [4, 3, 3, 3]"),
         (lambda w, z: w[:, :2], "The shape is right, the values are not"),
         (lambda w, z: w @ z, "raised RuntimeError"),
-        (7, "The function itself is wanted"),
+        (7, "Expected the function itself"),
     ],
 )
 def test_other_folds(verdict, answer, says):
@@ -408,7 +408,7 @@ def test_a_right_front(verdict):
             lambda c, a: [
                 not any(d < x and b > y for d, b in zip(c, a, strict=True)) for x, y in zip(c, a, strict=True)
             ],
-            "at one cost",
+            "with the same cost",
         ),
         (
             lambda c, a: [
@@ -431,7 +431,7 @@ def test_a_right_front(verdict):
         (lambda c, a: None, "still None: put your answer after return"),
         (lambda c, a: print(front.unbeaten(c, a)), "write return in place of print"),
         (lambda c: c, "raised TypeError"),
-        (7, "function itself is wanted"),
+        (7, "Expected the function itself"),
     ],
 )
 def test_wrong_fronts_are_told_what_is_wrong(verdict, wrong, says):

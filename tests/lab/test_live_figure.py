@@ -302,6 +302,17 @@ def test_notebook_exported_without_a_kernel_shows_the_picture():
     assert f"data:image/png;base64,{bundle['image/png']}" in page.replace("\n", "")
 
 
+def test_controls_set_unwatched_draw_nothing_and_are_watched_again_after_an_error():
+    explorer = LineExplorer()
+    start, slider = explorer.figure.png, explorer.controls["height"]
+    with pytest.raises(KeyError), explorer._unwatched():
+        slider.value = 0.2
+        raise KeyError
+    assert explorer.figure.png == start
+    slider.value = 0.8
+    assert explorer.figure.png != start
+
+
 def test_close_removes_everything():
     explorer = LineExplorer()
     parts = [explorer, explorer.figure.picture, explorer.controls["height"]]

@@ -176,7 +176,7 @@ def test_after_the_end_nothing_can_be_moved_and_the_line_says_why(monitor, few, 
     until(lambda: "finished" in line(monitor), "the end is shown")
     parts = [*monitor.controls.values(), *monitor._buttons]
     until(lambda: all(part.disabled for part in parts), "nothing can be moved")
-    assert "Nothing obeys the sliders any more" in line(monitor)
+    assert "The sliders have no effect now" in line(monitor)
     steps = recorded(trainer(few, 1), tmp_path / "run")  # finished: it ends at once, and stays so
     assert list(steps) == []
     longer = recorded(trainer(few, 9), tmp_path / "other")
@@ -239,7 +239,7 @@ def test_it_steers_a_training_in_another_process(monitor, tmp_path):
     monitor.pause()
     until(lambda: "paused: epoch" in line(monitor), "a pause", 3)
     monitor.resume()
-    until(lambda: "running: epoch" in line(monitor), "it goes on", 3)
+    until(lambda: "running: epoch" in line(monitor), "it continues", 3)
     monitor.stop()
     assert process.wait(30) == 0
     until(lambda: "stopped: epoch" in line(monitor), "its end is shown")

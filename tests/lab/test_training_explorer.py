@@ -78,7 +78,7 @@ def test_train_pause_go_on_and_stop(explorer):
     time.sleep(0.2)
     assert e.trainer.epoch == epoch and "paused" in e._line.value
     e.train()
-    until(lambda: e.trainer.epoch > epoch, "training goes on")
+    until(lambda: e.trainer.epoch > epoch, "training continues")
     e.stop()
     assert state(e) == "stopped" and not workers()
     assert e.run.status == "stopped" and len(e.run.rows) >= 2
@@ -168,7 +168,7 @@ def test_a_cell_run_again_leaves_one_worker_and_no_widget(explorer):
     assert len(_instances) - before == alone > 20
     second.train()
     assert len(workers()) == 1 and watchers() == 1
-    with pytest.raises(RuntimeError, match="another of the name 'test' took its place: run its cell again"):
+    with pytest.raises(RuntimeError, match="another one named 'test' replaced it: run its cell again"):
         first.train()
     assert second.run.status == "running" and len(workers()) == 1 and watchers() == 1
     second.close()

@@ -1,9 +1,9 @@
 """What the checkers share.
 
 A checker is a function decorated with `exercise` that looks at what the reader wrote. It returns the
-line for a right answer, and raises `Wrong` with the line for a wrong one. What the reader's own
-function does, it asks for through `call` or `run`, which turn errors into `Wrong`. Checkers make the
-arguments anew for every call: the reader's function may change them.
+line for a right answer, and raises `Wrong` with the line for a wrong one. It calls the reader's function
+through `call` or `run`, which turn errors into `Wrong`, and with new arguments every time, as the function
+may change them.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import functools
 import inspect
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -32,8 +32,8 @@ def exercise(checker: Callable[..., str]) -> Callable[..., None]:
             print(f"✓ {checker(*answers)}")
         except Wrong as reason:
             print(f"✗ {reason}")
-        except Exception as error:  # an answer that no checker knows how to look at
-            print(f"✗ This answer cannot be judged: looking at it raised {type(error).__name__}.")
+        except Exception as error:  # an answer that the checker did not expect
+            print(f"✗ This answer cannot be checked: reading it raised {type(error).__name__}.")
 
     return check
 
@@ -42,7 +42,7 @@ def call(function: Callable[..., Any], *arguments: Any) -> float:
     """The number that the reader's function returns.
 
     Raises:
-        Wrong: it is no function, raises, or returns something other than one finite number.
+        Wrong: it is not a function, raises, or returns something other than one finite number.
     """
     name = getattr(function, "__name__", "your function")
     shown = f"{name}({', '.join(f'{float(a):g}' for a in arguments)})"
@@ -53,16 +53,16 @@ def run(function: Callable[..., Any], shown: str, *arguments: Any) -> Any:
     """What the reader's function returns.
 
     Raises:
-        Wrong: it is no function, raises, or returns nothing: it is unsolved, or prints its result instead.
+        Wrong: it is not a function, raises, or returns nothing: it is unsolved, or prints its result instead.
     """
     if not callable(function):
-        raise Wrong(f"The function itself is wanted, without brackets after its name; got {brief(function)}.")
+        raise Wrong(f"Expected the function itself, without brackets after its name; got {brief(function)}.")
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
             answer = function(*arguments)
-    except Exception as error:  # whatever the reader's code does, they get one line
-        print(printed.getvalue(), end="")  # with what they print to find their mistake
+    except Exception as error:  # any error of the reader's code becomes one line
+        print(printed.getvalue(), end="")  # which may help to find the mistake
         raise Wrong(f"{shown} raised {type(error).__name__}: {' '.join(str(error).split())}") from error
     if answer is None and printed.getvalue():
         raise Wrong(f"{shown} prints something, but returns None: write return in place of print.")
@@ -71,8 +71,8 @@ def run(function: Callable[..., Any], shown: str, *arguments: Any) -> Any:
     return answer
 
 
-def solved(name: str, answer: Any, hint: str = "put your answer in its place") -> None:
-    """Raises Wrong if `answer` is what the notebook has in its place."""
+def solved(name: str, answer: Any, hint: str = "replace it with your answer") -> None:
+    """Raises Wrong if `answer` is still the placeholder of the notebook."""
     if answer is None or answer is ...:
         raise Wrong(f"{name} is still {answer}: {hint}.")
 
@@ -91,12 +91,25 @@ def number(name: str, answer: Any) -> float:
     if value is None:
         raise Wrong(f"{name} should be one number, not {type(answer).__name__} {brief(answer)}.")
     if not math.isfinite(value):
-        raise Wrong(f"{name} is {brief(answer)}, not finite: a logarithm of something negative?")
+        raise Wrong(f"{name} is {brief(answer)}, not finite: a logarithm of a negative number?")
     return value
 
 
 def _float(answer: Any) -> float:
-    return float(answer.item() if hasattr(answer, "item") else answer)  # NumPy warns of float([x])
+    return float(answer.item() if hasattr(answer, "item") else answer)  # NumPy warns about float([x])
+
+
+def refuse_mistakes(
+    mistakes: Iterable[tuple[Callable[..., Any], str]], gives_it: Callable[[Callable[..., Any]], bool]
+) -> None:
+    """Raises Wrong with the reason of the first of `mistakes`, (formula, reason), that gives the answer."""
+    for formula, reason in mistakes:
+        if gives_it(formula):
+            raise Wrong(reason)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
 
 
 def near(a: float, b: float) -> bool:
@@ -105,5 +118,5 @@ def near(a: float, b: float) -> bool:
 
 
 def brief(answer: Any) -> str:
-    """Its repr, which for an array has many lines, on one."""
+    """Its repr on one line, cut to 60 characters."""
     return f"{' '.join(repr(answer).split()):.60}"

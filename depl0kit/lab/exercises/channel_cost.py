@@ -1,9 +1,9 @@
-"""The exercise of 05_what_a_channel_costs: what goes with one channel."""
+"""The exercise of 05_what_a_channel_costs: the MACs of one channel."""
 
 from collections.abc import Callable
 from typing import Any
 
-from .base import Wrong, call, exercise, near
+from .base import Wrong, call, exercise, near, refuse_mistakes
 
 
 def _channel_macs(kernel: float, inputs: float, outputs: float, height: float, width: float) -> float:
@@ -25,10 +25,7 @@ MISTAKES: list[tuple[Callable[..., float], str]] = [
         lambda k, i, o, h, w: k * k * h * w * i * o,
         "That is a whole layer. One channel is written from i inputs and read by o outputs: i + o.",
     ),
-    (
-        lambda k, i, o, h, w: k * h * w * (i + o),
-        "A kernel has k² positions, not k.",
-    ),
+    (lambda k, i, o, h, w: k * h * w * (i + o), "A kernel has k² positions, not k."),
     (
         lambda k, i, o, h, w: k * k * (i + o),
         "Those are parameters. Each is used at all height × width positions.",
@@ -46,8 +43,6 @@ def check_channel_macs(channel_macs: Callable[..., Any]) -> str:
     case = 3, 5, 7, 8, 9
     answer = call(channel_macs, *case)
     if not near(answer, truth := _channel_macs(*case)):
-        for formula, reason in MISTAKES:
-            if near(answer, formula(*case)):
-                raise Wrong(reason)
+        refuse_mistakes(MISTAKES, lambda formula: near(answer, formula(*case)))
         raise Wrong(f"channel_macs(3, 5, 7, 8, 9) should be {truth:g}, yours is {answer:g}.")
     return "Right: a channel costs where it is written and where it is read."

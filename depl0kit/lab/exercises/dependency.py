@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...gates.posterior import BOUND
-from .base import Wrong, exercise, run
+from .base import Wrong, exercise, refuse_mistakes, run
 
 Vectors = list[np.ndarray]
 
@@ -18,7 +18,7 @@ def _generate(
     squash: Callable[[np.ndarray], np.ndarray] = np.tanh,
     scale_in: float = 1.0,
 ) -> Vectors:
-    """log_alphas of the forward chain, or of a mistaken one."""
+    """log_alphas of the forward chain; the last three arguments make mistaken ones."""
     h, result = np.ones(weights[0].shape[1]), []
     for w, b in zip(weights, biases, strict=True):
         result.append(bound * squash(w @ h + b))
@@ -32,26 +32,17 @@ def _each_from_ones(weights: Vectors, biases: Vectors) -> Vectors:
 
 # what readers write instead, as (chain, what is wrong with it)
 MISTAKES: list[tuple[Callable[[Vectors, Vectors], Vectors], str]] = [
-    (
-        lambda w, b: _generate(w, b, bound=1.0),
-        "The bound c = log 100 in front of tanh is missing.",
-    ),
+    (lambda w, b: _generate(w, b, bound=1.0), "The bound c = log 100 in front of tanh is missing."),
     (
         lambda w, b: _generate(w, b, bound=np.log10(100)),
         "The bound is the natural logarithm: math.log(100) = 4.605.",
     ),
-    (
-        lambda w, b: _generate(w, b, squash=lambda x: x),
-        "The tanh is missing: log α would not be bounded.",
-    ),
+    (lambda w, b: _generate(w, b, squash=lambda x: x), "The tanh is missing: log α would not be bounded."),
     (
         lambda w, b: _generate(w, b, scale_in=1 / BOUND),
-        "Hand on log α itself, with its factor c, to the next group.",
+        "Pass log α itself, with its factor c, to the next group.",
     ),
-    (
-        lambda w, b: _generate(w, [0 * x for x in b]),
-        "The biases are missing.",
-    ),
+    (lambda w, b: _generate(w, [0 * x for x in b]), "The biases are missing."),
     (
         _each_from_ones,
         "Only the first group starts from ones; the others read the log α of the group before.",
@@ -75,9 +66,7 @@ def check_generate(generate: Callable[..., Any]) -> str:
     differing = [i for i, pair in enumerate(zip(vectors, truth, strict=True)) if not _close(*pair)]
     if not differing:
         return "Right: three groups, bounded by log 100, each computed from the one before."
-    for chain, reason in MISTAKES:
-        if all(map(_close, vectors, chain(*_three_groups()))):
-            raise Wrong(reason)
+    refuse_mistakes(MISTAKES, lambda chain: all(map(_close, vectors, chain(*_three_groups()))))
     raise Wrong(
         f"Group {differing[0] + 1} is the first that differs. "
         "It should be c·tanh(W h + b) of the group before."
@@ -88,13 +77,13 @@ def _vectors(answer: Any, sizes: list[int]) -> Vectors:
     """`answer` as one array per group.
 
     Raises:
-        Wrong: it is no list, or has not one array of finite numbers of the right size per group.
+        Wrong: it is not a list of one array per group, of the right size and of finite numbers.
     """
-    wanted = f"A list of {len(sizes)} arrays is wanted, one per group"
+    wanted = f"Expected a list of {len(sizes)} arrays, one per group"
     if not isinstance(answer, list | tuple):
         raise Wrong(f"{wanted}; got {type(answer).__name__}.")
     if len(answer) != len(sizes):
-        raise Wrong(f"{wanted} (the ones at the start are no group); got {len(answer)}.")
+        raise Wrong(f"{wanted} (the ones at the start are not a group); got {len(answer)}.")
     return [_vector(f"Group {i}", *pair) for i, pair in enumerate(zip(answer, sizes, strict=True), 1)]
 
 

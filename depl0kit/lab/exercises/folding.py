@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Wrong, exercise, run
+from .base import Wrong, exercise, refuse_mistakes, run
 
 
 def _fold(weight: Tensor, gate: Tensor) -> Tensor:
-    """The weight without the inputs of closed gates, the others scaled by theirs."""
+    """The weight without the inputs of closed gates, the others multiplied by their gates."""
     return weight[:, gate > 0] * gate[gate > 0][:, None, None]
 
 
@@ -18,19 +18,16 @@ def _fold(weight: Tensor, gate: Tensor) -> Tensor:
 MISTAKES: list[tuple[Callable[[Tensor, Tensor], Tensor], str]] = [
     (
         lambda w, z: w * z[:, None, None],
-        "Scaled rightly, but the closed inputs are still there: the layer got no smaller.",
+        "Scaled correctly, but the closed inputs are still there: the layer is not smaller.",
     ),
     (
         lambda w, z: w[:, z > 0],
         "The closed inputs are gone, but a gate between 0 and 1 must scale what is left.",
     ),
-    (
-        lambda w, z: w[:, z == 1],
-        "A gate between 0 and 1 is open: only gates of exactly 0 are closed.",
-    ),
+    (lambda w, z: w[:, z == 1], "A gate between 0 and 1 is open: only gates of exactly 0 are closed."),
     (
         lambda w, z: w[z > 0] * z[z > 0][:, None, None, None],
-        "Those are the outputs of the layer (dimension 0). The gates are those of its inputs.",
+        "That selects outputs of the layer (dimension 0). The gates belong to its inputs (dimension 1).",
     ),
 ]
 
@@ -45,19 +42,17 @@ def check_fold(fold: Callable[..., Any]) -> str:
     """A function of a convolution's weight and its inputs' gates: the weight of the compact layer."""
     answer = run(fold, "fold(weight, gate)", *_layer())
     if not isinstance(answer, Tensor):
-        raise Wrong(f"A tensor is wanted, the new weight; got {type(answer).__name__}.")
+        raise Wrong(f"Expected a tensor, the new weight; got {type(answer).__name__}.")
     if not answer.is_floating_point():
-        raise Wrong(f"A tensor of float32 is wanted, as the old weight is; got {answer.dtype}.")
-    for formula, reason in MISTAKES:
-        if _same(answer, formula(*_layer())):
-            raise Wrong(reason)
+        raise Wrong(f"Expected a tensor of float32, like the old weight; got {answer.dtype}.")
+    refuse_mistakes(MISTAKES, lambda formula: _same(answer, formula(*_layer())))
     truth = _fold(*_layer())
     if answer.shape != truth.shape:
         raise Wrong(
-            f"For 4 inputs, 2 of them open, the weight is {list(truth.shape)}; yours {list(answer.shape)}."
+            f"For 4 inputs, 2 of them open, the weight is {list(truth.shape)}; yours is {list(answer.shape)}."
         )
     if not _same(answer, truth):
-        raise Wrong("The shape is right, the values are not: each open input's slice times its gate.")
+        raise Wrong("The shape is right, the values are not: multiply each open input's slice by its gate.")
     return "Right: the smaller layer computes what the gated one did."
 
 

@@ -9,25 +9,25 @@ import numpy as np
 from ...support.checks import plain
 from .base import Wrong, brief, exercise, run
 
-CASES = (  # MACs, accuracies, and what a wrong answer overlooks
-    ([0.2, 0.5, 1.0], [0.90, 0.95, 0.99], "no run is beaten where each costs more and is better"),
+CASES = (  # MACs, accuracies, and what a wrong answer ignores
+    ([0.2, 0.5, 1.0], [0.90, 0.95, 0.99], "no run is beaten if each run that costs more is better"),
     ([0.2, 0.5, 1.0], [0.97, 0.95, 0.99], "a run that costs more and is worse is beaten"),
-    ([1.0, 0.5, 0.2], [0.99, 0.95, 0.97], "the runs come in any order"),
-    ([0.5, 0.5], [0.95, 0.96], "of two runs at one cost the worse is beaten"),
-    ([0.5, 0.3], [0.95, 0.95], "of two runs of one accuracy the dearer is beaten"),
-    ([0.5, 0.5], [0.95, 0.95], "two runs that are alike do not beat each other"),
+    ([1.0, 0.5, 0.2], [0.99, 0.95, 0.97], "the runs can be in any order"),
+    ([0.5, 0.5], [0.95, 0.96], "of two runs with the same cost, the less accurate is beaten"),
+    ([0.5, 0.3], [0.95, 0.95], "of two runs with the same accuracy, the more expensive is beaten"),
+    ([0.5, 0.5], [0.95, 0.95], "two equal runs do not beat each other"),
 )
 
 
 @exercise
 def check_front(front: Callable[[Sequence[float], Sequence[float]], Any]) -> str:
-    """A function of costs and accuracies that says of each run whether no other beats it."""
-    for costs, accuracies, overlooked in CASES:
-        _check(front, costs, accuracies, f"{overlooked[0].upper()}{overlooked[1:]}.")
+    """A function of costs and accuracies that says for each run whether no other beats it."""
+    for costs, accuracies, ignored in CASES:
+        _check(front, costs, accuracies, f"{ignored[0].upper()}{ignored[1:]}.")
     random = np.random.default_rng(0)
     costs, accuracies = random.integers(1, 8, 30) / 8, random.integers(80, 99, 30) / 100
-    _check(front, costs.tolist(), accuracies.tolist(), "Of 30 random runs with ties.")
-    return "Right: these are the runs between which a choice has to be made."
+    _check(front, costs.tolist(), accuracies.tolist(), "They are random, with ties.")
+    return "Right: the best choice, whatever it is, is one of these runs."
 
 
 def _check(front: Callable, costs: list[float], accuracies: list[float], why: str) -> None:
@@ -42,7 +42,7 @@ def _truths(shown: str, answer: Any, runs: int) -> list[bool]:
     """`answer` as a list of truth values, one for each run.
 
     Raises:
-        Wrong: it is no list, holds something else (indices, or 0 and 1), or is too long or too short.
+        Wrong: it is not a list, holds something else (indices, or 0 and 1), or has the wrong length.
     """
     wanted = f"{shown} should be a list of True and False, one for each run"
     try:
@@ -61,6 +61,6 @@ def _truths(shown: str, answer: Any, runs: int) -> list[bool]:
 
 
 def unbeaten(costs: Sequence[float], accuracies: Sequence[float]) -> list[bool]:
-    """By the definition: no other run costs no more, is no worse, and is better in one of the two."""
+    """By definition: no other run is at least as good in both, and better in one of the two."""
     runs = list(zip(costs, accuracies, strict=True))
     return [not any(c <= cost and a >= acc and (c, a) != (cost, acc) for c, a in runs) for cost, acc in runs]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Wrong, exercise, near, number, run
+from .base import Wrong, exercise, near, number, refuse_mistakes, run
 
 
 def _penalty(
@@ -16,7 +16,7 @@ def _penalty(
     left: Callable[[float, float], float] = lambda i, o: i * o,
     image: float = 1.0,
 ) -> float:
-    """lambda x expected / dense MACs of a chain whose first layer reads the image, all of which is there.
+    """lambda x expected / dense MACs of a chain; its first layer reads the image, which is always open.
 
     `left`: the share of a layer's MACs that is left, from the open shares of its inputs and outputs.
     `image`: the share of the first layer's inputs that a mistaken answer takes for open.
@@ -36,10 +36,7 @@ MISTAKES: list[tuple[Callable[[float, Sequence[Tensor], Sequence[float]], float]
         lambda lam, p, m: _penalty(lam * sum(m), p, m),
         "Divide by the dense MACs, so that λ means the same for every network.",
     ),
-    (
-        lambda lam, p, m: _penalty(1.0, p, m),
-        "The expected share is right; multiply it by λ.",
-    ),
+    (lambda lam, p, m: _penalty(1.0, p, m), "The expected share is right; multiply it by λ."),
     (
         lambda lam, p, m: _penalty(lam, p, m, lambda i, o: o),
         "You scale each layer by its open outputs only: closed channels are not read either.",
@@ -54,11 +51,11 @@ MISTAKES: list[tuple[Callable[[float, Sequence[Tensor], Sequence[float]], float]
     ),
     (
         lambda lam, p, m: _penalty(lam, p, m, image=float(p[-1].mean())),
-        "For l = 0, prob_open[l - 1] is the last layer. The first one reads the image, which is all there.",
+        "For l = 0, prob_open[l - 1] is the last layer. The first one reads the image, which is always open.",
     ),
     (
         lambda lam, p, m: _penalty(lam, p, m, image=0.0),
-        "The first layer is missing from the expected MACs: it reads the image, which is all there.",
+        "The first layer is missing from the expected MACs: it reads the image, which is always open.",
     ),
     (
         lambda lam, p, m: _penalty(lam, p, m, lambda i, o: i + o),
@@ -80,9 +77,7 @@ def _three_layers() -> tuple[float, list[Tensor], list[float]]:
 def check_penalty(penalty: Callable[..., Any]) -> str:
     """lambda x expected / dense MACs of a chain, a function of lambda, and per layer prob_open and MACs."""
     answer = number("penalty(...)", run(penalty, "penalty(lam, prob_open, macs)", *_two_layers()))
-    for formula, reason in MISTAKES:
-        if near(answer, formula(*_two_layers())):
-            raise Wrong(reason)
+    refuse_mistakes(MISTAKES, lambda formula: near(answer, formula(*_two_layers())))
     if not near(answer, truth := _penalty(*_two_layers())):
         raise Wrong(
             f"For λ = 3, prob_open [0.9, 0.2, 0.4] and [0.7, 0.1], and macs [500, 1200] it should be "

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import starmap
 
 import torch
 
 from ...gates.hard_concrete import HardConcrete
-from .base import Wrong, call, exercise, near
+from .base import Wrong, call, exercise, near, refuse_mistakes, sigmoid
 
 CASES = (  # log_alpha, temperature, gamma, zeta
     *((0.0, 2 / 3, -0.1, 1.1), (1.5, 2 / 3, -0.1, 1.1), (-2.0, 0.3, -0.2, 1.1)),
@@ -14,42 +15,35 @@ CASES = (  # log_alpha, temperature, gamma, zeta
 )
 
 
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
-
-
 # what readers write instead of eq. 12, as (formula, what is wrong with it); a: log_alpha, t: temperature
 MISTAKES: list[tuple[Callable[[float, float, float, float], float], str]] = [
+    (lambda a, t, g, z: sigmoid(a), "That is P(s > 1/2): the stretch is missing."),
     (
-        lambda a, t, g, z: _sigmoid(a),
-        "That is a plain coin, P(u < sigmoid(log α)): the stretch is missing.",
-    ),
-    (
-        lambda a, t, g, z: _sigmoid(a / t),
+        lambda a, t, g, z: sigmoid(a / t),
         "That is the median of s: the stretch is missing, and a probability was asked for.",
     ),
     (
-        lambda a, t, g, z: 1 - _sigmoid(a - t * math.log(-g / z)),
+        lambda a, t, g, z: 1 - sigmoid(a - t * math.log(-g / z)),
         "That is P(z = 0), the gate closed. P(open) is the rest.",
     ),
     (
-        lambda a, t, g, z: _sigmoid(a + t * math.log(-g / z)),
-        "The sign of β log(-γ/ζ) is turned. With a small overhang -γ few gates are closed.",
+        lambda a, t, g, z: sigmoid(a + t * math.log(-g / z)),
+        "β log(-γ/ζ) has the wrong sign: with a small -γ, few gates are closed.",
     ),
     (
-        lambda a, t, g, z: _sigmoid(a - math.log(-g / z)),
+        lambda a, t, g, z: sigmoid(a - math.log(-g / z)),
         "The temperature β is missing in front of the logarithm.",
     ),
     (
-        lambda a, t, g, z: _sigmoid((a - math.log(-g / z)) / t),
+        lambda a, t, g, z: sigmoid((a - math.log(-g / z)) / t),
         "β belongs to the logarithm only, as a factor: solve s > -γ/(ζ-γ) for logit u once more.",
     ),
     (
-        lambda a, t, g, z: _sigmoid(a / t - math.log(-g / z)),
-        "Almost: logit u must stand alone, so multiply (logit u + log α)/β > log(-γ/ζ) by β.",
+        lambda a, t, g, z: sigmoid(a / t - math.log(-g / z)),
+        "Almost: multiply (logit u + log α)/β > log(-γ/ζ) by β, so that logit u stands alone.",
     ),
     (
-        lambda a, t, g, z: _sigmoid(a - t * math.log(-g / (z - g))),
+        lambda a, t, g, z: sigmoid(a - t * math.log(-g / (z - g))),
         "-γ/(ζ-γ) is the right threshold of s, but its logit is wanted: log of s/(1-s), not of s.",
     ),
 ]
@@ -59,9 +53,7 @@ MISTAKES: list[tuple[Callable[[float, float, float, float], float], str]] = [
 def check_prob_open(prob_open: Callable[..., float]) -> str:
     """P(z > 0) of a hard-concrete gate, a function of log_alpha (a tensor), temperature, gamma and zeta."""
     answers = [call(prob_open, torch.tensor(a), *rest) for a, *rest in CASES]
-    for formula, reason in MISTAKES:
-        if all(near(answer, formula(*case)) for answer, case in zip(answers, CASES, strict=True)):
-            raise Wrong(reason)
+    refuse_mistakes(MISTAKES, lambda formula: all(map(near, answers, starmap(formula, CASES))))
     for case, answer in zip(CASES, answers, strict=True):
         if not near(answer, truth := _prob_open(*case)):
             raise Wrong(

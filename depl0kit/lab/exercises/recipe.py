@@ -1,4 +1,4 @@
-"""The exercise of 08_train_at_scale: a recipe of one's own."""
+"""The exercise of 08_train_at_scale: a recipe that extends another one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from .base import Wrong, exercise, solved
 
 BASE = "resnet56-cifar10"
 SHORT = {"epochs": 30, "milestones": (6, 12, 18, 24)}
-PRICE = 1e-6  # of a weight: twice the paper's for forward gates
+PRICE = 1e-6  # per weight: twice the paper's for forward gates
 
 
 @exercise
@@ -17,13 +17,13 @@ def check_recipe(text: str) -> str:
     """The text of a TOML file: BASE with forward gates, a tenth of its epochs, and twice its price."""
     solved("recipe", text)
     if not isinstance(text, str):
-        raise Wrong(f"The text of a TOML file is wanted, in quotes; got {type(text).__name__}.")
+        raise Wrong(f"Expected the text of a TOML file, in quotes; got {type(text).__name__}.")
     if not text.strip():
-        raise Wrong("The text is empty so far.")
+        raise Wrong("The text is still empty.")
     answer, base = _read(text), load_recipe(BASE, posterior="forward")
     for name, wanted, hint in (
         ("epochs", SHORT["epochs"], "A tenth of 300."),
-        ("milestones", SHORT["milestones"], "They are epochs, and move with the length of the training."),
+        ("milestones", SHORT["milestones"], "They are epochs, a tenth of the recipe's, too."),
     ):
         if getattr(answer.train, name) != wanted:
             raise Wrong(f"{name} is {_plainly(getattr(answer.train, name))}, not {_plainly(wanted)}. {hint}")
@@ -39,7 +39,7 @@ def check_recipe(text: str) -> str:
 
 
 def _plainly(value: float | tuple[float, ...]) -> str:
-    """Numbers as a person writes them: 60, not 60.0."""
+    """Numbers as people write them: 60, not 60.0."""
     return f"({', '.join(map(_plainly, value))})" if isinstance(value, tuple) else f"{value:g}"
 
 

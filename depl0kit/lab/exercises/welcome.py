@@ -24,7 +24,7 @@ def check_macs(macs: Callable[..., float], share: float) -> str:
     if near(factor, 2):
         raise Wrong("That is twice as much: you count FLOPs. A multiply-accumulate is one MAC and two FLOPs.")
     if not near(factor, 1):
-        raise Wrong(f"It grows as it should, but is {factor:.3g} times the MACs: is there a factor too many?")
+        raise Wrong(f"It grows correctly, but is {factor:.3g} times the MACs: is there an extra factor?")
     _check_share(number("share", share))
     return "Right. Cost is a product of inputs and outputs: close half of both, and a quarter of it is left."
 

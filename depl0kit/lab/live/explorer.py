@@ -73,7 +73,8 @@ class Explorer(widgets.VBox):
         if text_size() > 1:
             self.add_class("depl0kit-projector")
         self._replace_earlier()
-        self._watch(True)
+        for control in self.controls.values():
+            control.observe(self.redraw, "value")
         self.redraw()
 
     def state(self) -> dict[str, Any]:
@@ -135,14 +136,14 @@ class Explorer(widgets.VBox):
 
     @contextmanager
     def _unwatched(self) -> Iterator[None]:
-        """Meanwhile controls can be set without a drawing."""
-        self._watch(False)
-        yield
-        self._watch(True)
-
-    def _watch(self, on: bool) -> None:
+        """Inside it, controls can be set without a drawing."""
         for control in self.controls.values():
-            (control.observe if on else control.unobserve)(self.redraw, "value")
+            control.unobserve(self.redraw, "value")
+        try:
+            yield
+        finally:
+            for control in self.controls.values():
+                control.observe(self.redraw, "value")
 
     def _ipython_display_(self) -> None:
         """Show the explorer; a saved notebook says how to get it back, as JupyterLab itself does not."""

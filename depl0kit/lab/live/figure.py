@@ -1,12 +1,11 @@
 """A matplotlib figure that follows sliders.
 
-Drawing a figure anew for every move of a slider takes half a second. Here labels, ticks and axes
-are drawn once and kept as a background; a move removes and draws only the artists that hold data, and
-of these only the ones that are new, and sends the picture, at the pixels of the reader's screen, to a
-small front end.
+Redrawing a whole figure for every move of a slider takes half a second. Here labels, ticks and axes
+are drawn once and kept as a background. A move draws only the artists with new data, and sends the
+picture, in the resolution of the reader's screen, to a small front end.
 
-Text has a size of its own on the screen, whatever the width of the cell: the figure is laid out for the
-width that there is, and where panels do not fit side by side they are put below each other.
+Text has the same size in cells of any width: the figure is laid out for the width of its cell, and panels
+that do not fit side by side are placed below each other.
 """
 
 import threading
@@ -28,8 +27,8 @@ from .picture import Picture, encode_png, text_size
 
 _DPI = 100  # of a figure at normal text size, one screen pixel per CSS pixel; 10 points are 14 pixels then
 _RATIOS = 0.5, 4  # screen pixels per CSS pixel that are drawn
-SQUEEZE = 0.75  # of its natural width a figure may become before another layout is chosen
-STRETCH = 1.25  # times its natural height a figure may become in a wide cell
+SQUEEZE = 0.75  # share of its natural width to which a figure may shrink before another layout is chosen
+STRETCH = 1.25  # multiple of its natural height to which a figure may grow in a wide cell
 # matplotlib shares caches of fonts and parsed text between figures: one thread draws at a time
 _DRAWING = threading.RLock()
 
@@ -57,9 +56,9 @@ class LiveFigure:
 
     Args:
         draw: `draw(*axes, **state) -> artists`, called by every `update`. It follows the
-            conventions of `depl0kit.plots`: it returns every artist that it adds, and whatever
-            else it sets (limits, labels, ticks) it can set again. Artists of the call before that it
-            returns once more stay as they are, and cost nothing; they lie under those that are new.
+            conventions of `depl0kit.plots`: it returns every artist that it adds, and may set everything
+            else (limits, labels, ticks) again. Artists of the previous call that it returns again are kept
+            at no cost, below the new ones.
         size: natural width and height in CSS pixels, at normal text size.
         mosaic: the panels (see `Layout`). `draw` gets their axes in this order.
         alt: what the figure shows, in words, for screen readers.
@@ -68,7 +67,7 @@ class LiveFigure:
 
     Attributes:
         picture: the widget that shows it.
-        axes: the panels' axes, in the order of the mosaic. New ones where the layout changes.
+        axes: the panels' axes, in the order of the mosaic; new objects after a change of layout.
 
     Panels are arranged once, after the first `update`: leave room for the longest tick label, or call
     `arrange_again` before an `update` with other labels.
@@ -98,7 +97,7 @@ class LiveFigure:
     def update(self, **state: Any) -> None:
         """Draw `state` and show it.
 
-        If `draw` raises, the figure stays as it was and the exception goes to the caller.
+        If `draw` raises, the figure stays as it was, and the exception is raised.
         """
         with _DRAWING, settings(LIVE):
             new = self._new_artists(state)
@@ -111,7 +110,7 @@ class LiveFigure:
             self._show()
 
     def arrange_again(self) -> None:
-        """Let the next `update` place the panels anew."""
+        """Let the next `update` place the panels again."""
         with _DRAWING:
             self._laid: tuple[object, Sequence[Artist]] = None, []
             self._figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))  # inches
@@ -147,7 +146,7 @@ class LiveFigure:
                 self.update(**self._state)
 
     def _fit(self) -> None:
-        """Give the figure the size of its place on the screen, and the layout that fits there."""
+        """Give the figure the size of its cell on the screen, and the layout that fits."""
         across, ratio = self.picture.screen
         room = across / self._text or self._width
         layout = next((one for one in self._layouts if room >= one.width), self._layouts[-1])
@@ -177,9 +176,9 @@ class LiveFigure:
         self.axes = [panels[name] for name in names]
         self._layout = layout
         self._artists: Sequence[Artist] = []
-        self._still: Sequence[Artist] = []  # those that stayed since the update before
+        self._still: Sequence[Artist] = []  # those kept since the previous update
         self._background: Any = None  # pixels of the axes
-        self._ground: Any = None  # the background, and on it what stays: those of `_laid`
+        self._ground: Any = None  # the background and the kept artists, as of `_laid`
 
     # ---- drawing
 
@@ -203,7 +202,7 @@ class LiveFigure:
         return {child for ax in self.axes for child in ax.get_children()}
 
     def _arrange_once(self) -> None:
-        """Place the panels; again and again, that would cost ten drawings each."""
+        """Place the panels, but not at every update: it costs as much as ten drawings."""
         if isinstance(engine := self._figure.get_layout_engine(), ConstrainedLayoutEngine):
             engine.execute(self._figure)
             self._figure.set_layout_engine("none")
@@ -215,12 +214,12 @@ class LiveFigure:
         if self.picture.height == self._height:
             self.picture.png = png
         else:
-            # in one message, or the picture would be seen in a frame of another size
+            # in one message, or the browser would show the picture at its old height
             with self.picture.hold_sync():
                 self.picture.height, self.picture.png = self._height, png
 
     def _lay_ground(self) -> None:
-        """Put the background and what stays on the canvas; a copy, if both are as before."""
+        """Draw the background and the kept artists on the canvas; if both are unchanged, copy them."""
         size = self._figure.dpi, *self._figure.get_size_inches()
         look = size, [_look(ax) for ax in self.axes]
         if (look, self._still) == self._laid:

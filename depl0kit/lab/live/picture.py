@@ -1,4 +1,4 @@
-"""A PNG in the page, the size of its text, and the encoder."""
+"""A PNG in the page, the size of text in it, and the encoder."""
 
 import struct
 import zlib
@@ -12,19 +12,19 @@ import traitlets
 from ...plots.base import PROJECTOR, STYLE
 from ...support.arguments import checked
 
-_TEXT = {"size": 1.0}  # of explorers, as a multiple of what suits a reader at a desk
-LARGE = 1.5  # for the back row
+_TEXT = {"size": 1.0}  # in explorers, relative to the size for a reader at a desk
+LARGE = 1.5  # for readers in the last row
 
 
 @checked
 def projector(on: bool = True) -> None:
     """Large text in all figures and explorers of this notebook that are made from now on.
 
-    Call it once, in the first cell. What grows is the text: panels that no longer fit side by side are put
-    below each other.
+    Call it once, in the first cell. Only text grows: panels that no longer fit side by side are placed below
+    each other.
 
     Args:
-        on: False goes back to the size for a desk.
+        on: False returns to the normal size.
     """
     _TEXT["size"] = LARGE if on else 1.0
     mpl.rcParams.update(PROJECTOR if on else STYLE)
@@ -36,7 +36,7 @@ def text_size() -> float:
 
 
 class Picture(anywidget.AnyWidget):
-    """A PNG in the browser that fills its cell and tells how much room there is.
+    """A PNG in the browser that fills its cell and reports the cell's width.
 
     Traits:
         png: the picture.
@@ -46,7 +46,7 @@ class Picture(anywidget.AnyWidget):
             browser.
         alt: what the picture shows, in words.
         pointer: where the mouse was last pressed or dragged: shares (0..1) of width, from the left, and
-            of height, from the top, and a count, so that two presses at one place are two.
+            of height, from the top, and a count, so that a second press at the same place is a change.
         follows: whether the browser reports the pointer at all.
     """
 
@@ -64,8 +64,8 @@ class Picture(anywidget.AnyWidget):
 def encode_png(pixels: np.ndarray) -> bytes:
     """`pixels` (uint8 [height, width, 4]) as a PNG, three times as fast as a general encoder.
 
-    Most rows of a figure are like the row above them: the differences, at the fastest zlib level, do
-    nearly as well in size as any other choice, and take two thirds of the time of the pixels themselves.
+    Most rows of a figure are like the row above: their differences, at zlib's fastest level, are nearly as
+    small as with any other choice, in two thirds of the time that the pixels would take.
     """
     height, width, channels = pixels.shape
     flat = pixels.reshape(height, -1)
