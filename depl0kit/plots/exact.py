@@ -17,7 +17,7 @@ from ..support.arguments import checked
 from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, cells, prepare, spread, strokes
 from .network import bars
 
-PAIR_STATES = ("neither", "second", "first", "both")
+PAIR_STATES = ("neither", "2nd", "1st", "both")  # short: they stand under narrow columns
 GREY_BARS = "#BBBBBB"
 FLOOR = 1e-4  # probabilities below are drawn there
 FAMILY_COLOURS = {"exact": BLACK, "mean field": VERMILLION, "chain": BLUE}
