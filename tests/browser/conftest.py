@@ -10,10 +10,16 @@ from playwright.sync_api import Browser
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of one lesson in a row: it is run once, and closed before the next."""
-    items.sort(
-        key=lambda item: str(item.callspec.params.get("lesson", "")) if hasattr(item, "callspec") else ""
-    )
+    """All tests of one lesson in a row: it is run once, and closed before the next.
+
+    Lessons come first, as each takes minutes: so at the end short tests keep all workers busy.
+    """
+
+    def place(item: pytest.Item) -> tuple[bool, str]:
+        lesson = str(item.callspec.params.get("lesson", "")) if hasattr(item, "callspec") else ""
+        return lesson == "", lesson
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
