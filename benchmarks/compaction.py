@@ -21,7 +21,7 @@ KEPT = (0.75, 0.5, 0.25)
 
 def close_channels(net: dk.GatedModel, kept_macs: float) -> None:
     """Close random channels, the same share of every group, until `kept_macs` of the MACs are left."""
-    channels = [g.channels for g in net.groups.gated]
+    channels = net.channels.sizes
 
     def counts(share: float) -> list[int]:
         return [max(1, round(share * n)) for n in channels]

@@ -77,7 +77,8 @@ def show_help(words: Sequence[str], speaks: bool = True) -> NoReturn:
     """
     parse = partial(tyro.cli, Options, prog=f"{PROGRAM} train", console_outputs=speaks)
     given = parse(args=words)
-    experiment, training = vars(given.chosen()), vars(given.chosen().train)
+    recipe = given.chosen()
+    experiment, training = vars(recipe), vars(recipe.train)
     if training["budget"] is not None or experiment["lam_per_weight"] is not None:
         training = {name: value for name, value in training.items() if name != "lam"}  # not in force
     experiment = {name: experiment[name] for name in Experiment.__annotations__}

@@ -78,15 +78,16 @@ def paired_differences(
     pairs = _pairs(at_matched_cost(results, at, cost, accuracy), reference)
     found = pairs.groupby([*NETWORK, "method", "at"], sort=False).agg(
         difference=("difference", "mean"),
-        low=("difference", "std"),  # replaced below
-        high=("difference", "std"),
+        deviation=("difference", "std"),
         pairs=("difference", "count"),
         accuracy=("accuracy", "mean"),
         reference_accuracy=("reference_accuracy", "mean"),
         spread=("accuracy", "std"),
         reference_spread=("reference_accuracy", "std"),
     )
-    found["low"], found["high"] = mean_interval(found.difference, found.low, found.pairs, confidence)
+    low, high = mean_interval(found.difference, found.pop("deviation"), found.pairs, confidence)
+    found.insert(1, "low", low)
+    found.insert(2, "high", high)
     return found.reset_index().assign(reference=reference, cost=cost, confidence=float(confidence))
 
 

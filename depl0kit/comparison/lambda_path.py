@@ -162,6 +162,6 @@ def _row(net: GatedModel, snapshot: _Snapshot, data: Data, config: TrainConfig, 
         "kept_params": kept.params,
         "undecided": snapshot.undecided,
         "groups": [group.name for group in net.groups.gated],
-        "channels": [group.channels for group in net.groups.gated],
+        "channels": net.channels.sizes,
         "open": snapshot.open,
     }

@@ -157,7 +157,7 @@ class GatedModel(nn.Module):
         table = pd.DataFrame(
             {
                 "group": [g.name for g in self.groups.gated],
-                "channels": [g.channels for g in self.groups.gated],
+                "channels": self.channels.sizes,
                 "open": self.open_channels(),
                 "expected_open": expected,
             }

@@ -31,8 +31,8 @@ class ChannelExplorer(Explorer):
     @checked
     def __init__(self, channels: Channels) -> None:
         self._groups, self._cost = channels.groups.gated, channels.cost_model
-        self._dense = [g.channels for g in self._groups]
-        self._fewest = [0 if g.may_close else 1 for g in self._groups]
+        self._dense = channels.sizes
+        self._fewest = [0 if may_close else 1 for may_close in channels.may_close]
         self.open_channels = list(self._dense)
         self._names = [f"{g.name} (stream)" if g.stream else g.name for g in self._groups]
         names = [(name, i) for i, name in enumerate(self._names)]
