@@ -10,11 +10,19 @@ from ..support import checks
 from ..support.arguments import fitted, is_list
 from .admission import check_network, copied, unwrapped
 from .cost import Cost, CostModel
-from .groups import find_groups
+from .groups import Groups, find_groups
+from .layers import Layer
 from .masks import has_gates, remove_gates
-from .proof import refuse_inexact
+from .proof import InFloat64, random_inputs, refuse_inexact
 from .removal import remove_channels
-from .tracing import check_training_mode, trace
+from .tracing import (
+    Example,
+    check_training_mode,
+    checked_inputs,
+    in_slow_attention,
+    probe_copy,
+    trace,
+)
 
 
 class Channels:
@@ -24,9 +32,10 @@ class Channels:
     and exactly; this is tried out here, on a copy. The others say why they cannot.
 
     Args:
-        model: any convolutional classifier whose forward takes a batch of images, of any precision. It is not
-            changed, and not copied: `remove` cuts the weights that it has then.
-        example: a batch of inputs, [batch, channels, height, width]; only its shape and device count.
+        model: any network, of any precision, whose outputs may be a tensor, a tuple, a list or a dict. It is
+            not changed, and not copied: `remove` cuts the weights that it has then.
+        example: a batch of inputs, such as images [batch, channels, height, width]; a tuple of batches if the
+            forward takes several. Only shapes and device count.
         scope: "inner" is the channels inside blocks, as in the Dep-L0 paper; "all" also those of
             residual streams, which several layers write.
 
@@ -50,7 +59,7 @@ class Channels:
         Linear(in_features=4, out_features=3, bias=True)
     """
 
-    def __init__(self, model: nn.Module, example: Tensor | None = None, scope: str = "inner") -> None:
+    def __init__(self, model: nn.Module, example: Example | None = None, scope: str = "inner") -> None:
         fitted("model", model, nn.Module)
         self.scope = checks.one_of("scope", scope, ("inner", "all"))
         self.model = unwrapped(model)
@@ -59,15 +68,14 @@ class Channels:
             raise ValueError(
                 "model is a GatedModel already, or holds one: pass net.plain_copy() to give it other gates."
             )
-        with _without_autocast(example):
-            layers, macs = trace(probe := copied(self.model).eval(), example)
-            check_training_mode(probe, layers, example)
+        with _without_autocast(example), in_slow_attention():
+            inputs = checked_inputs(self.model, example)
+            layers, macs = trace(probe := probe_copy(self.model), inputs)
+            check_training_mode(copied(self.model), layers, inputs)
             total = Cost(macs, sum(p.numel() for p in self.model.parameters()))
-            one = example[:1]  # groups are the same for a whole batch, whose activations would be kept
-            groups = find_groups(self.model, one, layers, scope)
-            self.groups = refuse_inexact(self.model, groups, layers, total, one)
+            self.groups = _proved_groups(probe, inputs, layers, total, scope)
         self.cost_model = CostModel(self.groups.gated, layers, total)
-        self.example_shape = example.shape[1:]
+        self.example_shapes = [t.shape[1:] for t in inputs]
 
     @property
     def dense_cost(self) -> Cost:
@@ -150,9 +158,20 @@ class Channels:
         return self.groups._repr_html_()
 
 
+def _proved_groups(
+    probe: nn.Module, inputs: Sequence[Tensor], layers: list[Layer], total: Cost, scope: str
+) -> Groups:
+    """Groups, found and tried in float64 on the CPU, on one random input of the given shapes."""
+    probe = probe.to("cpu", torch.float64)
+    with InFloat64():
+        one = random_inputs(probe, [t[:1] for t in inputs])
+        return refuse_inexact(probe, find_groups(probe, one, layers, scope), layers, total, one)
+
+
 @contextmanager
 def _without_autocast(example: object) -> Iterator[None]:
     """Whatever the user has switched on: what is looked at is the network itself."""
-    kind = example.device.type if isinstance(example, Tensor) else "cpu"
+    first = example[0] if isinstance(example, tuple | list) and example else example
+    kind = first.device.type if isinstance(first, Tensor) else "cpu"
     with torch.autocast("cpu", enabled=False), torch.autocast(kind, enabled=False):
         yield

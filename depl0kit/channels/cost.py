@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from .groups import Group
-from .tracing import Layer, trace
+from .layers import Layer
+from .tracing import Example, trace
 
 COSTS = ("macs", "params", "gates")
 
@@ -39,7 +40,7 @@ class Cost(NamedTuple):
         return Cost(self.macs / dense.macs, self.params / dense.params)
 
 
-def plain_cost(model: nn.Module, example: Tensor) -> Cost:
+def plain_cost(model: nn.Module, example: Example) -> Cost:
     """Cost of any network without gates, such as a compact one, in ints; `example` as in `trace`."""
     return Cost(trace(model, example)[1], sum(p.numel() for p in model.parameters()))
 
@@ -131,7 +132,7 @@ def _quadratic_form(groups: Sequence[Group], layers: Sequence[Layer]) -> tuple[n
     ([G, 2 L] and [2 L]); costs are linear in their products and in the outputs ([L, 2] each). The
     last, [G, L], counts how often a group is on both sides of a layer.
     """
-    slots = [(x.name, "in") for x in layers] + [(x.name, "out") for x in layers]
+    slots = [(x.name, "in") for x in layers] + [(x.name, x.side) for x in layers]
     factors = np.array([[g.spread(slot) for slot in slots] for g in groups], dtype=np.int64)
     factors = factors.reshape(len(groups), len(slots))  # also where nothing can be removed
     dense = np.array([x.inputs for x in layers] + [x.outputs for x in layers], dtype=np.int64)

@@ -1,10 +1,9 @@
-"""Which channels can be removed together, in any convolutional network.
+"""Which channels can be removed together, in any network.
 
 A channel of one layer rarely stands alone: a residual addition ties it to a channel of every layer that
 writes to the same stream, a grouped convolution to its neighbours, a flatten spreads it over many
-features. Torch-Pruning's dependency graph (Fang et al. 2023, "DepGraph") follows these ties through
-PyTorch's autograd graph. Here they are joined: all places that are tied, however indirectly, form one
-*channel*, and all channels that lie in the same layers form one *group*, with one gate a channel.
+features. `tracer` finds these ties. Here they are joined: all places that are tied, however indirectly, form
+one *channel*, and all channels that lie in the same layers form one *group*, with one gate a channel.
 
 Gates multiply what the *readers* of a group (ordinary convolutions and linear layers) take in. A closed
 channel is then exactly zero wherever it is read, whatever batch norm, activation or pooling made of it
@@ -12,6 +11,7 @@ on the way, so that removing it changes nothing.
 """
 
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,8 +19,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..support.tables import aligned
-from .dependencies import Slot, Ties, dependency_graph, is_matrix, release
-from .tracing import Layer, is_grouped, probe_copy
+from .layers import Layer, Slot, is_grouped, is_matrix
+from .places import Places
+from .tracer import follow_channels
 
 COLUMNS = 100  # of a terminal
 
@@ -40,6 +41,7 @@ class Group:
         macs_share: share of the network's MACs that would go with all of them (0..1).
         members: per slot the indices, [channels, spread], that belong to each channel there; spread is
             more than 1 after a flatten and in grouped convolutions.
+        sites: modules that slice, split or reshape its channels: their code may hold widths of its own.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Group:
     refusal: str = ""
     macs_share: float = 0.0
     members: dict[Slot, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    sites: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     @property
     def gated(self) -> bool:
@@ -71,19 +74,30 @@ class Groups(tuple[Group, ...]):
     def __repr__(self) -> str:
         wide = aligned(*self._rows())
         fits = max(map(len, wide.splitlines())) <= COLUMNS
-        return wide if fits else aligned(*self._rows(narrow=True))
+        table = wide if fits else aligned(*self._rows(narrow=True))
+        notes = (f"({i}) {why}" for i, why in enumerate(self._reasons(), 1))
+        wrapped = (textwrap.fill(note, COLUMNS, subsequent_indent="    ") for note in notes)
+        return "\n".join([table, *wrapped])
 
     def _repr_html_(self) -> str:
         head, *body = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows()]
         rows = "".join(f"<tr>{row}</tr>" for row in body)
-        return f"<table><thead><tr>{head.replace('td>', 'th>')}</tr></thead><tbody>{rows}</tbody></table>"
+        notes = "".join(f"<div>({i}) {html.escape(why)}</div>" for i, why in enumerate(self._reasons(), 1))
+        return (
+            f"<table><thead><tr>{head.replace('td>', 'th>')}</tr></thead><tbody>{rows}</tbody></table>{notes}"
+        )
+
+    def _reasons(self) -> list[str]:
+        """Why groups have no gates, each reason once: the notes under the table."""
+        return list(dict.fromkeys(g.refusal for g in self if not g.gated))
 
     def _rows(self, narrow: bool = False) -> list[tuple[str, ...]]:
         """The table with its head; a narrow one counts the writers, of which a group's name is the first."""
         rows = [("group", "channels", "writers" if narrow else "written by", "read by", "MACs", "gate")]
+        reasons = self._reasons()
         for g in self:
             kind = "stream" if g.stream else "yes, may close" if g.may_close else "yes"
-            gate = kind if g.gated else f"none: {g.refusal}"
+            gate = kind if g.gated else f"none ({reasons.index(g.refusal) + 1})"
             writers = str(len(g.writers)) if narrow else _abbreviate(g.writers)
             readers = _abbreviate(g.readers, 1 if narrow else 2)
             rows.append((g.name, str(g.channels), writers, readers, f"{g.macs_share:.1%}", gate))
@@ -95,66 +109,75 @@ def _abbreviate(names: Sequence[str], shown: int = 2) -> str:
     return (", ".join(names[:shown]) + more) or "-"
 
 
-def find_groups(model: nn.Module, example: Tensor, layers: Sequence[Layer], scope: str = "inner") -> Groups:
+def find_groups(
+    model: nn.Module, inputs: Sequence[Tensor], layers: Sequence[Layer], scope: str = "inner"
+) -> Groups:
     """The channel groups of `model`, in the order in which they are first written.
 
     Args:
-        model: any convolutional network; it is not changed.
-        example: a batch of inputs.
-        layers: what `trace(model, example)` returned.
+        model: any network in eval mode; it is not changed.
+        inputs: of its forward, a batch each.
+        layers: what `trace(model, inputs)` returned.
         scope: "inner" refuses gates on streams, as the Dep-L0 paper has it; "all" admits them.
-
-    Raises:
-        ValueError: Torch-Pruning cannot follow the network at all, or it computes attention.
     """
-    probe = probe_copy(model)
-    names = [layer.name for layer in layers]
-    ties = Ties(probe, names)
-    graph = dependency_graph(probe, example, names)
-    ties.follow(graph)
-    release(graph)
-    groups = _join(ties)
+    groups = _join(follow_channels(model, inputs, layers))
     if scope == "inner":
         why = "a residual stream: scope='all' gates it"
         groups = [replace(g, refusal=g.refusal or (why if g.stream else "")) for g in groups]
     return Groups(replace(g, macs_share=_macs_share(g, layers)) for g in groups)
 
 
-def _join(ties: Ties) -> list[Group]:
+def _join(places: Places) -> list[Group]:
     """Join places to channels, and channels that lie in the same slots to groups."""
-    label = ties.channels()
-    refused, streams = _refusals(ties, label), set(label[ties.added].tolist())
+    label = places.channels()
+    refused = _first_reasons(places, label)
+    streams = set(label[np.concatenate([np.empty(0, int), *places.added])].tolist())
     channels: dict[int, list[tuple[Slot, int]]] = {}
-    for slot in ties.start:
-        for index, channel in enumerate(label[ties.all(*slot)].tolist()):
+    for slot in places.start:
+        for index, channel in enumerate(label[places.all(slot)].tolist()):
             channels.setdefault(channel, []).append((slot, index))
-    alike: dict[tuple, list[list[int]]] = {}
-    for channel, places in channels.items():
-        slots, indices = zip(*places, strict=True)
-        kind = slots, refused.get(channel, ""), channel in streams
-        alike.setdefault(kind, []).append(indices)
-    groups = [_group(ties, *kind, np.array(indices)) for kind, indices in alike.items()]
+    alike: dict[tuple, list[int]] = {}
+    for channel, its_places in channels.items():
+        slots = tuple(slot for slot, _ in its_places)
+        alike.setdefault((slots, refused.get(channel, ""), channel in streams), []).append(channel)
+    sites = _sites(places, label)
+    groups = []
+    for (slots, refusal, added), its_channels in alike.items():
+        indices = np.array([[index for _, index in channels[channel]] for channel in its_channels])
+        group = _group(places, slots, refusal, added, indices)
+        passed = frozenset(site for channel in its_channels for site in sites.get(channel, ()))
+        groups.append(replace(group, sites=passed))
     groups = [g for g in groups if g.writers]  # without a writer it is the network's input
     streams = {writer for g in groups if g.stream for writer in g.writers}
-    return _name_apart([replace(g, may_close=_may_close(g, streams, ties)) for g in groups])
+    return _name_apart([replace(g, may_close=_may_close(g, streams, places)) for g in groups])
 
 
-def _refusals(ties: Ties, label: np.ndarray) -> dict[int, str]:
+def _first_reasons(places: Places, label: np.ndarray) -> dict[int, str]:
     """The first reason against removing a channel, by label."""
     reasons: dict[int, str] = {}
-    for places, reason in ties.refused:
-        for channel in np.unique(label[places]).tolist():
+    for refused, reason in places.refused:
+        for channel in np.unique(label[refused]).tolist():
             reasons.setdefault(channel, reason)
     return reasons
 
 
-def _group(ties: Ties, slots: tuple[Slot, ...], refusal: str, added: bool, indices: np.ndarray) -> Group:
+def _sites(places: Places, label: np.ndarray) -> dict[int, set[str]]:
+    """The sites that a channel passes, by label."""
+    sites: dict[int, set[str]] = {}
+    for passing, site in places.sites:
+        for channel in np.unique(label[passing]).tolist():
+            sites.setdefault(channel, set()).add(site)
+    return sites
+
+
+def _group(places: Places, slots: tuple[Slot, ...], refusal: str, added: bool, indices: np.ndarray) -> Group:
     """One group; `indices` [channels, places] says where in its slot each place of a channel lies."""
     of_slot = {slot: [s == slot for s in slots] for slot in slots}
     members = {slot: indices[:, columns] for slot, columns in of_slot.items()}
-    matrices = [(name, side) for name, side in members if is_matrix(ties.modules[name])]
+    modules = {name: places.modules.get(name) for name, _ in slots}
+    matrices = [(name, side) for name, side in members if modules[name] and is_matrix(modules[name])]
     writers = tuple(name for name, side in matrices if side == "out")
-    readers = tuple(n for n, side in matrices if side == "in" and not is_grouped(ties.modules[n]))
+    readers = tuple(name for name, side in matrices if side == "in" and not is_grouped(modules[name]))
     return Group(
         name=writers[0] if writers else "",
         channels=len(indices),
@@ -166,17 +189,17 @@ def _group(ties: Ties, slots: tuple[Slot, ...], refusal: str, added: bool, indic
     )
 
 
-def _may_close(group: Group, streams: set[str], ties: Ties) -> bool:
+def _may_close(group: Group, streams: set[str], places: Places) -> bool:
     """Whether the group is the inside of a residual branch that standard modules can stand in for.
 
     One convolution writes it, one without a bias reads it and writes to a stream, and those between
-    are grouped: pooling gives the shapes that they gave (see `compaction`).
+    are grouped: pooling gives the shapes that they gave (see `removal`).
     """
-    plain = [name for name in group.writers if not is_grouped(ties.modules[name])]
+    plain = [name for name in group.writers if not is_grouped(places.modules[name])]
     if group.stream or len(plain) != 1 or len(group.readers) != 1 or group.readers[0] not in streams:
         return False
-    reader = ties.modules[group.readers[0]]
-    convolutions = [ties.modules[name] for name in (*group.writers, *group.readers)]
+    reader = places.modules[group.readers[0]]
+    convolutions = [places.modules[name] for name in (*group.writers, *group.readers)]
     alone = group.members[group.readers[0], "in"].size == reader.weight.shape[1]
     return alone and reader.bias is None and all(_is_poolable(m) for m in convolutions)
 

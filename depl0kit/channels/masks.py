@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from .groups import Group
+from .layers import widths
 
 LARGE = 2_000_000  # entries of a product; the memory of a smaller one is not worth multiplying twice
 
@@ -117,7 +118,7 @@ def place_gates(model: nn.Module, groups: Sequence[Group]) -> list[Gate]:
     gates = []
     for reader, its_parts in parts.items():
         module = model.get_submodule(reader)
-        gates.append(Gate(its_parts, module.weight.shape[1]))
+        gates.append(Gate(its_parts, widths(module)["in"]))
         module.register_forward_pre_hook(gates[-1].before)
         module.register_forward_hook(gates[-1].after, always_call=True)
     return gates

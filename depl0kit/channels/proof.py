@@ -1,29 +1,34 @@
 """The proof that channels can be removed: closing them and cutting them out must do the same.
 
-Torch-Pruning's graph is silently wrong for some operations (chunks, shuffles, padded shortcuts). So every
-group is tried on a copy of the network with random statistics and random inputs, in float64 on the CPU,
-where a wrong channel cannot hide in rounding.
+The tracer sees what a forward does with the channels that there are, not whether its code holds widths of
+its own, as a slice by a fixed number does. So every group is tried on a copy of the network with random
+statistics and random inputs, in float64 on the CPU, where a wrong channel cannot hide in rounding. Masks are
+uneven, as half of every group would leave even the halves of a slice in their places.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from .admission import copied, first_line
+from .admission import first_line
 from .cost import Cost, CostModel
 from .groups import Group, Groups
-from .masks import gates_set, place_gates
+from .layers import Layer
+from .masks import gates_set, place_gates, remove_gates
 from .removal import remove_channels
-from .tracing import Layer, probe_copy
 
 TOLERANCE = 1e-9  # of outputs, relative; in float64, removal that is exact is off by some 1e-14
 
 
-class _InFloat64(TorchFunctionMode):
+class InFloat64(TorchFunctionMode):
     """Whatever a forward makes or asks for by itself, such as x.half(), it gets in float64."""
 
     def __torch_function__(
@@ -35,63 +40,227 @@ class _InFloat64(TorchFunctionMode):
 
 
 def refuse_inexact(
-    model: nn.Module, groups: Groups, layers: list[Layer], total: Cost, example: Tensor
+    probe: nn.Module, groups: Groups, layers: list[Layer], total: Cost, inputs: Sequence[Tensor]
 ) -> Groups:
-    """Refuse groups whose removal does not do what closed gates do; of a set that fails the halves are tried.
+    """Refuse groups whose removal does not do what closed gates do, and say why.
 
     Args:
-        model: in any mode; it is not changed.
+        probe: what `probe_copy` returned, in float64 on the CPU; it gets gates and loses them again.
         layers, total: what `trace` found, and the cost of the whole network.
-        example: a batch of inputs, of which only the shape counts.
+        inputs: of its forward, random ones.
 
     Raises:
-        ValueError: the forward fails on the CPU in float64, gives NaN or is random in eval mode.
+        ValueError: the forward is random.
     """
-    probe = probe_copy(model).to("cpu", torch.float64)
-    with _InFloat64():
-        example = _random_input(probe, example)
-        bad = _failing(groups.gated, lambda some: _why_inexact(probe, some, layers, total, example))
-        good = [g for g in groups.gated if g.name not in bad]
-        together = _why_inexact(probe, good, layers, total, example) if bad and good else ""
-        if together:  # though each is fine alone
-            bad |= {g.name: together for g in good}
-            good = []
-        closable = [g for g in good if g.may_close]
-        if closable and _why_inexact(probe, closable, layers, total, example, closed=True):
-            closable = []
-    return Groups(replace(g, refusal=bad.get(g.name, g.refusal), may_close=g in closable) for g in groups)
+    trial = Trial(probe, groups, layers, total, inputs)
+    bad = trial.failing()
+    remove_gates(probe)
+    return Groups(
+        replace(g, refusal=bad.get(g.name, g.refusal), may_close=g.may_close and trial.may_close)
+        for g in groups
+    )
 
 
-def _random_input(probe: nn.Module, example: Tensor) -> Tensor:
-    """Random images of the example's shape, which alone counts: of zeros, a wrong channel may be zero, too.
+@dataclass(frozen=True)
+class Failure:
+    """Why removal is not exact, and the module whose code raised an error, if one did."""
+
+    reason: str
+    where: str | None = None
+
+
+class Trial:
+    """Tries the removal of groups of channels, against gates that close them.
+
+    Args:
+        probe, layers, total, inputs: as in `refuse_inexact`.
+        groups: all of them; those that are not refused yet get gates and are tried.
+    """
+
+    def __init__(
+        self,
+        probe: nn.Module,
+        groups: Groups,
+        layers: list[Layer],
+        total: Cost,
+        inputs: Sequence[Tensor],
+    ) -> None:
+        self.probe, self.all_groups, self.groups, self.inputs = probe, groups, groups.gated, inputs
+        self.cost = CostModel(self.groups, layers, total)
+        self.gates = place_gates(probe, self.groups)
+        self.may_close = True  # whether branches without open channels are removed exactly, too
+
+    def failing(self) -> dict[str, str]:
+        """Names of the groups whose removal is not exact under one of the masks, and what goes wrong."""
+        bad: dict[str, str] = {}
+        for draw in (_uneven, _all_but_one, _one_of_all):
+            last: list[Group] = []
+            while failure := self.why_inexact(good := self._others(bad), draw):
+                if draw is _one_of_all and self.may_close and any(g.may_close for g in good):
+                    self.may_close = False  # perhaps it was this
+                    continue
+                at_fault = self._at_fault(good, failure, draw)
+                bad |= {g.name: failure.reason for g in at_fault}
+                last += at_fault[-1:] if len(at_fault) > 1 else []
+            # after a split by a fixed width, the rest of the channels may well be narrower
+            if last and not self.why_inexact(good + last, draw):
+                bad = {name: why for name, why in bad.items() if name not in {g.name for g in last}}
+        return bad
+
+    def _gates(self, draw: "Draw", group: Group, generator: torch.Generator) -> Tensor:
+        """What `draw` gives; where it would leave one channel open, a branch that may close has none."""
+        gates = draw(group.channels, generator).double()
+        return gates * (draw is not _one_of_all or not (self.may_close and group.may_close))
+
+    def _others(self, bad: dict[str, str]) -> list[Group]:
+        return [g for g in self.groups if g.name not in bad]
+
+    def _at_fault(self, groups: list[Group], failure: "Failure", draw: "Draw") -> list[Group]:
+        """Of groups that fail together those that pass the code at fault, a slice, a split or a reshape.
+
+        Where no error tells which code that is, those of the first half that fails, and so on down to one.
+        """
+        at_fault = self._code_behind(failure.where)
+        passing = [g for g in groups if g.sites & at_fault]
+        if passing or len(groups) == 1:  # of streams, which pass the code of many blocks, it is likelier
+            return [g for g in passing if g.stream] or passing or groups
+        groups = sorted(groups, key=lambda g: not g.sites)  # these are likelier
+        half = len(groups) // 2
+        for part in (groups[:half], groups[half:]):
+            if failure := self.why_inexact(part, draw):
+                return self._at_fault(part, failure, draw)
+        return groups  # though each half is fine alone
+
+    def _code_behind(self, where: str | None) -> set[str]:
+        """Modules whose code may have led to an error in `where`: itself, or those on the way to a layer."""
+        layer = {(where, "in"), (where, "out")}
+        slots = {(where, "in")} if any((where, "in") in g.members for g in self.all_groups) else layer
+        reaching = [g.sites for g in self.all_groups if slots & g.members.keys()]
+        return {where}.union(*reaching)
+
+    @torch.no_grad()
+    def why_inexact(self, groups: list[Group], draw: "Draw") -> "Failure | None":
+        """What goes wrong when channels of `groups` that `draw` closes are removed; None if nothing does."""
+        if not groups:
+            return None
+        generator = torch.Generator().manual_seed(0)
+        ones = [torch.ones(g.channels, dtype=torch.float64) for g in self.groups]
+        names = {g.name for g in groups}
+        values = [
+            self._gates(draw, g, generator) if g.name in names else one
+            for g, one in zip(self.groups, ones, strict=True)
+        ]
+        flops = FlopCounterMode(display=False)
+        with restored(self.probe) as small:
+            remove_channels(small, self.groups, values)
+            parameters = sum(p.numel() for p in small.parameters())
+            try:
+                with flops:
+                    got = small(*self.inputs)
+            except Exception as error:  # of any kind: it is the user's network that fails on this structure
+                return Failure(
+                    f"removal breaks the network ({first_line(error)}): its code may hold widths of its own, "
+                    "let it read them from x.shape",
+                    _raised_in(small, error),
+                )
+        with gates_set(self.gates, [v.expand(len(self.inputs[0]), -1) for v in values]):
+            expected = self.probe(*self.inputs)
+        if not _close(expected, got):
+            check_not_random(self.probe, self.inputs)
+            return Failure("its channels are not removed exactly: its code may hold widths of its own")
+        cost = self.cost.exact([int((v > 0).sum()) for v in values])
+        if cost != (flops.get_total_flops() // (2 * len(self.inputs[0])), parameters):
+            return Failure("its cost cannot be told from the widths of its layers")
+        return None
+
+
+@contextmanager
+def restored(model: nn.Module) -> Iterator[nn.Module]:
+    """Afterwards the model has the modules, tensors and attributes that it had; no tensor is copied."""
+    registries = ("_modules", "_parameters", "_buffers")
+    before = [
+        (module, {key: dict(v) if key in registries else v for key, v in vars(module).items()})
+        for module in model.modules()
+    ]
+    try:
+        yield model
+    finally:
+        for module, attributes in before:
+            vars(module).clear()
+            vars(module).update(attributes)
+
+
+# --- masks: gates of a group, in 0..1
+
+Draw = Callable[[int, torch.Generator], Tensor]
+
+
+def _uneven(channels: int, generator: torch.Generator) -> Tensor:
+    """Another share of each group closed, the other gates anywhere in (0, 1]; one at least is open."""
+    share = 0.25 + 0.5 * torch.rand(1, generator=generator)
+    gates = torch.rand(channels, generator=generator).clamp(min=0.1)
+    return gates * (torch.randperm(channels, generator=generator) < max(1, int(channels * share)))
+
+
+def _all_but_one(channels: int, generator: torch.Generator) -> Tensor:
+    """One channel closed, if there are two."""
+    gates = torch.ones(channels)
+    gates[torch.randint(channels, (1,), generator=generator)] = float(channels == 1)
+    return gates
+
+
+def _one_of_all(channels: int, generator: torch.Generator) -> Tensor:
+    """One channel open."""
+    return torch.zeros(channels).index_fill(0, torch.randint(channels, (1,), generator=generator), 1.0)
+
+
+def _raised_in(model: nn.Module, error: Exception) -> str | None:
+    """Name of the innermost module in whose code an error was raised."""
+    names = {id(module): name for name, module in model.named_modules()}
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inside = [names.get(id(frame.f_locals.get("self"))) for frame in frames]
+    return next((name for name in reversed(inside) if name is not None), None)
+
+
+# --- inputs and outputs
+
+
+def random_inputs(probe: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Random images of the inputs' shapes, which alone count: of zeros, a wrong channel may be zero, too.
 
     Raises:
-        ValueError: the forward fails, its outputs are not finite, or others the second time.
+        ValueError: the forward fails, or its outputs are not finite.
     """
-    if not example.is_floating_point():
-        return example.cpu()
     for draw in (torch.randn, torch.rand):  # some networks take roots or logarithms of the pixels
-        images = draw(example.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        images = [
+            draw(t.shape, dtype=torch.float64, generator=generator) if t.is_floating_point() else t.cpu()
+            for t in inputs
+        ]
         outputs = _forward(probe, images)
-        if outputs.isfinite().all():
+        if all(t.isfinite().all() for t in _tensors(outputs)):
             break
     else:
         raise ValueError(
             f"the forward of {type(probe).__name__} gives NaN or infinite outputs in eval mode: "
             f"{_where_not_finite(probe)}."
         )
-    if not _close(outputs, _forward(probe, images)):
+    return images
+
+
+def check_not_random(probe: nn.Module, images: Sequence[Tensor]) -> None:
+    """Raise ValueError if a second forward gives other outputs: no removal would then seem exact."""
+    if not _close(_forward(probe, images), _forward(probe, images)):
         raise ValueError(
             f"the forward of {type(probe).__name__} is random in eval mode: give F.dropout and its like "
             "training=self.training, or use nn.Dropout."
         )
-    return images
 
 
 @torch.no_grad()
-def _forward(probe: nn.Module, images: Tensor) -> Tensor:
+def _forward(probe: nn.Module, images: Sequence[Tensor]) -> Any:
     try:
-        return probe(images)
+        return probe(*images)
     except Exception as error:  # of any kind: it is the user's network that fails
         raise ValueError(
             f"the forward of {type(probe).__name__} failed on the CPU in float64, where removal is tried: "
@@ -104,55 +273,21 @@ def _where_not_finite(probe: nn.Module) -> str:
     return f"{bad!r} holds some" if bad else "look for a division by zero, a root or a logarithm"
 
 
-def _close(expected: Tensor, got: Tensor) -> bool:
+def _tensors(outputs: Any) -> list[Tensor]:
+    """All tensors of an output, which may be a tuple, a list or a dict."""
+    return [t for t in tree_leaves(outputs) if isinstance(t, Tensor)]
+
+
+def _close(expected: Any, got: Any) -> bool:
     """Whether outputs are equal but for rounding."""
+    pairs = list(zip(_tensors(expected), _tensors(got), strict=False))
+    return len(_tensors(expected)) == len(_tensors(got)) and all(_same(a, b) for a, b in pairs)
+
+
+def _same(expected: Tensor, got: Tensor) -> bool:
+    if expected.shape != got.shape:
+        return False
+    if not expected.is_floating_point() or not expected.numel():
+        return torch.equal(expected, got)
     bound = TOLERANCE * float(expected.abs().max())
-    return expected.shape == got.shape and torch.allclose(expected, got, rtol=0, atol=bound)
-
-
-def _failing(groups: list[Group], why: Callable[[list[Group]], str]) -> dict[str, str]:
-    """The groups at fault, by halving, and what `why` says of each."""
-    reason = why(groups) if groups else ""
-    if not reason:
-        return {}
-    if len(groups) == 1:
-        return {groups[0].name: reason}
-    half = len(groups) // 2
-    return _failing(groups[:half], why) | _failing(groups[half:], why)
-
-
-@torch.no_grad()
-def _why_inexact(
-    probe: nn.Module,
-    groups: list[Group],
-    layers: list[Layer],
-    total: Cost,
-    example: Tensor,
-    closed: bool = False,
-) -> str:
-    """What goes wrong when random channels of `groups` (or all) are removed; empty if nothing does."""
-    generator = torch.Generator().manual_seed(0)
-    values = [_random_gates(g.channels, generator).to(example) * (not closed) for g in groups]
-    masked, small = copied(probe), copied(probe)
-    try:
-        with gates_set(place_gates(masked, groups), [v.expand(len(example), -1) for v in values]):
-            expected = masked(example)
-        remove_channels(small, groups, values)
-        flops = FlopCounterMode(display=False)
-        with flops:
-            got = small(example)
-    except Exception as error:  # of any kind: it is the user's network that fails on this structure
-        return f"removal breaks the network ({first_line(error)})"
-    if not _close(expected, got):
-        return "its channels are not removed exactly"
-    cost = CostModel(groups, layers, total).exact([int((v > 0).sum()) for v in values])
-    macs = flops.get_total_flops() // (2 * len(example))
-    if cost != (macs, sum(p.numel() for p in small.parameters())):
-        return "its cost cannot be told from the widths of its layers"
-    return ""
-
-
-def _random_gates(channels: int, generator: torch.Generator) -> Tensor:
-    """Half of the gates closed, the others anywhere in (0, 1]; one at least is open."""
-    gates = torch.rand(channels, generator=generator).clamp(min=0.1)
-    return gates * (torch.randperm(channels, generator=generator) < max(1, channels // 2))
+    return torch.allclose(expected, got, rtol=0, atol=bound)

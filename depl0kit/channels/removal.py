@@ -5,15 +5,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .dependencies import Slot
 from .groups import Group
+from .layers import Slot, input_dim, is_grouped, widths
 
 
 @torch.no_grad()
 def remove_channels(
     model: nn.Module, groups: Sequence[Group], gates: Sequence[Tensor], round_to: int = 1
 ) -> None:
-    """Fold `gates` (per group [channels]) into the layers that read them and cut out closed channels."""
+    """Fold `gates` (per group [channels]) into the layers that read them and cut out closed channels.
+
+    Every tensor that changes is replaced by a new one, so that copies of `model` may share them.
+    """
     kept: dict[Slot, Tensor] = {}  # which indices stay
     closed: list[Group] = []
     for group, gate in zip(groups, gates, strict=True):
@@ -22,13 +25,17 @@ def remove_channels(
         if not keep.any():
             closed.append(group)
         for (name, side), members in group.members.items():
-            module, indices = model.get_submodule(name), torch.from_numpy(members)
+            indices = torch.from_numpy(members)
             if side == "in" and name in group.readers:
-                _scale_inputs(module, indices, gate)
-            mask = kept.setdefault((name, side), torch.ones(_width(module, side), dtype=torch.bool))
+                _scale_inputs(model.get_submodule(name), indices, gate)
+            mask = kept.setdefault((name, side), torch.ones(_width(model, name, side), dtype=torch.bool))
             mask[indices[~keep]] = False
     for name in {name for name, _ in kept}:
-        _cut(model.get_submodule(name), kept.get((name, "in")), kept.get((name, "out")))
+        sides = {side: mask for (of, side), mask in kept.items() if of == name}
+        if sides.keys() <= {"in", "out"}:
+            _cut(model.get_submodule(name), sides.get("in"), sides.get("out"))
+        else:
+            _cut_loose(model, name, sides)
     for group in closed:
         close_branch(model, group.writers, group.readers, [name for name, _ in group.members])
 
@@ -65,40 +72,47 @@ def _round_up(is_open: Tensor, multiple: int) -> Tensor:
 
 def _scale_inputs(reader: nn.Module, indices: Tensor, gate: Tensor) -> None:
     """What the gate did to the inputs of `reader`, done to its weight."""
-    scale = torch.ones(reader.weight.shape[1])
+    dim, old = input_dim(reader), reader.weight
+    scale = torch.ones(old.shape[dim])
     scale[indices] = gate[:, None].to(scale.dtype)
-    shape = [-1, *[1] * (reader.weight.dim() - 2)]
-    reader.weight.mul_(scale.reshape(shape).to(reader.weight))
+    shape = [-1 if d == dim else 1 for d in range(old.dim())]
+    reader.weight = nn.Parameter(old * scale.reshape(shape).to(old), requires_grad=old.requires_grad)
 
 
-def _width(module: nn.Module, side: str) -> int:
-    names = {"in": ("in_channels", "in_features"), "out": _OUT_WIDTHS}[side]
-    return next(getattr(module, name) for name in names if hasattr(module, name))
+def _width(model: nn.Module, name: str, side: str) -> int:
+    if side in ("in", "out"):
+        return widths(model.get_submodule(name))[side]
+    owner, _, key = name.rpartition(".")
+    return getattr(model.get_submodule(owner), key).shape[int(side)]
+
+
+def _cut(module: nn.Module, inputs: Tensor | None, outputs: Tensor | None) -> None:
+    """Keep the chosen inputs and outputs of a layer, and correct its own account of its shape."""
+    grouped, transposed = is_grouped(module), getattr(module, "transposed", False)
+    if inputs is not None:
+        if not grouped or transposed:  # else each output keeps its own inputs
+            _select(module, "weight", input_dim(module), inputs)
+        _set_width(module, ("in_channels", "in_features"), int(inputs.sum()))
+    if outputs is not None:
+        if grouped:
+            module.groups = int(outputs.reshape(module.groups, -1)[:, 0].sum())
+        elif isinstance(module, nn.GroupNorm):
+            module.num_groups = int(outputs.reshape(module.num_groups, -1)[:, 0].sum())
+        if not grouped or not transposed:  # else each input keeps its own outputs
+            _select(module, "weight", int(transposed), outputs)
+        for key in ("bias", "running_mean", "running_var"):
+            _select(module, key, 0, outputs)
+        _set_width(module, _OUT_WIDTHS, int(outputs.sum()))
 
 
 _OUT_WIDTHS = ("out_channels", "out_features", "num_features", "num_channels", "num_parameters")
 
 
-_PER_OUTPUT = ("weight", "bias", "running_mean", "running_var")
-
-
-def _cut(module: nn.Module, inputs: Tensor | None, outputs: Tensor | None) -> None:
-    """Keep the chosen inputs and outputs of a layer, and correct its own account of its shape."""
-    groups_kept = None
-    if outputs is not None:
-        if hasattr(module, "groups") and module.groups > 1:
-            groups_kept = int(outputs.reshape(module.groups, -1)[:, 0].sum())
-        elif isinstance(module, nn.GroupNorm):
-            module.num_groups = int(outputs.reshape(module.num_groups, -1)[:, 0].sum())
-        for key in _PER_OUTPUT:
-            _select(module, key, 0, outputs)
-        _set_width(module, _OUT_WIDTHS, int(outputs.sum()))
-    if inputs is not None:
-        if groups_kept is None:  # in a grouped convolution each output keeps its own inputs
-            _select(module, "weight", 1, inputs)
-        _set_width(module, ("in_channels", "in_features"), int(inputs.sum()))
-    if groups_kept is not None:
-        module.groups = groups_kept
+def _cut_loose(model: nn.Module, name: str, sides: dict[str, Tensor]) -> None:
+    """Keep the chosen entries of a parameter or buffer outside of layers."""
+    owner, _, key = name.rpartition(".")
+    for side, mask in sides.items():
+        _select(model.get_submodule(owner), key, int(side), mask)
 
 
 def _select(module: nn.Module, key: str, dim: int, mask: Tensor) -> None:

@@ -1,230 +1,153 @@
 """One forward pass on an example: which layers a network has, in which order, and what they cost."""
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.modules.instancenorm import _InstanceNorm
-from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
 from .admission import copied, first_line
+from .layers import Layer, channelwise_width, is_matrix, loose_layers, measured_layer
+
+Example = Tensor | Sequence[Tensor]
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A convolution, linear or normalisation layer, and how its cost depends on its widths.
-
-    With i open inputs and o open outputs it costs `pair_macs i o + output_macs o` multiply-accumulates
-    an image, and `pair_params i o + output_params o` parameters. In a grouped convolution every output
-    keeps its inputs, so there the part in i o is zero.
-
-    Attributes:
-        name: of the module.
-        inputs, outputs: channels (or features) of the dense layer.
-    """
-
-    name: str
-    inputs: int
-    outputs: int
-    pair_macs: int = 0
-    pair_params: int = 0
-    output_macs: int = 0
-    output_params: int = 0
-
-
-def is_convolution(module: nn.Module) -> bool:
-    return isinstance(module, _ConvNd) and not isinstance(module, _ConvTransposeNd)
-
-
-def is_grouped(module: nn.Module) -> bool:
-    return is_convolution(module) and module.groups > 1
-
-
-def trace(model: nn.Module, example: Tensor) -> tuple[list[Layer], int]:
+def trace(model: nn.Module, example: Example) -> tuple[list[Layer], int]:
     """Run `model` on `example`; return its layers in the order in which they ran, and its MACs per image.
 
-    The MACs are PyTorch's own count, so they include what is computed outside of the layers.
+    The MACs are PyTorch's own count, so they include what is computed outside of the layers. A layer that
+    runs at several places has the MACs of all of them. Parameters and buffers outside of layers come last.
 
     Args:
         model: a network in eval mode; it is not changed. In training mode its statistics move.
-        example: a batch of inputs, any size.
+        example: a batch of inputs, any size; a tuple or list if the forward takes several.
 
     Raises:
-        ValueError: the example is missing, not a tensor or on another device; the forward fails on it;
-            one layer is used at two places; there is an attention layer.
+        ValueError: the example is missing, not a tensor or on another device; the forward fails on it.
     """
-    _check_example(model, example)
-    _check_no_attention(model)
+    inputs = checked_inputs(model, example)
     layers: dict[str, Layer] = {}
-    shared: set[str] = set()  # without weights: each place may have its own channels
+    shared: set[str] = set()  # without tensors: each place may have its own channels
 
-    def record(name: str, module: nn.Module, output: Tensor) -> None:
-        if name not in layers:
-            layers[name] = _layer(name, module, output)
-        elif is_elementwise(module):
+    def record(name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        given = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
+        layer = measured_layer(name, module, given[0] if given else output, output, len(inputs[0]))
+        if name in layers and not any(True for _ in module.state_dict()):
             shared.add(name)
-        else:
-            raise _Reused(f"layer {name!r} is used at two places: give each place a layer of its own.")
+        layers[name] = layers[name].run_again(layer) if name in layers else layer
 
     hooks = [
-        module.register_forward_hook(lambda m, _, out, name=name: record(name, m, out))
+        module.register_forward_hook(
+            lambda m, args, kwargs, out, name=name: record(name, m, args, kwargs, out), with_kwargs=True
+        )
         for name, module in model.named_modules()
-        if (module._parameters or module._buffers)
-        and not _has_one_slope(module)
-        and ".parametrizations." not in f".{name}."
+        if _holds_tensors(module) and ".parametrizations." not in f".{name}."
     ]
     flops = FlopCounterMode(display=False)
     try:
-        with torch.no_grad(), flops:
-            output = model(example)
-    except _Reused:
-        raise
+        with torch.no_grad(), in_slow_attention(), flops:
+            model(*inputs)
     except Exception as error:
-        raise ValueError(_explain(model, example, error)) from error
+        raise ValueError(_explain(model, inputs, error)) from error
     finally:
         for hook in hooks:
             hook.remove()
-    if not isinstance(output, Tensor):
-        raise ValueError(
-            f"the forward of {type(model).__name__} must return one tensor, the logits,{_in_training(model)} "
-            f"got {type(output).__name__}: {_way_out(model)}."
-        )
-    if not output.is_floating_point():
-        raise ValueError(
-            f"the forward of {type(model).__name__} must return logits, in floating point, got "
-            f"{str(output.dtype).removeprefix('torch.')}: leave out the argmax."
-        )
     kept = [layer for name, layer in layers.items() if name not in shared]
-    return kept, flops.get_total_flops() // (2 * len(example))
+    return [*kept, *loose_layers(model)], flops.get_total_flops() // (2 * len(inputs[0]))
 
 
-def check_training_mode(model: nn.Module, layers: Sequence[Layer], example: Tensor) -> None:
+def _holds_tensors(module: nn.Module) -> bool:
+    return bool(module._parameters or module._buffers or channelwise_width(module) or is_matrix(module))
+
+
+def _traced_without_values(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Layer] | None:
+    """What `trace` finds on the "meta" device, where nothing is computed; None if values are needed."""
+    try:
+        return trace(copied(model).to("meta"), tuple(t.to("meta") for t in inputs))[0]
+    except (ValueError, NotImplementedError, RuntimeError):
+        return None
+
+
+@contextmanager
+def in_slow_attention() -> Iterator[None]:
+    """PyTorch's fast path computes attention blocks in one piece, past their layers, hooks and counts."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def check_training_mode(model: nn.Module, layers: Sequence[Layer], example: Example) -> None:
     """Refuse what only training mode shows: nobody could say what of it may be removed.
 
     Args:
-        model: a copy; it is left in training mode, its statistics moved.
+        model: a copy; it is left in training mode, its statistics may have moved.
         layers: what ran in eval mode.
 
     Raises:
-        ValueError: layers run in training mode only, such as auxiliary heads, or outputs are no tensor.
+        ValueError: layers run in training mode only, such as auxiliary heads.
     """
-    devices = [example.device] if example.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):  # dropout must not change what is drawn afterwards
-        running, _ = trace(model.train(), torch.cat([example[:1]] * 2))  # batch norm needs two images
+    inputs = checked_inputs(model, example)
+    two = tuple(torch.cat([t[:1]] * 2) for t in inputs)  # batch norm needs two images
+    running = _traced_without_values(model.train(), two)
+    if running is None:
+        with torch.random.fork_rng([inputs[0].device] if inputs[0].is_cuda else []):
+            running, _ = trace(model, two)  # dropout must not change what is drawn afterwards
     known = {layer.name for layer in layers}
     extra = [layer.name for layer in running if layer.name not in known]
     if extra:
         raise ValueError(
             f"layer {extra[0]!r} of {type(model).__name__} runs in training mode only, so that it cannot be "
-            f"cut along with the others: {_way_out(model)}."
+            "cut along with the others: leave such auxiliary heads out (in torchvision aux_logits=False)."
         )
 
 
-def _in_training(model: nn.Module) -> str:
-    return " in training mode, too," if model.training else ""
+def checked_inputs(model: nn.Module, example: Example) -> tuple[Tensor, ...]:
+    """The inputs of one forward, each a batch of the same size.
 
-
-def _way_out(model: nn.Module) -> str:
-    if model.training:
-        return "leave such auxiliary heads out (in torchvision aux_logits=False)"
-    return "wrap it in a module that returns them alone"
-
-
-class _Reused(ValueError):
-    """Told apart from the errors of the model's own forward."""
-
-
-def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
-    bias = int(getattr(module, "bias", None) is not None)
-    if is_convolution(module):
-        positions, kernel = output.shape[2:].numel(), module.weight[0, 0].numel()
-        if module.groups == 1:
-            cost = {"pair_macs": kernel * positions, "pair_params": kernel, "output_params": bias}
-        else:
-            fan_in = module.weight[0].numel()
-            cost = {"output_macs": fan_in * positions, "output_params": fan_in + bias}
-        return Layer(name, module.in_channels, module.out_channels, **cost)
-    if isinstance(module, nn.Linear):
-        positions = output.shape[1:-1].numel()
-        cost = {"pair_macs": positions, "pair_params": 1, "output_params": bias}
-        return Layer(name, module.in_features, module.out_features, **cost)
-    width = channelwise_width(module)
-    parameters = sum(p.numel() for p in module.parameters(recurse=False))
-    return Layer(name, width, width, output_params=parameters // width if width else 0)
-
-
-def channelwise_width(module: nn.Module) -> int:
-    """Channels of a layer that treats each channel (or block of channels) by itself; 0 for any other."""
-    if isinstance(module, _BatchNorm | _InstanceNorm):
-        return module.num_features
-    if isinstance(module, nn.GroupNorm):
-        return module.num_channels
-    if isinstance(module, nn.PReLU) and module.num_parameters > 1:
-        return module.num_parameters
-    return 0
-
-
-def is_elementwise(module: nn.Module) -> bool:
-    """Whether a layer treats each channel by itself and holds nothing that could be cut."""
-    empty = all(t is None for t in (*module._parameters.values(), *module._buffers.values()))
-    return _has_one_slope(module) or (isinstance(module, _BatchNorm | _InstanceNorm) and empty)
-
-
-def _has_one_slope(module: nn.Module) -> bool:
-    return isinstance(module, nn.PReLU) and module.num_parameters == 1
-
-
-def _check_example(model: nn.Module, example: Tensor) -> None:
-    if not isinstance(example, Tensor):
+    Raises:
+        ValueError: one is not a tensor, is empty or is on another device than the network.
+    """
+    inputs = tuple(example) if isinstance(example, tuple | list) else (example,)
+    if not inputs or not all(isinstance(t, Tensor) for t in inputs):
+        wrong = next((t for t in inputs if not isinstance(t, Tensor)), None)
         raise ValueError(
-            f"example must be a batch of inputs as a tensor, got {type(example).__name__}: pass "
-            "example=torch.zeros(1, channels, height, width), of the size of your images."
+            f"example must be a batch of inputs as a tensor, got {type(wrong).__name__}: pass "
+            "example=torch.zeros(1, channels, height, width), of the size of your images, or a tuple of such "
+            "if the forward takes several."
         )
-    if example.dim() < 2 or not example.numel():
-        raise ValueError(
-            f"example must be a batch of at least one input, [batch, ...], got shape {tuple(example.shape)}."
-        )
-    device = next((p.device for p in model.parameters()), example.device)
-    if device != example.device:
-        raise ValueError(
-            f"the example is on {str(example.device)!r} but {type(model).__name__} is on "
-            f"{str(device)!r}: pass example.to({str(device)!r})."
-        )
+    batch = inputs[0].shape[:1]
+    for t in inputs:
+        if (t.dim() < 2 and len(inputs) == 1) or not t.numel() or t.shape[:1] != batch:
+            raise ValueError(
+                f"example must be a batch of at least one input, [batch, ...], got shape {tuple(t.shape)}."
+            )
+        device = next((p.device for p in model.parameters()), t.device)
+        if device != t.device:
+            raise ValueError(
+                f"the example is on {str(t.device)!r} but {type(model).__name__} is on "
+                f"{str(device)!r}: pass example.to({str(device)!r})."
+            )
+    return inputs
 
 
-def _check_no_attention(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.MultiheadAttention):
-            raise ValueError(attention_refusal(model, name))
-
-
-def attention_refusal(model: nn.Module, where: str) -> str:
-    return (
-        f"{type(model).__name__} computes attention ({where}), as transformers do: it mixes channels in "
-        "heads, which gates on channels cannot remove. Use a convolutional network."
-    )
-
-
-def _explain(model: nn.Module, example: Tensor, error: Exception) -> str:
-    """Why a forward failed: in PyTorch's words, or that it wants more than one argument."""
-    name, shape = type(model).__name__, tuple(example.shape)
-    text = f"the forward of {name} failed on an example of shape {shape}"
+def _explain(model: nn.Module, inputs: tuple[Tensor, ...], error: Exception) -> str:
+    """Why a forward failed: in PyTorch's words, or that it wants another number of arguments."""
+    name, shapes = type(model).__name__, [tuple(t.shape) for t in inputs]
+    text = f"the forward of {name} failed on an example of shape {', '.join(map(str, shapes))}"
     text += f"{' in training mode' if model.training else ''}: {first_line(error)}"
     needed = [
         p.name
         for p in inspect.signature(model.forward).parameters.values()
         if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ]
-    if len(needed) != 1:
-        text += (
-            f". It takes {len(needed)} arguments ({', '.join(needed)}): wrap it in a module whose forward "
-            "takes the images alone."
-        )
+    if len(needed) != len(inputs):
+        text += f". It takes {len(needed)} arguments ({', '.join(needed)}): pass a tuple of so many tensors."
     return text
 
 
@@ -236,15 +159,10 @@ def probe_copy(model: nn.Module) -> nn.Module:
     """
     probe = copied(model).eval().requires_grad_(True)
     generator = torch.Generator().manual_seed(0)
-    matrices = {id(m.weight) for m in probe.modules() if is_convolution(m) or isinstance(m, nn.Linear)}
+    matrices = {id(m.weight) for m in probe.modules() if is_matrix(m)}
     tensors = [*probe.parameters(), *probe.buffers()]
     with torch.no_grad():
         for t in tensors:
             if id(t) not in matrices and t.is_floating_point():
                 t.copy_(torch.empty(t.shape).uniform_(0.5, 1.5, generator=generator))
     return probe
-
-
-def has_plain_weights(module: nn.Module) -> bool:
-    """Whether rows and columns of the weight can be cut out: not so where it is computed from others."""
-    return not is_parametrized(module) and ("weight" in module._parameters or not module._parameters)

@@ -1,5 +1,7 @@
 """An ordinary network: its channels, and a posterior over which of them are open."""
 
+from typing import Any
+
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from ..channels.channels import Channels
 from ..channels.cost import COSTS, Cost
 from ..channels.groups import Groups
 from ..channels.masks import gates_set, place_gates
+from ..channels.tracing import Example
 from ..support import checks
 from ..support.arguments import fitted
 from ..support.modes import freeze, frozen_parts
@@ -54,7 +57,7 @@ class GatedModel(nn.Module):
         self,
         model: nn.Module,
         posterior: str | dict | GatePosterior = "mean_field",
-        example: Tensor | None = None,
+        example: Example | None = None,
         scope: str = "inner",
         sampling: str = "example",
         hard_concrete: HardConcrete | None = None,
@@ -86,10 +89,13 @@ class GatedModel(nn.Module):
     def dense_cost(self) -> Cost:
         return self.channels.dense_cost
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Any:
         if self.training:
-            return self.forward_gated(x, self.posterior.sample(self._draws(x)))
-        return self.forward_gated(x, self.posterior.deterministic())
+            gates = self.posterior.sample(self._draws(inputs[0]))
+        else:
+            gates = self.posterior.deterministic()
+        with gates_set(self._gates, gates):
+            return self.model(*inputs)
 
     def forward_with_prob_open(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Output under sampled gates, and the posterior's `prob_open_draws()`: a training step in one go.
@@ -120,7 +126,7 @@ class GatedModel(nn.Module):
             "posterior": self.posterior.describe(),
             "scope": self.channels.scope,
             "sampling": self.sampling,
-            "example": list(self.channels.example_shape),
+            "example": list(self.channels.example_shapes[0]),
             "groups": [[g.name, g.channels] for g in self.groups.gated],
         }
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ..channels.admission import check_network, copied, unwrapped
+from ..channels.layers import channelwise_width
 from ..channels.masks import has_gates
-from ..channels.tracing import channelwise_width
 from ..support.arguments import checked
 from ..support.files import DamagedFileError, read_tensors, write_tensors
 from .compact_header import WIDTHS, build_stand_in, checked_header, header_of

@@ -1,17 +1,14 @@
-"""Baselines that train the whole network and then keep its best channels, by a score of Torch-Pruning."""
+"""Baselines that train the whole network and then keep its best channels, by a score."""
 
 from collections.abc import Callable
 
-import torch
-import torch_pruning as tp
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from ...channels.channels import Channels
 from ...data.loading import Data
 from ...training.config import TrainConfig
 from .choice import best_channels, in_proportion, structure
-from .scores import channel_scores
+from .scores import l1_norms, random_scores
 from .whole import seeded, train_weights
 
 
@@ -19,7 +16,7 @@ def random(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn
     """Random channels, the same share of every group: the other methods must beat them."""
 
     def score(channels: Channels) -> list[Tensor]:
-        return in_proportion(channel_scores(channels, data.example, tp.importance.RandomImportance()))
+        return in_proportion(random_scores(channels))
 
     return prune(model, data, keep, config, score)
 
@@ -27,27 +24,12 @@ def random(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn
 def l1_uniform(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
     """The filters with the largest L1 norm, the same share of every group (Li et al. 2017, "Pruning filters
     for efficient ConvNets")."""
-    return prune(model, data, keep, config, lambda channels: in_proportion(l1_norms(channels, data)))
+    return prune(model, data, keep, config, lambda channels: in_proportion(l1_norms(channels)))
 
 
 def l1_global(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
-    """The filters with the largest L1 norm, relative to the mean of their layer, by one threshold.
-
-    Relative as in Torch-Pruning: the plain norm grows with the number of a filter's weights, and one
-    threshold on it would close the first layer of a network, whose filters have the fewest.
-    """
-    return prune(model, data, keep, config, lambda channels: l1_norms(channels, data))
-
-
-def l1_norms(channels: Channels, data: Data) -> list[Tensor]:
-    """L1 norm of the filters that write each channel, over the mean of their layer."""
-    importance = tp.importance.MagnitudeImportance(
-        p=1,
-        group_reduction="first",  # the filter alone, not what reads its channel
-        normalizer=lambda norms: norms / norms.mean().clamp(min=torch.finfo(norms.dtype).tiny),
-        target_types=[_ConvNd, nn.Linear],
-    )
-    return channel_scores(channels, data.example, importance)
+    """The filters with the largest L1 norm, relative to the mean of their layer, by one threshold."""
+    return prune(model, data, keep, config, l1_norms)
 
 
 def prune(

@@ -1,42 +1,70 @@
-"""Torch-Pruning's importances, for the groups of channels of this package."""
+"""Scores of channels, per gated group [channels]: the larger, the more worth keeping."""
+
+from collections.abc import Callable
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...channels.channels import Channels
-from ...channels.dependencies import dependency_graph, release, widths
 from ...channels.groups import Group
-from ...channels.tracing import is_grouped
+from ...channels.layers import is_grouped
 
 
-def channel_scores(channels: Channels, example: Tensor, importance: tp.importance.Importance) -> list[Tensor]:
-    """Importance of every channel, per gated group [channels]; of several writers the mean.
+def random_scores(channels: Channels) -> list[Tensor]:
+    """Numbers in 0..1, drawn from torch's generator for each writer."""
+    return _of_writers(channels, lambda module: torch.rand(len(_filters(module))))
 
-    Where the importance knows nothing of a group, as that of batch norms where there is none, its scores
-    are infinite: what cannot be judged stays.
 
-    Raises:
-        ValueError: Torch-Pruning cannot follow the network.
+def l1_norms(channels: Channels) -> list[Tensor]:
+    """L1 norm of the filters that write each channel, over the mean of their layer.
+
+    Of several writers the mean counts. Relative, as the plain norm grows with the number of a filter's
+    weights: one threshold on it would close the first layer of a network, whose filters have the fewest.
     """
-    model = channels.plain_copy().eval().requires_grad_(True)  # of a frozen network it would see nothing
-    names = [layer.name for layer in channels.cost_model.layers]
-    graph = dependency_graph(model, example.to(next(model.parameters()).device), names)
-    scores = [_group_scores(group, model, graph, importance) for group in channels.groups.gated]
-    release(graph)
-    return scores
+
+    def norms(module: nn.Module) -> Tensor:
+        norms = _filters(module).abs().sum(1)
+        return norms / norms.mean().clamp(min=torch.finfo(norms.dtype).tiny)
+
+    return _of_writers(channels, norms)
 
 
-def _group_scores(
-    group: Group, model: nn.Module, graph: tp.DependencyGraph, importance: tp.importance.Importance
-) -> Tensor:
+def _of_writers(channels: Channels, score: Callable[[nn.Module], Tensor]) -> list[Tensor]:
+    """The mean of `score` over the layers that write a channel, and over its outputs there."""
+    return [_of_group(group, channels.model, score) for group in channels.groups.gated]
+
+
+def _of_group(group: Group, model: nn.Module, score: Callable[[nn.Module], Tensor]) -> Tensor:
     writers = {name: model.get_submodule(name) for name in group.writers}
-    # a depthwise convolution passes channels on, and Torch-Pruning's importances leave it out
+    # a depthwise convolution passes channels on, it does not make them
     plain = {name: module for name, module in writers.items() if not is_grouped(module)}
+    scores = [
+        score(module)[torch.from_numpy(group.members[name, "out"])].mean(1)
+        for name, module in (plain or writers).items()
+    ]
+    return torch.stack(scores).mean(0)
+
+
+def _filters(module: nn.Module) -> Tensor:
+    """The weights of each output, [outputs, weights]."""
+    weight = module.weight.detach().cpu()
+    if getattr(module, "transposed", False):  # [inputs, outputs of a block, ...]
+        blocks = weight.reshape(module.groups, -1, *weight.shape[1:]).transpose(1, 2)
+        return blocks.reshape(module.out_channels, -1)
+    return weight.flatten(1)
+
+
+def bn_scales(channels: Channels) -> list[Tensor]:
+    """|gamma| of the batch norms of each channel, of several the mean; infinite where there is none."""
+    return [_of_norms(group, channels.model) for group in channels.groups.gated]
+
+
+def _of_norms(group: Group, model: nn.Module) -> Tensor:
     scores = []
-    for name, module in (plain or writers).items():
-        pruner = graph.get_pruner_of_module(module).prune_out_channels
-        of_outputs = importance(graph.get_pruning_group(module, pruner, list(range(widths(module)["out"]))))
-        if of_outputs is not None:
-            scores.append(of_outputs[torch.from_numpy(group.members[name, "out"])].mean(1).cpu())
+    for name, side in group.members:
+        module = model.get_submodule(name) if side == "out" else None
+        if isinstance(module, _BatchNorm) and module.affine:
+            scale = module.weight.detach().abs().cpu()
+            scores.append(scale[torch.from_numpy(group.members[name, side])].mean(1))
     return torch.stack(scores).mean(0) if scores else torch.full((group.channels,), torch.inf)

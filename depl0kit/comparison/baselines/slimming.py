@@ -1,7 +1,6 @@
 """Network slimming (Liu et al. 2017): batch norms are taught to switch channels off."""
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -10,7 +9,7 @@ from ...data.loading import Data
 from ...support import checks
 from ...training.config import TrainConfig
 from .pruning import prune
-from .scores import channel_scores
+from .scores import bn_scales
 
 # The paper's 1e-4 to 1e-5 are for 160 epochs; in short runs they move nothing. On digits ("small", 15 epochs,
 # three seeds, validation) 1e-4 to 0.01 choose alike, 0.05 does best and 0.1 keeps the network from learning;
@@ -30,16 +29,13 @@ def slimming(
         ValueError: no batch norm scales a channel that can be removed.
     """
 
-    def score(channels: Channels) -> list[Tensor]:
-        return bn_scales(channels, data)
-
     checks.number("strength", strength, 0)
-    return prune(model, data, keep, config, score, lambda net: strength * sum_of_scales(net))
+    return prune(model, data, keep, config, scales, lambda net: strength * sum_of_scales(net))
 
 
-def bn_scales(channels: Channels, data: Data) -> list[Tensor]:
+def scales(channels: Channels) -> list[Tensor]:
     """|gamma| per channel."""
-    scores = channel_scores(channels, data.example, tp.importance.BNScaleImportance(normalizer=None))
+    scores = bn_scales(channels)
     if all(bool(score.isinf().all()) for score in scores):
         raise ValueError(
             f"slimming ranks channels by scales of batch norms, and {type(channels.model).__name__} has no "
