@@ -141,8 +141,8 @@ def test_compact_needs_gates(model):
     assert "Net has no gates" in text and "GatedModel(model, example=images)" in text
 
 
-def test_bilinear_pooling_is_no_attention():
-    """A product of matrices alone does not make a transformer; a softmax that weighs one does."""
+def test_products_of_activations_refuse_the_channels_that_they_read():
+    """Bilinear pooling and attention: the rest of the network is gated."""
 
     def bilinear(m, x):
         x = m.b(m.a(x).relu()).flatten(2)
@@ -152,11 +152,10 @@ def test_bilinear_pooling_is_no_attention():
         x = m.b(m.a(x).relu()).flatten(2)
         return ((x @ x.transpose(1, 2)).softmax(-1) @ x).reshape(-1, 6, 6, 6)
 
-    layers = {"a": conv(8, 8), "b": conv(8, 6)}
-    net = gated(plain(bilinear, head=6, **layers))
-    assert [g.name for g in net.groups.gated] == ["stem", "a", "last"]
-    text = message(lambda: gated(plain(attention, head=6, **layers)))
-    assert text.startswith("Net computes attention (Bmm") and "as transformers do" in text
+    for between in (bilinear, attention):
+        net = gated(plain(between, head=6, a=conv(8, 8), b=conv(8, 6)))
+        assert [g.name for g in net.groups.gated] == ["stem", "a", "last"]
+        assert "b is read by bmm, which mixes channels" in net.groups[2].refusal
 
 
 # --- training mode ---------------------------------------------------------------------------------
@@ -181,11 +180,8 @@ class Auxiliary(Net):
     ("beside", "says"),
     [
         (None, "layer 'aux' of Auxiliary runs in training mode only"),
-        (
-            "tuple",
-            "the forward of Auxiliary must return one tensor, the logits, in training mode, too, got tuple",
-        ),
-        ("dict", "in training mode, too, got dict"),
+        ("tuple", "layer 'aux' of Auxiliary runs in training mode only"),
+        ("dict", "layer 'aux' of Auxiliary runs in training mode only"),
     ],
 )
 def test_what_only_training_mode_does_is_refused(beside, says):

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import depl0kit as dk
 from depl0kit.channels.groups import Group, Groups, find_groups
-from depl0kit.channels.proof import refuse_inexact
+from depl0kit.channels.proof import random_inputs, refuse_inexact
 from depl0kit.channels.tracing import probe_copy, trace
 
 CLOSED, OPEN = -4.4, 0.5  # theta of a gate that is shut at test time, and around which others lie
@@ -188,20 +189,23 @@ EXACT = {
         a=nn.Linear(8, 2),
         b=nn.Linear(2, 8),
     ),
+    "parameter": lambda: Net(lambda m, x: x * m.a, a=nn.Parameter(torch.rand(8, 1, 1))),
     "max and average pooling": lambda: Net(lambda m, x: F.max_pool2d(x, 2) + F.avg_pool2d(x, 2)),
 }
 REFUSED = {  # and a word of the reason why the stem is not gated
-    "layer norm": (lambda: Net(lambda m, x: m.a(x), a=nn.LayerNorm([8, 6, 6])), "all channels together"),
-    "mean over channels": (lambda: Net(lambda m, x: norm_of_all(x)), "not removed exactly"),
-    "softmax": (lambda: Net(lambda m, x: x.softmax(1)), "not removed exactly"),
-    "local response norm": (lambda: Net(lambda m, x: m.a(x), a=nn.LocalResponseNorm(3, 1.0)), "exactly"),
-    "padded shortcut": (
-        lambda: Net(lambda m, x: pad_channels(x) + m.a(x), 12, a=conv(8, 12)),
-        "loses its channels",
+    "layer norm": (
+        lambda: Net(lambda m, x: m.a(x), a=nn.LayerNorm([8, 6, 6])),
+        "norm is read by native_layer_norm in a, which mixes channels",
+    ),
+    "mean over channels": (lambda: Net(lambda m, x: norm_of_all(x)), "norm is read by mean"),
+    "softmax": (lambda: Net(lambda m, x: x.softmax(1)), "norm is read by softmax"),
+    "local response norm": (
+        lambda: Net(lambda m, x: m.a(x), a=nn.LocalResponseNorm(3, 1.0)),
+        "norm is read by avg_pool",
     ),
     "weight norm": (
         lambda: Net(lambda m, x: m.a(x), a=nn.utils.parametrizations.weight_norm(conv(8, 8))),
-        "computed from other",
+        "the weight of a is computed from other tensors",
     ),
     "pixel shuffle": (lambda: Net(lambda m, x: F.pixel_shuffle(x, 2), 2), ""),
     "shuffle": (
@@ -209,17 +213,13 @@ REFUSED = {  # and a word of the reason why the stem is not gated
         "removal breaks",
     ),
     "fixed sizes": (lambda: Net(lambda m, x: x.reshape(-1, 8, 36).sin().reshape(-1, 8, 6, 6)), ""),
-    "parameter": (
-        lambda: Net(lambda m, x: x * m.a, a=nn.Parameter(torch.rand(8, 1, 1))),
-        "outside of a layer",
-    ),
     "silent failure": (
         lambda: Net(complains_of_fewer_channels),
         "removal breaks the network (AssertionError)",
     ),
     "own convolution": (
         lambda: Net(lambda m, x: F.conv2d(x, m.a), a=nn.Parameter(torch.rand(8, 8, 1, 1))),
-        "outside of a layer",
+        "norm is read by convolution, which mixes channels",
     ),
 }
 
@@ -241,6 +241,15 @@ def test_structures_that_are_removed_exactly(name):
         check_removal(net, x)
 
 
+def test_a_shortcut_padded_with_zeros_ties_the_channels_that_it_has():
+    net, x = gated(lambda: Net(lambda m, x: pad_channels(x) + m.a(x), 12, a=conv(8, 12)))
+    stem, padded = net.groups[0], net.groups[1]
+    assert stem.gated and stem.stream and stem.channels == 8
+    assert padded.channels == 4 and "it meets padding" in padded.refusal
+    set_gates(net, 0.5, 0)
+    check_removal(net, x)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_structures_that_cannot_be_removed_stay_and_the_rest_works(name):
     build, reason = REFUSED[name]
@@ -252,30 +261,19 @@ def test_structures_that_cannot_be_removed_stay_and_the_rest_works(name):
     check_removal(net, x)
 
 
-MIXING = {  # what one channel becomes depends on the others, but of zeros it is zero
-    "local response norm": nn.LocalResponseNorm(3, 1.0),
-    "softmax": nn.Softmax(1),
-    "max": lambda x: x - x.amax(1, keepdim=True),
-    "sum": lambda x: x * x.sum(1, keepdim=True),
-    "root mean square": lambda x: x * (x.square().mean(1, keepdim=True) + 1e-5).rsqrt(),
-    "layer norm": lambda x: F.layer_norm(x, x.shape[1:]),
-}
+def halves(x):
+    """Code with a width of its own: of fewer channels the second half begins elsewhere, without an error."""
+    return torch.cat([x[:, :4].sin(), x[:, 4:].cos()], 1)
 
 
 PRECISIONS = torch.float32, torch.bfloat16, torch.float16
-TRIALS = [
-    (name, precision)
-    for name, precision in itertools.product(MIXING, PRECISIONS)
-    if name != "local response norm" or precision == torch.float32  # the CPU has it in no other
-]
 
 
-@pytest.mark.parametrize(("name", "precision"), TRIALS)
-def test_the_trial_needs_no_example_and_no_biases(name, precision):
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_trial_needs_no_example_and_no_biases(precision):
     """A wrong channel must show although all that the user passes is zero."""
     torch.manual_seed(0)
-    model = WithoutBiases(MIXING[name]).to(precision)
-    net = dk.GatedModel(model, example=torch.zeros(1, 2, 6, 6, dtype=precision))
+    net = dk.GatedModel(WithoutBiases(halves).to(precision), example=torch.zeros(1, 2, 6, 6, dtype=precision))
     assert [g.name for g in net.groups.gated] == ["second"]
     assert "not removed exactly" in net.groups[0].refusal
     x = torch.randn(3, 2, 6, 6, dtype=precision)
@@ -285,6 +283,27 @@ def test_the_trial_needs_no_example_and_no_biases(name, precision):
     assert out.dtype == small.dtype == precision
     bound = 1e-5 if precision == torch.float32 else 0.03
     assert float((out - small).abs().max()) <= bound * float(out.abs().max())
+
+
+MIXING = {  # what one channel becomes depends on the others, but of zeros it is zero
+    "avg_pool": nn.LocalResponseNorm(3, 1.0),
+    "softmax": nn.Softmax(1),
+    "amax": lambda x: x - x.amax(1, keepdim=True),
+    "sum": lambda x: x * x.sum(1, keepdim=True),
+    "mean": lambda x: x * (x.square().mean(1, keepdim=True) + 1e-5).rsqrt(),
+    "layer_norm": lambda x: F.layer_norm(x, x.shape[1:]),
+}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", MIXING)
+def test_what_mixes_channels_is_refused_in_any_precision(name, precision):
+    if name == "avg_pool" and precision != torch.float32:
+        pytest.skip("the CPU has it in float32 only")
+    model = WithoutBiases(MIXING[name]).to(precision)
+    net = dk.GatedModel(model, example=torch.zeros(1, 2, 6, 6, dtype=precision))
+    assert [g.name for g in net.groups.gated] == ["second"]
+    assert f"first is read by {name}" in net.groups[0].refusal.replace("native_", "")
 
 
 class WithoutBiases(nn.Module):
@@ -324,16 +343,19 @@ def test_a_forward_that_asks_for_a_precision_is_tried_in_float64_all_the_same():
 def test_autocast_does_not_reach_the_trial():
     """What a forward does in half precision, or that it fails there, says nothing about its channels."""
 
-    def in_float32_only(m, x):
-        return torch.zeros(x.shape).index_add(0, torch.arange(len(x)), m.a(x))
+    def not_in_bfloat16(m, x):
+        x = m.a(x)
+        if x.dtype == torch.bfloat16:
+            raise RuntimeError
+        return x
 
-    build = {"a": lambda: Net(in_float32_only, a=conv(8, 8)), "softmax": REFUSED["softmax"][0]}
+    build = {"a": lambda: Net(not_in_bfloat16, a=conv(8, 8)), "softmax": REFUSED["softmax"][0]}
     with torch.autocast("cpu", torch.bfloat16):
         with pytest.raises(RuntimeError):
             build["a"]()(torch.zeros(1, 2, 6, 6))  # or the test shows nothing
         nets = {name: gated(network)[0] for name, network in build.items()}
     assert [g.name for g in nets["a"].groups.gated] == ["stem", "a", "last"]
-    assert "not removed exactly" in nets["softmax"].groups[0].refusal
+    assert "norm is read by softmax" in nets["softmax"].groups[0].refusal
 
 
 def test_networks_of_positive_images_are_tried_on_such():
@@ -365,11 +387,11 @@ def test_halves_of_a_layer_are_two_groups():
 def test_a_terminal_shows_groups_in_100_columns():
     """Of ResNet-20 with both names of writers and readers it would take 138."""
     net = dk.GatedModel(dk.make_model("resnet20"), example=example_of("resnet20"), scope="all")
-    head, first, *_, last = str(net.groups).splitlines()
+    head, first, *_, last, note = str(net.groups).splitlines()
     assert max(map(len, str(net.groups).splitlines())) <= 100
     assert head.split() == ["group", "channels", "writers", "read", "by", "MACs", "gate"]
     assert first.split() == ["conv", "16", "4", "blocks.0.conv1", "+4", "39.0%", "stream"]
-    assert last.endswith("none: it is the network's output")
+    assert last.endswith("none (1)") and note == "(1) it is the network's output"
 
 
 def test_a_notebook_shows_groups_as_a_table_with_escaped_names():
@@ -381,7 +403,8 @@ def test_a_notebook_shows_groups_as_a_table_with_escaped_names():
         *("stem", "8", "stem, a +1", "&lt;b&gt;x&lt;/b&gt;, y +1"),
         *("25.0%", "yes, may close"),
     ]
-    assert rows[2] == ["last", "10", "last", "-", "0.0%", "none: it&#x27;s out"]
+    assert rows[2] == ["last", "10", "last", "-", "0.0%", "none (1)"]
+    assert table.endswith("</table><div>(1) it&#x27;s out</div>")
     assert "style" not in table and "color" not in table  # as the notebook's theme has it
 
 
@@ -392,32 +415,45 @@ def test_channels_of_a_grouped_convolution_go_together():
     assert group.readers == ("last",)  # the grouped convolution itself needs no gate
 
 
-def test_a_wrong_map_is_found_out():
-    """Torch-Pruning's maps are not trusted: with one of them shuffled, its group loses its gates."""
+def traced(name):
+    """What the trial gets: a probe, its groups, layers and cost, and an input."""
     torch.manual_seed(0)
-    model, x = probe_copy(EXACT["depthwise"]()), torch.randn(2, 2, 6, 6)
-    layers, macs = trace(model, x)
-    groups = find_groups(model, x, layers, "all")
-    total = dk.Cost(macs, sum(p.numel() for p in model.parameters()))
-    right = refuse_inexact(model, groups, layers, total, x)
+    probe = probe_copy(EXACT[name]()).double()
+    inputs = random_inputs(probe, [torch.zeros(1, 2, 6, 6)])
+    layers, macs = trace(probe, inputs)
+    total = dk.Cost(macs, sum(p.numel() for p in probe.parameters()))
+    return probe, find_groups(probe, inputs, layers, "all"), layers, total, inputs
+
+
+def test_a_wrong_map_is_found_out():
+    """The tracer's maps are not trusted: with one of them shuffled, its group loses its gates."""
+    probe, groups, *rest = traced("depthwise")
+    right = refuse_inexact(probe, groups, *rest)
     assert [g.gated for g in right] == [g.gated for g in groups]
     slot = (groups[0].readers[0], "in")
     groups[0].members[slot] = np.roll(groups[0].members[slot], 1, axis=0)
-    wrong = refuse_inexact(model, groups, layers, total, x)
-    assert wrong[0].refusal == "its channels are not removed exactly"
+    wrong = refuse_inexact(probe, groups, *rest)
+    assert "its channels are not removed exactly" in wrong[0].refusal
     assert [g.gated for g in wrong[1:]] == [g.gated for g in groups[1:]]
 
 
 def test_wrong_costs_are_found_out():
-    torch.manual_seed(0)
-    model, x = probe_copy(EXACT["identity"]()), torch.randn(2, 2, 6, 6)
-    layers, macs = trace(model, x)
-    groups = find_groups(model, x, layers, "all")
-    total = dk.Cost(macs, sum(p.numel() for p in model.parameters()))
-    bad = [copy.copy(layers[0]), *layers[1:]]
-    object.__setattr__(bad[0], "pair_macs", 2 * bad[0].pair_macs)
-    reasons = {g.refusal for g in refuse_inexact(model, groups, bad, total, x)}
+    probe, groups, layers, total, inputs = traced("identity")
+    layers[0] = replace(layers[0], pair_macs=2 * layers[0].pair_macs)
+    reasons = {g.refusal for g in refuse_inexact(probe, groups, layers, total, inputs)}
     assert any("cost cannot be told" in reason for reason in reasons)
+
+
+def test_the_trial_leaves_the_probe_as_it_was():
+    probe, groups, *rest = traced("squeeze and excitation")
+    modules, tensors = list(probe.modules()), probe.state_dict(keep_vars=True)
+    values = {key: t.detach().clone() for key, t in tensors.items()}
+    widths = [repr(m) for m in modules]
+    refuse_inexact(probe, groups, *rest)
+    assert list(probe.modules()) == modules and [repr(m) for m in modules] == widths
+    after = probe.state_dict(keep_vars=True)
+    assert all(after[key] is t and torch.equal(t, values[key]) for key, t in tensors.items())
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in modules)
 
 
 # --- closed branches -------------------------------------------------------------------------------

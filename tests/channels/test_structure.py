@@ -179,7 +179,7 @@ def test_groups_print_as_a_table():
     header, *rows = text.splitlines()
     assert header.split() == ["group", "channels", "written", "by", "read", "by", "MACs", "gate"]
     assert rows[0].split() == ["features.0", "24", "features.0", "features.3", "41.0%", "yes"]
-    assert rows[-1].endswith("none: it is the network's output")
+    assert rows[-2].endswith("none (1)") and rows[-1] == "(1) it is the network's output"
 
 
 def test_channel_table():

@@ -11,8 +11,8 @@ import depl0kit as dk
 from depl0kit.channels.tracing import probe_copy
 from depl0kit.comparison.baselines import BASELINES
 from depl0kit.comparison.baselines.choice import best_channels, in_proportion
-from depl0kit.comparison.baselines.pruning import l1_norms
-from depl0kit.comparison.baselines.slimming import bn_scales, slimming, sum_of_scales
+from depl0kit.comparison.baselines.scores import bn_scales, l1_norms
+from depl0kit.comparison.baselines.slimming import slimming, sum_of_scales
 
 PRUNING = ["random", "small_dense", "l1_uniform", "l1_global", "slimming"]
 FROZEN = dk.TrainConfig(epochs=1, lr=1e-12, weight_decay=0, batch_size=1024)  # scores of the weights given
@@ -102,7 +102,7 @@ def test_filters_of_zero_norm_go_first(data, name, network):
             )
     net = dk.GatedModel(model, example=data.example)
     half = net.channels.cost([len(c) for c in live.values()]).macs / net.dense_cost.macs
-    scores = l1_norms(net.channels, data)
+    scores = l1_norms(net.channels)
     masks = best_channels(
         net.channels, in_proportion(scores) if name == "l1_uniform" else scores, half + 1e-9
     )
@@ -116,7 +116,7 @@ def test_filters_of_zero_norm_go_first(data, name, network):
 
 def test_l1_norms_are_relative_to_their_layer(data):
     net = dk.GatedModel(make(), example=data.example)
-    for group, scores in zip(net.groups.gated, l1_norms(net.channels, data), strict=True):
+    for group, scores in zip(net.groups.gated, l1_norms(net.channels), strict=True):
         norms = net.model.get_submodule(group.writers[0]).weight.abs().sum((1, 2, 3)).detach()
         torch.testing.assert_close(scores, norms / norms.mean())
 
@@ -131,7 +131,7 @@ def test_slimming_removes_channels_of_zero_scale(data):
             norm.weight *= torch.randn(len(norm.weight), generator=generator).sign()  # |gamma| counts
     net = dk.GatedModel(model, example=data.example)
     live = [int((norm.weight != 0).sum()) for norm in norms]
-    for scores, norm in zip(bn_scales(net.channels, data), norms, strict=True):
+    for scores, norm in zip(bn_scales(net.channels), norms, strict=True):
         assert torch.equal(scores, norm.weight.detach().abs())
     keep = net.channels.cost(live).macs / net.dense_cost.macs
     small = BASELINES["slimming"](model, data, keep + 1e-9, FROZEN)
@@ -222,10 +222,7 @@ def test_scores_of_grouped_and_shuffled_networks(scope_net):
     x = torch.randn(1, 3, 48, 48)
     net = dk.GatedModel(probe_copy(dk.make_model(scope_net, 3, 10)), example=x)
 
-    class Example:
-        example = x
-
-    for scores in (l1_norms(net.channels, Example), bn_scales(net.channels, Example)):
+    for scores in (l1_norms(net.channels), bn_scales(net.channels)):
         assert [len(s) for s in scores] == [g.channels for g in net.groups.gated]
         assert all(bool(s.isfinite().all()) and s.std() > 0 for s in scores)
         small = net.channels.remove(best_channels(net.channels, scores, 0.6))

@@ -250,18 +250,18 @@ class Silent(nn.Module):
     ("model", "shape", "says"),
     [
         (Residual, (1, 1, 8, 8), ["nothing to gate in Residual"]),
-        (TwoOutputs, (1, 4), ["must return one tensor", "got tuple"]),
-        (Twice, (1, 4), ["layer 'fc' is used at two places", "a layer of its own"]),
+        (TwoOutputs, (1, 4), ["nothing to gate in TwoOutputs"]),
+        (Twice, (1, 4), ["nothing to gate in Twice"]),
         (Recurrent, (1, 5, 4), ["nothing to gate in Recurrent"]),
         (Bare, (1, 4), ["nothing to gate in Bare"]),
         (Silent, (1, 4), ["the forward of Silent failed", "AssertionError"]),
+        (Attention, (1, 5, 8), ["nothing to gate in Attention"]),
         (
-            Attention,
+            OwnAttention,
             (1, 5, 8),
-            ["Attention computes attention (inner), as transformers do", "Use a convolutional network"],
+            ["nothing to gate in OwnAttention"],
         ),
-        (OwnAttention, (1, 5, 8), ["OwnAttention computes attention (Bmm", "Use a convolutional network"]),
-        (NeedsMask, (1, 4), ["takes 2 arguments (x, mask)", "takes the images alone"]),
+        (NeedsMask, (1, 4), ["takes 2 arguments (x, mask)", "pass a tuple of so many tensors"]),
         (lambda: nn.Sequential(nn.ReLU()), (1, 4), ["nothing to gate in Sequential"]),
         (
             lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)),
@@ -303,8 +303,8 @@ def test_a_network_without_a_single_gate_shows_why():
     with pytest.raises(ValueError) as caught:
         gated(Residual(), 1, 1, 8, 8)
     _, header, *rows = str(caught.value).splitlines()
-    assert header.startswith("group") and [row.split()[0] for row in rows] == ["stem", "fc"]
-    assert rows[0].endswith("none: a residual stream: scope='all' gates it")
+    assert header.startswith("group") and [row.split()[0] for row in rows] == ["stem", "fc", "(1)", "(2)"]
+    assert rows[0].endswith("none (1)") and "(1) a residual stream: scope='all' gates it" in rows
 
 
 def test_an_example_of_the_wrong_precision():
