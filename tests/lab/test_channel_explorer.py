@@ -14,12 +14,19 @@ def net():
     return dk.GatedModel(dk.make_model("resnet20"), example=torch.zeros(1, 3, 32, 32), scope="all")
 
 
+@pytest.fixture(scope="module")
+def shared(net):
+    made = dk.lab.ChannelExplorer(net.channels)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def explorer(net):
-    explorer = dk.lab.ChannelExplorer(net.channels)
-    yield explorer
-    assert explorer.error is None
-    explorer.close()
+def explorer(shared):
+    """Where it starts: what a test chose is undone."""
+    yield shared
+    assert shared.error is None
+    shared.reset()
 
 
 def heights(collection):

@@ -170,6 +170,7 @@ def test_a_slider_does_not_jump_back_while_the_run_is_slow_to_obey(monitor, few,
     steps.close()
 
 
+@pytest.mark.slow
 def test_after_the_end_nothing_can_be_moved_and_the_line_says_why(monitor, few, tmp_path):
     for _ in recorded(trainer(few, 1), tmp_path / "run"):
         pass
@@ -198,6 +199,7 @@ def test_close_ends_its_thread_and_a_second_of_the_name_replaces_the_first(tmp_p
     assert not threads()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "says"),
     [

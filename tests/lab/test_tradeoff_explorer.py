@@ -43,12 +43,19 @@ def table(data="digits"):
     return pd.DataFrame(rows)
 
 
-@pytest.fixture
-def explorer():
+@pytest.fixture(scope="module")
+def shared():
     made = TradeoffExplorer(table())
     yield made
-    assert made.error is None
     made.close()
+
+
+@pytest.fixture
+def explorer(shared):
+    """Where it starts: what a test chose is undone."""
+    yield shared
+    assert shared.error is None
+    shared.reset()
 
 
 def test_the_slider_walks_from_most_macs_to_fewest(explorer):
@@ -77,6 +84,7 @@ def test_every_position_is_another_picture_and_the_first_comes_back(explorer):
     assert explorer.figure.png == start
 
 
+@pytest.mark.slow
 def test_points_that_stay_are_those_drawn_anew():
     """Through changes of every control, each picture is the one of an explorer that draws all of it."""
     explorer = TradeoffExplorer(pd.concat([table(), table("fashion_mnist")]))
@@ -106,12 +114,15 @@ def pixels(explorer) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(explorer.figure.png)))[..., :3]
 
 
-def test_nothing_is_left_of_runs_that_are_gone_and_they_come_back(explorer):
+def test_nothing_is_left_of_runs_that_are_gone_and_they_come_back():
+    explorer = TradeoffExplorer(table())
     start = pixels(explorer)
     explorer.show(explorer.results[:0])
     assert "no finished run" in explorer.numbers() and (pixels(explorer) < 250).mean() < 0.03  # no axes
     explorer.show(table())
     assert (pixels(explorer) != start).mean() < 0.003  # panels arranged anew end a hundredth of a pixel off
+    assert explorer.error is None
+    explorer.close()
 
 
 def test_another_method_or_seed_keeps_to_the_nearest_cost(explorer):

@@ -93,6 +93,7 @@ def test_stop_before_train_and_train_after_it(explorer):
     assert len(e.run.rows) == 1
 
 
+@pytest.mark.slow
 def test_reset_while_training_starts_from_the_same_weights(explorer):
     e = explorer()
     start = {name: t.clone() for name, t in e.net.state_dict().items()}
@@ -111,6 +112,7 @@ def test_finishes_and_keeps_the_run(explorer):
     until(lambda: "finished: epoch 2.0 of 2" in e._line.value, "the line")
 
 
+@pytest.mark.slow
 def test_last_picture_shows_the_end(explorer):
     e = explorer(epochs=3)
     e.train()
@@ -147,6 +149,7 @@ def test_reset_gives_the_first_picture_and_a_fresh_network(explorer):
     assert e.controls["lam"].value == 4.0 and e.trainer.lam == 4.0
 
 
+@pytest.mark.slow
 def test_train_after_the_end_begins_anew(explorer):
     e = explorer(epochs=1)
     e.train()
@@ -157,6 +160,7 @@ def test_train_after_the_end_begins_anew(explorer):
     assert e.run is not old and e.run.history.val_loss.equals(old.history.val_loss)
 
 
+@pytest.mark.slow
 def test_a_cell_run_again_leaves_one_worker_and_no_widget(explorer):
     before = len(_instances)
     first = explorer()
@@ -175,6 +179,7 @@ def test_a_cell_run_again_leaves_one_worker_and_no_widget(explorer):
     assert len(_instances) == before and not workers() and not watchers()
 
 
+@pytest.mark.slow
 def test_an_explorer_that_is_replaced_leaves_the_memory(explorer):
     explorer().train()
     first = explorer.made.pop()
@@ -197,6 +202,7 @@ def test_an_ended_explorer_trains_again_and_a_closed_one_says_why_not(explorer, 
     assert "HTML" in capsys.readouterr().out and "run the cell again" in CLOSED
 
 
+@pytest.mark.slow
 def test_controls_stay_alive_when_the_thread_ends_after_the_run(explorer, monkeypatch):
     """A look between the last status and the end of the thread must not take it for a foreign run's end."""
     e = explorer(epochs=1)

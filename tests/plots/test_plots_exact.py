@@ -156,9 +156,9 @@ def test_collinear_explorer_tells_the_numbers_of_its_fits(collinear):
     assert collinear.figure.png == start
 
 
-@pytest.mark.parametrize(("correlation", "says"), [(0.0, "(1 optimum found)"), (0.9, " optima found)")])
-def test_one_optimum_and_several_optima(collinear, correlation, says):
-    assert says in collinear.numbers(correlation)
+def test_one_optimum_and_several_optima(collinear):
+    assert "(1 optimum found)" in collinear.numbers(0.0)
+    assert " optima found)" in collinear.numbers(0.9)
 
 
 def test_no_number_is_minus_zero():
@@ -177,6 +177,7 @@ def test_collinear_explorer_starts_where_it_is_told():
         CollinearExplorer(1)
 
 
+@pytest.mark.slow
 def test_mean_field_remembers_and_the_chain_does_not(series):
     """Hysteresis: at a gain of 12 mean field says 0 on the way up and 1 on the way down."""
     start, slider = series.figure.png, series.controls["gain"]
@@ -195,6 +196,7 @@ def test_mean_field_remembers_and_the_chain_does_not(series):
     assert series.figure.png == start and len(series.trail) == 1
 
 
+@pytest.mark.slow
 def test_a_fast_drag_takes_the_steps_of_a_slow_one(series):
     """There and back in two jumps: the same points, the same picture, whatever the slider has skipped."""
     slow = SeriesExplorer()
@@ -217,6 +219,7 @@ def test_a_walk_begins_between_two_steps_and_ends_at_the_slider():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_chains_are_fitted_while_nothing_else_happens():
     """Then a jump over the whole slider need not wait for sixty fits."""
 
@@ -258,5 +261,5 @@ def test_a_place_where_a_slider_was_is_not_fitted_again(collinear, series, monke
 
 def test_torchs_random_state_is_left_alone(series):
     state = torch.get_rng_state()
-    series.controls["gain"].value = 11.5
+    series.controls["gain"].value = 4.0
     assert torch.equal(state, torch.get_rng_state())

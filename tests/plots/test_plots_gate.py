@@ -100,7 +100,7 @@ def test_no_text_is_cut_off_in_a_corner_of_the_sliders(draw, log_alpha, temperat
     figure = Figure((2.9, 3.2), layout="constrained")  # a panel of the explorer
     ax = figure.subplots()
     artists = draw(HardConcrete(temperature, stretch), log_alpha, ax)
-    pixels(ax)
+    figure.draw_without_rendering()
     for text in artists:
         if isinstance(text, Text):
             box = text.get_window_extent()

@@ -96,7 +96,7 @@ FIGURES = ["accuracy", "one method", "runs only", "latency", "pairs", "confusion
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("projector", [False, True])
+@pytest.mark.parametrize("projector", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_saves_as_a_png_with_all_text_inside(figures, name, projector):
     ax, artists = saved(figures[name], (9.6, 6) if projector else (8.8, 4.8), projector)
     ticks = [t for t in ax.get_xticklabels() if ax.get_xlim()[0] <= t.get_position()[0] <= ax.get_xlim()[1]]
@@ -274,8 +274,8 @@ def test_a_highlight_moves_nothing(results):
     assert places(None) == places("random") == places("dense")
 
 
-@pytest.mark.parametrize("seeds", [SEEDS, [0]])
-@pytest.mark.parametrize("fronts", [True, False])
+@pytest.mark.parametrize("seeds", [SEEDS, pytest.param([0], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fronts", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("size", "projector"), [((8.8, 4.8), False), ((9.6, 6), True), ((5.2, 2.8), False)])
 def test_names_cover_neither_each_other_nor_runs_nor_lines(results, seeds, fronts, size, projector):
     table = results[results.seed.isin(seeds)]

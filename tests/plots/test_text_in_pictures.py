@@ -52,10 +52,11 @@ def results():
     return dk.load_results(Path(__file__).parents[2] / "data/results/digits")
 
 
-NAMES = ["gate", "dependency", "collinear", "series", "channels", "tradeoff", "training", "waiting"]
+SLOW = ["gate", "dependency", "collinear", "channels", "tradeoff", "training", "waiting"]
+NAMES = ["series", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
-@pytest.mark.parametrize("size", [1.0, picture.LARGE])
+@pytest.mark.parametrize("size", [1.0, pytest.param(picture.LARGE, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_text_is_whole_and_apart(explorers, name, size, monkeypatch):
     monkeypatch.setitem(picture._TEXT, "size", size)

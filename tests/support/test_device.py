@@ -45,6 +45,7 @@ print(faults() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is what is told")
 def test_blocks_that_are_freed_are_there_for_the_next_step():
     done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
