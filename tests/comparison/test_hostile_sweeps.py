@@ -389,8 +389,15 @@ def plain(tmp_path_factory) -> str:
     return report_of(tmp_path_factory.mktemp("plain"), table())
 
 
+LESS_LIKELY = [r"$\frac{1}$ & $", "&lt;b&gt;", "\x01'"]
+
+
 @pytest.mark.parametrize(
-    "text", [HOSTILE, '"><img src=x onerror=alert(1)>', r"$\frac{1}$ & $", "&lt;b&gt;", "\x01'"]
+    "text",
+    [
+        *(HOSTILE, '"><img src=x onerror=alert(1)>'),
+        *(pytest.param(text, marks=pytest.mark.slow) for text in LESS_LIKELY),
+    ],
 )
 def test_no_name_becomes_a_tag_in_the_report(tmp_path, plain, text):
     rows = table()
