@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from marks import slow_but_the_first
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -90,7 +91,7 @@ def test_dense_is_the_whole_network_trained(data):
 
 
 @pytest.mark.parametrize("name", ["l1_uniform", "l1_global"])
-@pytest.mark.parametrize("network", ["small", pytest.param("resnet20", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("network", slow_but_the_first(["small", "resnet20"]))
 def test_filters_of_zero_norm_go_first(few, name, network):
     model, generator = make(network), torch.Generator().manual_seed(2)
     groups = dk.GatedModel(model, example=few.example).groups.gated

@@ -69,6 +69,7 @@ def test_the_same_seed_gives_the_same_path(data, path):
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_snapshots_leave_no_trace_in_the_training(data, path):
     net, table = short_path(data, snapshots=6, fine_tune_epochs=2)
     assert table.lam[[1, 3, 5]].tolist() == path[1].lam.tolist()

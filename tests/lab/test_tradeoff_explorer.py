@@ -114,6 +114,7 @@ def pixels(explorer) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(explorer.figure.png)))[..., :3]
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_runs_that_are_gone_and_they_come_back():
     explorer = TradeoffExplorer(table())
     start = pixels(explorer)
@@ -182,6 +183,7 @@ def test_the_chosen_method_is_in_colour_and_the_others_grey(explorer):
     assert points_colour(explorer, "mean_field") == plots.BLUE
 
 
+@pytest.mark.slow
 def test_filters_and_seeds_scale_both_axes():
     rows = table()
     worse = [row("random", seed, budget=0.01) | {"test_accuracy": 0.1} for seed in (0, 1)]
@@ -233,6 +235,7 @@ def test_failed_runs_and_trials_are_left_out():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_a_table_that_grows_keeps_what_was_chosen():
     explorer = TradeoffExplorer()
     assert "no finished run" in explorer.numbers()

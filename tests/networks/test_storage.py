@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 import torch
+from marks import slow_but_the_first
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -177,7 +178,8 @@ def test_json_can_set_nothing_but_widths_and_stand_ins(changes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrap", [nn.DataParallel, torch.compile, lambda m: nn.DataParallel(torch.compile(m))]
+    "wrap",
+    slow_but_the_first([nn.DataParallel, torch.compile, lambda m: nn.DataParallel(torch.compile(m))]),
 )
 def test_of_a_wrapped_network_the_one_inside_is_saved(wrap, tmp_path):
     model, x = shrunk("small", (1, 8, 8))

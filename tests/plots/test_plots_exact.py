@@ -128,12 +128,19 @@ def test_spectrum_says_how_many_directions():
 # ---- explorers
 
 
-@pytest.fixture
-def collinear():
+@pytest.fixture(scope="module")
+def shared():
     explorer = CollinearExplorer()
     yield explorer
-    assert explorer.error is None
     explorer.close()
+
+
+@pytest.fixture
+def collinear(shared):
+    """Where it starts: what a test chose is undone."""
+    yield shared
+    assert shared.error is None
+    shared.reset()
 
 
 @pytest.fixture
@@ -212,6 +219,7 @@ def test_a_fast_drag_takes_the_steps_of_a_slow_one(series):
     slow.close()
 
 
+@pytest.mark.slow
 def test_a_walk_begins_between_two_steps_and_ends_at_the_slider():
     explorer = SeriesExplorer(3.3)
     explorer.controls["gain"].value = 5

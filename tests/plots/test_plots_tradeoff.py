@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from figures import assert_inside, assert_returns_all, saved
+from marks import slow_but_the_first
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
@@ -96,7 +97,7 @@ FIGURES = ["accuracy", "one method", "runs only", "latency", "pairs", "confusion
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("projector", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("projector", slow_but_the_first([False, True]))
 def test_saves_as_a_png_with_all_text_inside(figures, name, projector):
     ax, artists = saved(figures[name], (9.6, 6) if projector else (8.8, 4.8), projector)
     ticks = [t for t in ax.get_xticklabels() if ax.get_xlim()[0] <= t.get_position()[0] <= ax.get_xlim()[1]]
@@ -175,6 +176,7 @@ def test_methods_have_labels_that_do_not_overlap_and_looks_that_differ(results):
 
 def test_the_selected_run_is_circled(results):
     chosen = results.iloc[30]
+    results = results[results.method == chosen.method]
     circle = plots.accuracy_vs_cost(results, Figure().subplots(), selected=chosen.run)[-1]
     np.testing.assert_allclose(circle.get_offsets(), [[chosen.kept_macs, 1 - chosen.test_accuracy]])
     circle = plots.accuracy_vs_cost(results, Figure().subplots(), selected="filtered away")[-1]
@@ -274,8 +276,8 @@ def test_a_highlight_moves_nothing(results):
     assert places(None) == places("random") == places("dense")
 
 
-@pytest.mark.parametrize("seeds", [SEEDS, pytest.param([0], marks=pytest.mark.slow)])
-@pytest.mark.parametrize("fronts", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seeds", slow_but_the_first([SEEDS, [0]]))
+@pytest.mark.parametrize("fronts", slow_but_the_first([True, False]))
 @pytest.mark.parametrize(("size", "projector"), [((8.8, 4.8), False), ((9.6, 6), True), ((5.2, 2.8), False)])
 def test_names_cover_neither_each_other_nor_runs_nor_lines(results, seeds, fronts, size, projector):
     table = results[results.seed.isin(seeds)]

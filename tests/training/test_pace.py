@@ -127,6 +127,7 @@ def until_epoch(made: dk.Trainer, epochs: int, steps=None) -> None:
             break
 
 
+@pytest.mark.slow
 def test_fine_tuning_takes_no_notice_of_until_stop_and_resumes_as_it_was(few, tmp_path):
     config = dk.TrainConfig(epochs=2, fine_tune_epochs=3, lam=6.0)
     made = trainer(few, config)
@@ -157,6 +158,7 @@ def test_a_rate_stays_as_it_is_for_the_rest_of_the_last_epoch(few):
     assert made.run.status == "finished" and made.run.history.lr.iloc[-1] == rate
 
 
+@pytest.mark.slow
 def test_until_stop_holds_price_and_rates_as_they_are_at_the_end_of_the_ramp(few):
     config = dk.TrainConfig(epochs=6, lam=6.0, warmup=1, ramp=2)
     plain, made = trainer(few, config), trainer(few, config)
@@ -182,6 +184,7 @@ def test_without_it_the_run_ends_with_the_epoch_under_way(few):
     assert len([m for m in made.run.moments if m.epoch > 5]) == 2  # one an epoch, not to fill the memory
 
 
+@pytest.mark.slow
 def test_a_run_until_stop_resumes_with_the_same_bits(few, tmp_path):
     whole, cut = trainer(few), trainer(few)
     for made, folder in ((whole, "whole"), (cut, "cut")):
@@ -228,6 +231,7 @@ def test_a_notice_names_the_price_that_there_is():
     assert "a larger budget" in collapse_notice(fell, 10, dk.TrainConfig(budget=0.1))
 
 
+@pytest.mark.slow
 def test_a_run_that_collapses_says_what_to_change(few, tmp_path):
     config = dk.TrainConfig(epochs=12, lam=100.0, warmup=3, ramp=0, gate_lr=0.5)
     with pytest.warns(UserWarning, match=r"fell from .* Try a smaller lam \(now 100\)") as caught:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from marks import slow_but_the_first
 from torch import nn
 
 import depl0kit as dk
@@ -85,7 +86,7 @@ def train_until(few, out, steps: int, posterior="mean_field", monkeypatch=None) 
 # --- resume ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("posterior", slow_but_the_first(POSTERIORS))
 @pytest.mark.parametrize("steps", [1, 9, 18])  # in the first, the third and the fine-tuning epoch
 def test_a_resumed_run_ends_with_the_same_bits(few, undisturbed, tmp_path, monkeypatch, posterior, steps):
     whole, out = undisturbed(posterior)
@@ -293,6 +294,7 @@ for step, _ in enumerate(loop):
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_explained_and_loses_nothing(tmp_path):
     """No file may grow beyond 100 kB from the second epoch on: a checkpoint is larger."""
     done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True)
