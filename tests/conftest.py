@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 # The networks are small: a second thread mostly waits for the first, on a busy machine for ages. Torch reads
 # this when it is imported, which is never here: the process that only hands out tests need not wait for it.
 os.environ["OMP_NUM_THREADS"] = "1"  # also of the kernels and commands that tests start
+
+# nbformat imports this by way of jsonschema, which works without it: a grammar of addresses, which takes
+# seconds to build and which no notebook here needs.
+sys.modules["rfc3987_syntax"] = None
 
 # the same examples every time, and no deadline: a slow machine is not a wrong program
 settings.register_profile("depl0kit", deadline=None, derandomize=True)
