@@ -373,8 +373,8 @@ def title(function: Callable) -> str:
 
 
 SLOW = {  # half of the time of all
-    *(dk.fine_tune, dk.lambda_path, dk.paired_differences, dk.sweep, dk.exact.compare_fits),
-    *(lab.CollinearExplorer, lab.GateExplorer, lab.TrainingExplorer),
+    *(dk.fine_tune, dk.lambda_path, dk.paired_differences, dk.sweep, dk.exact.compare_fits, dk.GatedModel),
+    *(lab.CollinearExplorer, lab.GateExplorer, lab.Monitor, lab.TrainingExplorer),
     *(plots.accuracy_vs_cost, plots.gate_gradient),
 }
 FUNCTIONS = [pytest.param(f, marks=pytest.mark.slow) if f in SLOW else f for f in GOOD]

@@ -43,7 +43,9 @@ def widths(model):
 
 
 @pytest.mark.parametrize("keep", [0.7, 0.2])
-@pytest.mark.parametrize(("name", "size"), [("small", 8), ("lenet", 16), ("resnet20", 16)])
+@pytest.mark.parametrize(
+    ("name", "size"), slow_but_the_first([("small", 8), ("lenet", 16), ("resnet20", 16)])
+)
 def test_masks_keep_as_much_as_fits_and_the_cut_is_exact(name, size, keep):
     torch.manual_seed(1)
     x = torch.randn(3, 1, size, size)
@@ -83,6 +85,7 @@ def test_every_method_fits_its_share(few, name):
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_dense_is_the_whole_network_trained(data):
     model = make()
     whole = BASELINES["dense"](model, data, 7, dk.TrainConfig(epochs=4))
@@ -166,6 +169,7 @@ def test_slimming_leaves_what_no_batch_norm_scales(few):
         BASELINES["slimming"](model, few, 0.05, BRIEF)
 
 
+@pytest.mark.slow
 def test_uniform_keeps_the_same_share_everywhere(few):
     for name in ("l1_uniform", "random", "small_dense"):
         kept = widths(BASELINES[name](make(), few, 0.3, FROZEN))
@@ -173,6 +177,7 @@ def test_uniform_keeps_the_same_share_everywhere(few):
         assert max(shares) - min(shares) <= 1 / 24
 
 
+@pytest.mark.slow
 def test_random_draws_by_the_seed(few):
     model = make()
 

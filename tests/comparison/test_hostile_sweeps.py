@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from marks import slow_but_the_first
 from PIL import Image
 from test_tradeoff_explorer import row, table
 
@@ -86,6 +87,7 @@ def test_a_row_counts_only_for_the_very_settings_it_was_made_with(tmp_path):
     assert [read_result(tmp_path, other) for other in others] == [None] * len(others)
 
 
+@pytest.mark.slow
 def test_two_folders_of_one_name_are_two_data_sets(tmp_path, monkeypatch):
     """The second got the row of the first."""
     monkeypatch.setenv("DEPL0KIT_DATA", str(tmp_path / "cache"))
@@ -389,16 +391,10 @@ def plain(tmp_path_factory) -> str:
     return report_of(tmp_path_factory.mktemp("plain"), table())
 
 
-LESS_LIKELY = [r"$\frac{1}$ & $", "&lt;b&gt;", "\x01'"]
+NAMES_OF_METHODS = [HOSTILE, '"><img src=x onerror=alert(1)>', r"$\frac{1}$ & $", "&lt;b&gt;", "\x01'"]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(HOSTILE, '"><img src=x onerror=alert(1)>'),
-        *(pytest.param(text, marks=pytest.mark.slow) for text in LESS_LIKELY),
-    ],
-)
+@pytest.mark.parametrize("text", slow_but_the_first(NAMES_OF_METHODS))
 def test_no_name_becomes_a_tag_in_the_report(tmp_path, plain, text):
     rows = table()
     assert {"mean_field", "forward"} <= set(rows.method)

@@ -62,6 +62,7 @@ def test_costs_are_those_of_the_open_channels(path):
     )
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_path(data, path):
     net, table = short_path(data, lams=np.array([2, 200]))  # and an array the same numbers
     assert table.equals(path[1])

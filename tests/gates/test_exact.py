@@ -195,6 +195,7 @@ def test_two_optima_of_gates_in_series_in_a_gain_interval():
         assert fit_mean_field(gates_in_series(gain)).optima == 1, gain
 
 
+@pytest.mark.slow
 def test_the_best_mean_field_jumps_where_the_exact_posterior_moves_smoothly():
     gains = (6.0, 6.5, 7.0, 8.0)
     exact = [float(gates_in_series(g).prob[-1]) for g in gains]
@@ -275,6 +276,7 @@ def test_generator_in_groups_and_backward(collinear):
     assert fit.kl == pytest.approx(fit_mean_field(collinear).kl, abs=0.02)
 
 
+@pytest.mark.slow
 def test_comparison_has_a_row_per_family():
     found = compare_fits(gates_in_series(6.5))
     assert list(found.index) == ["exact", "mean_field", "generator", "autoregressive"]

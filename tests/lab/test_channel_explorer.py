@@ -66,6 +66,7 @@ def test_a_press_in_the_picture_sets_the_nearest_bar(explorer, x, y, group, chan
     assert explorer.controls["group"].value == group and explorer.controls["channels"].value == channels
 
 
+@pytest.mark.slow
 def test_only_a_group_that_may_close_goes_down_to_nothing(explorer, net):
     """By the slider and by mouse; what it costs is then the cost of a network in which the block is gone."""
     for index, group in enumerate(net.groups.gated):

@@ -100,6 +100,7 @@ def test_points_that_stay_are_those_drawn_anew():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_seeds_are_those_of_the_method():
     rows = table()
     explorer = TradeoffExplorer(rows[(rows.method != "forward") | (rows.seed == 0)])
@@ -209,6 +210,7 @@ def test_filters_and_seeds_scale_both_axes():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_points_are_drawn_anew_where_the_figure_has_new_axes(explorer):
     start, points = explorer.figure.png, explorer._points
     explorer.controls["run"].value = 1
@@ -228,6 +230,7 @@ def test_methods_are_offered_by_their_names_in_words(explorer):
     assert "test error 12.50%" in explorer.numbers()
 
 
+@pytest.mark.slow
 def test_failed_runs_and_trials_are_left_out():
     bad = [row("forward", 5, 4.0, error="diverged"), row("forward", 6, 4.0, stage="tune")]
     explorer = TradeoffExplorer(pd.concat([table(), pd.DataFrame(bad)]))
@@ -251,6 +254,7 @@ def test_a_table_that_grows_keeps_what_was_chosen():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_several_networks_are_chosen_among():
     explorer = TradeoffExplorer(pd.concat([table(), table("fashion_mnist")]))
     assert list(explorer.controls["network"].options) == ["small on digits", "small on fashion_mnist"]

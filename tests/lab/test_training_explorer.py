@@ -84,6 +84,7 @@ def test_train_pause_go_on_and_stop(explorer):
     assert e.run.status == "stopped" and len(e.run.rows) >= 2
 
 
+@pytest.mark.slow
 def test_stop_before_train_and_train_after_it(explorer):
     e = explorer(epochs=1)
     e.stop()
@@ -104,6 +105,7 @@ def test_reset_while_training_starts_from_the_same_weights(explorer):
         assert all(torch.equal(t, start[name]) for name, t in e.net.state_dict().items())
 
 
+@pytest.mark.slow
 def test_finishes_and_keeps_the_run(explorer):
     e = explorer(epochs=2)
     e.train()
@@ -190,6 +192,7 @@ def test_an_explorer_that_is_replaced_leaves_the_memory(explorer):
     assert [ref() for ref in gone] == [None] * 3
 
 
+@pytest.mark.slow
 def test_an_ended_explorer_trains_again_and_a_closed_one_says_why_not(explorer, capsys):
     e = explorer(epochs=1)
     e.end()
@@ -222,6 +225,7 @@ def test_a_refused_start_does_not_stay_in_the_way(explorer):
     assert e.controls["lam"].value == 300 and state(e) == "ready"
 
 
+@pytest.mark.slow
 def test_a_failed_training_says_why_in_one_line(explorer):
     e = explorer(lr=1e30)
     e.train()

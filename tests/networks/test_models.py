@@ -64,6 +64,7 @@ def test_a_dense_network_loads_into_a_gated_one(form, tmp_path):
         torch.testing.assert_close(net.forward_gated(x, open_gates), dense(x))
 
 
+@pytest.mark.slow
 def test_weights_with_auxiliary_heads_load_without_them(tmp_path):
     full = torchvision.models.googlenet(weights=None, num_classes=4, aux_logits=True, init_weights=True)
     torch.save(full.state_dict(), tmp_path / "googlenet.pth")

@@ -246,6 +246,7 @@ class Casting(nn.Module):
         return self.net(x.bfloat16())
 
 
+@pytest.mark.slow
 def test_runs_keep_networks_in_bfloat16(tmp_path):
     data = dk.load_data("digits")
     data = replace(data, **{part: getattr(data, part).take(64) for part in ("train", "val", "test")})

@@ -168,6 +168,7 @@ def test_one_optimum_and_several_optima(collinear):
     assert " optima found)" in collinear.numbers(0.9)
 
 
+@pytest.mark.slow
 def test_no_number_is_minus_zero():
     """At a gain of 0 gates are independent: both families reach KL 0, up to rounding."""
     explorer = SeriesExplorer(0)
@@ -176,6 +177,7 @@ def test_no_number_is_minus_zero():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_collinear_explorer_starts_where_it_is_told():
     explorer = CollinearExplorer(0.333)
     assert explorer.controls["correlation"].value == 0.333
@@ -267,6 +269,7 @@ def test_a_place_where_a_slider_was_is_not_fitted_again(collinear, series, monke
             assert bool(fitted) is new
 
 
+@pytest.mark.slow
 def test_torchs_random_state_is_left_alone(series):
     state = torch.get_rng_state()
     series.controls["gain"].value = 4.0

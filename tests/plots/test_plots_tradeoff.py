@@ -268,6 +268,7 @@ def test_only_the_highlighted_method_is_in_colour_and_it_is_on_top(results):
     assert widths["forward"] > 0 and widths["mean field"] == 0
 
 
+@pytest.mark.slow
 def test_a_highlight_moves_nothing(results):
     def places(highlight):
         ax, artists = drawn(lambda ax: plots.accuracy_vs_cost(results, ax, highlight=highlight))
@@ -284,6 +285,7 @@ def test_names_cover_neither_each_other_nor_runs_nor_lines(results, seeds, front
     assert_apart(*drawn(lambda ax: plots.accuracy_vs_cost(table, ax, fronts=fronts), size, projector))
 
 
+@pytest.mark.slow
 def test_names_follow_the_size_of_the_axes_and_then_stay(results):
     figure = Figure((8.8, 4.8), dpi=100)
     canvas, ax = FigureCanvasAgg(figure), figure.subplots()
@@ -366,6 +368,7 @@ def test_axes_name_their_units(results, cost, label, tick):
     assert ax.get_xlabel().startswith(label) and tick in [t.get_text() for t in ax.get_xticklabels()]
 
 
+@pytest.mark.slow
 def test_limits_move_in_large_steps(results):
     looks = set()
     for seed in SEEDS:

@@ -113,6 +113,7 @@ def test_dropout_follows_the_seed(few):
     assert tables[0].equals(tables[1])
 
 
+@pytest.mark.slow
 def test_it_trains_at_the_rates_of_a_run(data):
     """One one-cycle: fine-tuning for two epochs has the rates of a run of two."""
     rates = {}
@@ -131,6 +132,7 @@ def test_it_trains_at_the_rates_of_a_run(data):
     assert fine_tuned == [0.05 * schedules.one_cycle((step + 0.5) / 12) for step in range(12)]
 
 
+@pytest.mark.slow
 def test_the_penalty_counts_in_every_step_and_not_in_the_losses(data):
     def pull(net):
         return 1e3 * net.model.features[0].weight.square().sum()

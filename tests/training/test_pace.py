@@ -21,7 +21,7 @@ SECONDS = ["seconds"]  # how long an epoch took
 @pytest.fixture(scope="module")
 def few() -> Data:
     data = dk.load_data("digits")
-    return replace(data, train=data.train.take(256))
+    return replace(data, train=data.train.take(256), val=data.val.take(64), test=data.test.take(64))
 
 
 def trainer(data, config=CONFIG) -> dk.Trainer:
@@ -61,6 +61,7 @@ def test_speed_takes_time_and_changes_no_number(few, tmp_path):
     assert status["speed"] == 2 and 1 < status["images_per_second"] / 256 < 4
 
 
+@pytest.mark.slow
 def test_each_session_begins_as_fast_as_it_can(few, tmp_path):
     """Code without buttons takes no notice of the speed that somebody chose to watch an earlier session."""
     made, folder = trainer(few), dk.RunFolder(tmp_path)
@@ -75,6 +76,7 @@ def test_each_session_begins_as_fast_as_it_can(few, tmp_path):
     assert run.history.lam.tolist() == [9.0] * 3 and folder.status()["speed"] is None
 
 
+@pytest.mark.slow
 def test_until_stop_ends_with_a_stop_and_outlives_a_kill(few, tmp_path):
     folder = dk.RunFolder(tmp_path)
     steps = recorded(trainer(few), tmp_path)
@@ -146,6 +148,7 @@ def test_fine_tuning_takes_no_notice_of_until_stop_and_resumes_as_it_was(few, tm
     assert_same_run(resumed, plain)
 
 
+@pytest.mark.slow
 def test_a_rate_stays_as_it_is_for_the_rest_of_the_last_epoch(few):
     made = trainer(few)
     made.until_stop = True

@@ -24,13 +24,14 @@ from depl0kit.data.loading import Data
 from depl0kit.gates.posteriors import POSTERIORS
 from depl0kit.training.runs import recording
 
-CONFIG = dk.TrainConfig(epochs=4, fine_tune_epochs=1, lam=8.0, warmup=0, ramp=1, augment=True)
+CONFIG = dk.TrainConfig(epochs=4, fine_tune_epochs=1, lam=8.0, warmup=0, ramp=1, batch_size=16, augment=True)
 
 
 @pytest.fixture(scope="module")
 def few() -> Data:
+    """64 training images: 4 steps an epoch."""
     data = dk.load_data("digits")
-    return replace(data, train=data.train.take(256))
+    return replace(data, train=data.train.take(64), val=data.val.take(32), test=data.test.take(32))
 
 
 def net(posterior="mean_field", seed=0) -> dk.GatedModel:
