@@ -340,7 +340,7 @@ def test_another_network_or_data_set_is_refused_by_name(few, tmp_path):
     train(few, tmp_path)
     with pytest.raises(ValueError, match=r"net\.posterior\.family = 'MeanField', not 'Dependency'"):
         train(few, tmp_path, network=net("forward"))
-    with pytest.raises(ValueError, match=r"data\.train = 256, not 1200"):
+    with pytest.raises(ValueError, match=r"data\.train = 64, not 1200"):
         train(dk.load_data("digits"), tmp_path)
 
 
