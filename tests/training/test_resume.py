@@ -288,7 +288,7 @@ def interrupt(request, few, whole, tmp_path, tmp_path_factory):
 @pytest.mark.slow
 def test_an_interrupt_at_any_line_doubles_nothing(interrupt):
     tried = 0
-    for n in range(1, 10**6, 101):
+    for n in range(1, 10**6, 211):
         if not interrupt(n):
             break
         tried += 1
