@@ -26,8 +26,9 @@ lab: $(VENV)/.installed-lab
 		$(PY) -m jupyterlab $(if $(filter 0,$(OPEN)),--no-browser) \
 		$(if $(PORT),--port=$(PORT) --ServerApp.port_retries=0)
 
+# Of what Hypothesis makes up, a tenth of the examples; `make test` tries all.
 check: lint
-	$(PY) -m pytest -n auto -m "not slow and not browser and not proofs and not gpu"
+	$(PY) -m pytest -n auto --hypothesis-profile=quick -m "not slow and not proofs and not gpu" --ignore=tests/browser
 
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check

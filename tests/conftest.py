@@ -2,24 +2,32 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from chromium import NAMES, find_chromium
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
-from depl0kit.data import Data, load_data
+if TYPE_CHECKING:
+    from depl0kit.data import Data
 
-# The networks are small: a second thread mostly waits for the first, on a busy machine for ages.
-torch.set_num_threads(1)
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the kernels and commands that tests start
+# The networks are small: a second thread mostly waits for the first, on a busy machine for ages. Torch reads
+# this when it is imported, which is never here: the process that only hands out tests need not wait for it.
+os.environ["OMP_NUM_THREADS"] = "1"  # also of the kernels and commands that tests start
+
+# nbformat imports this by way of jsonschema, which works without it: a grammar of addresses, which takes
+# seconds to build and which no notebook here needs.
+sys.modules["rfc3987_syntax"] = None
 
 # the same examples every time, and no deadline: a slow machine is not a wrong program
 settings.register_profile("depl0kit", deadline=None, derandomize=True)
+# of `make check`; a test that needs more than others takes multiples of settings.default.max_examples
+settings.register_profile("quick", settings.get_profile("depl0kit"), max_examples=10)
 settings.load_profile("depl0kit")
 
 
@@ -69,7 +77,9 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def few() -> Data:
+def few() -> "Data":
     """So few digits that an epoch takes no time; files that train for longer have a `few` of their own."""
+    from depl0kit.data import load_data
+
     data = load_data("digits")
     return replace(data, train=data.train.take(32), val=data.val.take(8), test=data.test.take(8))

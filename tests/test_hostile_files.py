@@ -70,7 +70,7 @@ def loaded_or_refused(path):
         return None
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.data())
 def test_a_header_with_a_changed_value_is_refused_or_harmless(sound, data):
     path, tensors, header, x, right = sound
@@ -153,7 +153,6 @@ def test_tensors_of_another_form_are_refused(sound, key, change):
     assert loaded_or_refused(path) is None
 
 
-@settings(max_examples=100)
 @given(at=st.integers(0, 10**9), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_found(tmp_path_factory, sound, at, bit):
     _, tensors, header, *_ = sound

@@ -111,6 +111,7 @@ def test_workers_end_with_a_killed_sweep_and_the_same_call_finds_all_locks_free(
     assert (load_results(out).error == "").all()
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_a_lock_that_is_about_to_be_released(tmp_path):
     job = Grid(methods=("dense",), train=QUICK).jobs()[0]
     lock = FileLock(tmp_path / "job.lock", thread_local=False)

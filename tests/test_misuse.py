@@ -372,7 +372,15 @@ def title(function: Callable) -> str:
     return f"{function.__module__.removeprefix('depl0kit.')}.{function.__name__}"
 
 
-@pytest.mark.parametrize("function", GOOD, ids=title)
+SLOW = {  # half of the time of all
+    *(dk.fine_tune, dk.lambda_path, dk.paired_differences, dk.sweep, dk.exact.compare_fits, dk.GatedModel),
+    *(lab.CollinearExplorer, lab.GateExplorer, lab.Monitor, lab.TrainingExplorer),
+    *(plots.accuracy_vs_cost, plots.gate_gradient),
+}
+FUNCTIONS = [pytest.param(f, marks=pytest.mark.slow) if f in SLOW else f for f in GOOD]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=title)
 def test_a_misuse_works_or_is_refused_in_a_sentence(function):
     good = tried(function, *next(iter(GOOD[function].items()))) if GOOD[function] else function() and ""
     assert not good, f"the good call: {good}"

@@ -110,6 +110,7 @@ def test_tests_and_tools_import_only_what_is_declared():
     assert imported_packages(files) - own <= declared
 
 
+@pytest.mark.slow
 def test_core_imports_without_jupyter_and_without_pyplot():
     script = "import sys, json, depl0kit; print(json.dumps(sorted(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=CHECKOUT)
@@ -305,24 +306,28 @@ def page(tmp_path_factory) -> str:
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
+@pytest.mark.slow
 def test_page_shows_the_picture_of_a_widget(page):
     assert f"data:image/png;base64,{PIXEL}" in re.sub(r"\s", "", page)
     assert "widget-view" not in page and "widget-state" not in page
     assert ">a bar at 0%" not in page  # without a picture it would stand still for ever
 
 
+@pytest.mark.slow
 def test_page_fetches_nothing(page):
     assert "<script" not in page
     assert not re.findall(r"""\bsrc(?:set)?=["'](?!data:)[^"']+|<link[^>]+>|@import[^;]+""", page)
     assert not re.findall(r"url\(\s*[\"']?(?:https?:)?//", page)
 
 
+@pytest.mark.slow
 def test_page_shows_formulas_and_hides_answers(page):
     assert "<mfrac>" in page
     details = page[page.index("<details>") : page.index("</details>")]
     assert "hidden" in details and "after" not in details
 
 
+@pytest.mark.slow
 def test_a_failing_notebook_fails_the_command(tmp_path):
     cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "execution_count": None}
     cells = [cell | {"source": "1 / 0"}]

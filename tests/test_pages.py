@@ -40,6 +40,7 @@ def run(tmp_path_factory):
     return done, folder / "out", BeautifulSoup((folder / "out" / "01_a.html").read_text(), "html.parser")
 
 
+@pytest.mark.slow
 def test_links_lead_to_pages_and_to_files_that_are_there(run):
     _, out, page = run
     links = [link["href"] for link in page.select(".jp-RenderedMarkdown a:not(.anchor-link)")]
@@ -47,18 +48,21 @@ def test_links_lead_to_pages_and_to_files_that_are_there(run):
     assert (out / "solutions" / "01_a.py").read_text() == "solved = True\n"
 
 
+@pytest.mark.slow
 def test_every_picture_has_a_text(run):
     figure, explorer = [picture["alt"] for picture in run[2].find_all("img")]
     assert figure == 'What is "left"; accuracy (upward), epoch (to the right)'
     assert explorer == "Density, distribution function and samples of one gate"
 
 
+@pytest.mark.slow
 def test_no_page_asks_to_run_a_cell(run):
     """What a saved notebook says in place of an explorer; a page has its picture."""
     _, _, page = run
     assert "run this cell again" not in page.text and len(page.select("img")) == 2
 
 
+@pytest.mark.slow
 def test_cells_are_counted_from_one_and_no_kernel_warns(run):
     done, _, page = run
     prompts = [prompt.text.strip() for prompt in page.select(".jp-InputPrompt")]

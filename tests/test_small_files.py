@@ -228,7 +228,7 @@ def changed(content, path, value):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(st.data())
 def test_no_change_of_a_small_file_ends_in_an_error_from_inside(finished, tmp_path_factory, draw):
     out = tmp_path_factory.mktemp("changed") / "run"
@@ -258,7 +258,6 @@ def test_no_change_of_a_small_file_ends_in_an_error_from_inside(finished, tmp_pa
 
 
 @pytest.mark.slow
-@settings(max_examples=100)
 @given(st.data())
 def test_no_change_of_the_history_ends_in_an_error_from_inside(finished, tmp_path_factory, draw):
     out = tmp_path_factory.mktemp("changed") / "run"

@@ -1,4 +1,4 @@
-"""Many runs in one table, and what can be said from it (lessons 06 and 09)."""
+"""Many runs in one table, and what can be said from it (lesson 06)."""
 
 from .fronts import area_under_front, at_matched_cost, pareto_front
 from .intervals import area_intervals, paired_differences

@@ -1,6 +1,9 @@
 """The numbers that may change while a run trains: their names, their bounds, and how people read them.
 
 `Trainer`, its checkpoints, the control file of a run's folder, and the sliders all take them from `KNOBS`.
+The range `usual` is only that of the slider: a number typed or set in code may lie outside it. The hard bound
+is in `Knob.check`. The other requests to a run under way, `speed` and `until_stop` among them, are in
+`runs/control.py`.
 """
 
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ class Knob:
     Attributes:
         label, hint: its name on a slider, and what the slider says under the mouse.
         text: its value in a line of text, for `str.format`.
-        usual: the range in which it is useful, where a slider begins and ends.
+        usual: the range of its slider, in which it is useful; `check` allows more.
         zero: whether 0 is allowed.
     """
 

@@ -58,7 +58,8 @@ class Loop:
     optimisers: Sequence[Optimizer]  # all step together; parameters without a gradient stay as they are
     # learning rates of the optimisers, from the times, in epochs, of a step's start and middle
     rates: Callable[[float, float], Sequence[float]]
-    # what is added to the cross-entropy, from the share of the dense cost (None for held gates) and the time
+    # what is added to the cross-entropy, from the share of the dense cost (None for held gates) and the time:
+    # `Trainer._price`, with the formulas of `objective`; in fine-tuning none, or a penalty of the caller's
     price: Callable[[Tensor | None, float], Tensor] | None = None
     # noise of the gates, from the images of this process and of all; None holds the gates
     draw: Callable[[int, int], Tensor] | None = None

@@ -104,6 +104,7 @@ def test_compact_writes_what_it_says(shell, folder, tmp_path):
     assert f"{net.dense_cost.macs:,}" in output
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_is_found_again_from_elsewhere(shell, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("--data", "./photos", "--size", 8, "--epochs", 1, "--batch-size", 4, "--device", "cpu")
@@ -117,11 +118,13 @@ def test_a_folder_of_images_is_found_again_from_elsewhere(shell, photos, tmp_pat
     assert status == 2 and "was trained on other images" in errors
 
 
+@pytest.mark.slow
 def test_evaluate_takes_a_run_that_was_trained_from_python(shell, tmp_path):
     dk.train(*load_recipe("small-digits", epochs=1).build(), progress=False, out=tmp_path)
     assert shell("evaluate", tmp_path, "--device", "cpu")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_run_from_python_on_a_folder_is_told_where_its_images_are(shell, photos, tmp_path, monkeypatch):
     recipe = load_recipe("small-digits", data=str(photos), size=8, epochs=1, batch_size=4)
     dk.train(*recipe.build(), progress=False, out=tmp_path / "run")
@@ -139,6 +142,7 @@ def test_a_run_from_python_on_a_folder_is_told_where_its_images_are(shell, photo
     assert status == 2 and str(tmp_path / "none") in errors
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_images_are_left_out_where_that_is_asked_for(shell, photos, tmp_path):
     sorted(photos.rglob("*.png"))[0].write_bytes(b"no image")
@@ -323,6 +327,7 @@ def test_a_folder_in_use(shell, folder):
     assert status == 1 and errors.startswith("error: another process is training in")
 
 
+@pytest.mark.slow
 def test_a_network_that_diverges(shell, tmp_path):
     words = (
         "--lr",

@@ -41,7 +41,6 @@ points = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, m
 
 
 @given(points)
-@settings(deadline=None)
 def test_front_is_what_brute_force_finds(points):
     table = pd.DataFrame([run(cost=c / 8, val=v / 8, name=str(i)) for i, (c, v) in enumerate(points)])
     front = fronts.pareto_front(table)
@@ -66,7 +65,6 @@ def test_front_is_chosen_on_validation_and_per_method_and_network():
 
 
 @given(st.floats(-2, 2), st.floats(-1, 1), st.lists(st.floats(0.1, 0.8), min_size=1, max_size=5))
-@settings(deadline=None)
 def test_interpolation_is_exact_for_curves_linear_in_log_cost(intercept, slope, at):
     table = pd.DataFrame(log_linear("mean_field", 0, intercept, slope))
     found = fronts.at_matched_cost(table, at)
@@ -74,7 +72,6 @@ def test_interpolation_is_exact_for_curves_linear_in_log_cost(intercept, slope, 
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=1, max_size=6), st.lists(st.floats(0.001, 10), min_size=1))
-@settings(deadline=None)
 def test_nothing_is_extrapolated(costs, at):
     table = pd.DataFrame([run(cost=c, accuracy=c, name=str(i)) for i, c in enumerate(costs)])
     found = fronts.at_matched_cost(table, at)
@@ -106,7 +103,7 @@ def test_one_cost_may_stand_alone_and_arrays_for_lists(results):
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=5, max_size=5))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=settings.default.max_examples // 5)
 def test_pairing_cancels_seed_effects_of_any_size(effects):
     rows = []
     for seed, effect in enumerate(effects):

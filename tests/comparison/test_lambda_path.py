@@ -1,5 +1,7 @@
 """The path: one training, lambda growing, and what is measured on the way."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,8 +27,8 @@ def make_net(data, posterior="mean_field"):
 
 
 def short_path(data, **settings):
-    net = make_net(data)
-    config = dk.TrainConfig(epochs=4, warmup=1, gate_lr=0.5, batch_size=128, seed=3)
+    net, data = make_net(data), replace(data, train=data.train.take(256))
+    config = dk.TrainConfig(epochs=4, warmup=1, gate_lr=0.5, batch_size=32, seed=3)
     options = {"lams": (2, 200), "snapshots": 3, "fine_tune_epochs": 1, "progress": False}
     return net, lambda_path(net, data, config, **options | settings)
 
@@ -60,6 +62,7 @@ def test_costs_are_those_of_the_open_channels(path):
     )
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_path(data, path):
     net, table = short_path(data, lams=np.array([2, 200]))  # and an array the same numbers
     assert table.equals(path[1])
@@ -67,6 +70,7 @@ def test_the_same_seed_gives_the_same_path(data, path):
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_snapshots_leave_no_trace_in_the_training(data, path):
     net, table = short_path(data, snapshots=6, fine_tune_epochs=2)
     assert table.lam[[1, 3, 5]].tolist() == path[1].lam.tolist()
@@ -101,9 +105,10 @@ def test_snapshots_leave_no_trace_in_the_training(data, path):
         ),
     ],
 )
-def test_bad_input(data, settings, says):
+def test_bad_input(path, data, settings, says):
+    net, _ = path  # no matter which: it is not trained
     with pytest.raises(ValueError, match=says):
-        lambda_path(make_net(data), data, progress=False, **settings)
+        lambda_path(net, data, progress=False, **settings)
 
 
 @pytest.mark.slow

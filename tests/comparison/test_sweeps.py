@@ -309,7 +309,8 @@ def test_results_that_are_missing_damaged_or_of_another_kind(without_training, t
 
 
 def test_rows_of_a_posterior_and_a_baseline_tell_the_truth(tmp_path):
-    grid = Grid(methods=("mean_field", "random", "dense"), lam=(30,), budget=(0.4,), train=QUICK)
+    methods = "mean_field", "random", "dense"
+    grid = Grid(methods=methods, lam=(30,), budget=(0.4,), train=QUICK, train_images=256)
     data = dk.load_data("digits")
     for job in grid.jobs():
         row = run_job(job, tmp_path / job.name)

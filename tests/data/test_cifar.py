@@ -9,6 +9,7 @@ import pickle
 import tarfile
 import threading
 import warnings
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -40,12 +41,18 @@ def pickled(name: str, file: str, images: int) -> bytes:
     return pickle.dumps(content, protocol=2)
 
 
+@cache
 def small_files(name: str) -> dict[str, bytes]:
     source = SOURCES[name]
     files = {file: pickled(name, file, PER_BATCH[name]) for file, _ in source.train_list}
     files |= {file: pickled(name, file, TEST[name]) for file, _ in source.test_list}
     classes = [f"class {i}" for i in range(10 if name == "cifar10" else 100)]
     return files | {source.meta["filename"]: pickle.dumps({source.meta["key"]: classes}, protocol=2)}
+
+
+@cache
+def small_archive(name: str) -> bytes:
+    return packed(SOURCES[name], small_files(name))
 
 
 def packed(source: type, files: dict[str, bytes]) -> bytes:
@@ -63,8 +70,7 @@ class Small:
 
     def __init__(self, name: str, root: Path, monkeypatch):
         self.name, self.root, self.source = name, root, SOURCES[name]
-        self.files = small_files(name)
-        self.archive = packed(self.source, self.files)
+        self.files, self.archive = small_files(name), small_archive(name)
         self.path = root / self.source.filename
         for attribute in ("train_list", "test_list"):
             sums = [[file, md5(self.files[file])] for file, _ in getattr(self.source, attribute)]

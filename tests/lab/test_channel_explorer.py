@@ -14,12 +14,19 @@ def net():
     return dk.GatedModel(dk.make_model("resnet20"), example=torch.zeros(1, 3, 32, 32), scope="all")
 
 
+@pytest.fixture(scope="module")
+def shared(net):
+    made = dk.lab.ChannelExplorer(net.channels)
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def explorer(net):
-    explorer = dk.lab.ChannelExplorer(net.channels)
-    yield explorer
-    assert explorer.error is None
-    explorer.close()
+def explorer(shared):
+    """Where it starts: what a test chose is undone."""
+    yield shared
+    assert shared.error is None
+    shared.reset()
 
 
 def heights(collection):
@@ -59,6 +66,7 @@ def test_a_press_in_the_picture_sets_the_nearest_bar(explorer, x, y, group, chan
     assert explorer.controls["group"].value == group and explorer.controls["channels"].value == channels
 
 
+@pytest.mark.slow
 def test_only_a_group_that_may_close_goes_down_to_nothing(explorer, net):
     """By the slider and by mouse; what it costs is then the cost of a network in which the block is gone."""
     for index, group in enumerate(net.groups.gated):

@@ -113,6 +113,7 @@ def pictures_of_a_walk(keep: bool) -> tuple[list[bytes], list[float]]:
     return pictures, drawn
 
 
+@pytest.mark.slow
 def test_what_stays_is_drawn_once_and_shown_always():
     pictures, drawn = pictures_of_a_walk(keep=True)
     every, drawn_every_time = pictures_of_a_walk(keep=False)
@@ -226,6 +227,7 @@ def test_artist_that_was_removed_is_an_error_and_the_figure_goes_on():
     assert live.png == start
 
 
+@pytest.mark.slow
 def test_two_threads_draw_whole_pictures():
     live = line_figure()
     expected = {}
@@ -294,6 +296,7 @@ def test_explorer_carries_a_picture_for_readers_without_a_kernel():
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.model_id
 
 
+@pytest.mark.slow
 def test_notebook_exported_without_a_kernel_shows_the_picture():
     bundle = LineExplorer()._repr_mimebundle_()
     output = nbformat.v4.new_output("execute_result", data=bundle, execution_count=1)
@@ -365,6 +368,7 @@ def test_float_slider_is_short_and_labelled():
     assert slider.description == slider.tooltip == "Temperature β"
 
 
+@pytest.mark.slow
 def test_explorers_keep_their_layout_under_the_projector_style():
     expected = GateExplorer().figure.png
     with plots.style(projector=True):

@@ -64,6 +64,7 @@ def test_it_waits_for_a_training_and_then_shows_it_to_the_end(monitor, few, tmp_
     assert "image/png" in monitor._repr_mimebundle_()
 
 
+@pytest.mark.slow
 def test_the_picture_follows_a_run_that_grows(monitor, few, tmp_path):
     steps = recorded(trainer(few), tmp_path / "run")
     pictures = []
@@ -122,6 +123,7 @@ def test_moved_sliders_and_buttons_reach_the_folder(monitor, few, tmp_path):
     assert folder.status()["state"] == "stopped"
 
 
+@pytest.mark.slow
 def test_controls_follow_what_others_ask_for(monitor, few, tmp_path):
     """Also while one of them has just been moved here."""
     steps = recorded(trainer(few, 50), tmp_path / "run")
@@ -138,6 +140,7 @@ def test_controls_follow_what_others_ask_for(monitor, few, tmp_path):
     steps.close()
 
 
+@pytest.mark.slow
 def test_a_slider_that_was_moved_here_follows_others_again(monitor, few, tmp_path):
     steps, folder = recorded(trainer(few, 50), tmp_path / "run"), dk.RunFolder(tmp_path / "run")
     next(steps)
@@ -156,6 +159,7 @@ def test_a_slider_that_was_moved_here_follows_others_again(monitor, few, tmp_pat
     steps.close()
 
 
+@pytest.mark.slow
 def test_a_slider_does_not_jump_back_while_the_run_is_slow_to_obey(monitor, few, tmp_path):
     steps = recorded(trainer(few, 50), tmp_path / "run")
     next(steps)
@@ -170,6 +174,7 @@ def test_a_slider_does_not_jump_back_while_the_run_is_slow_to_obey(monitor, few,
     steps.close()
 
 
+@pytest.mark.slow
 def test_after_the_end_nothing_can_be_moved_and_the_line_says_why(monitor, few, tmp_path):
     for _ in recorded(trainer(few, 1), tmp_path / "run"):
         pass
@@ -198,6 +203,7 @@ def test_close_ends_its_thread_and_a_second_of_the_name_replaces_the_first(tmp_p
     assert not threads()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -43,12 +43,19 @@ def table(data="digits"):
     return pd.DataFrame(rows)
 
 
-@pytest.fixture
-def explorer():
+@pytest.fixture(scope="module")
+def shared():
     made = TradeoffExplorer(table())
     yield made
-    assert made.error is None
     made.close()
+
+
+@pytest.fixture
+def explorer(shared):
+    """Where it starts: what a test chose is undone."""
+    yield shared
+    assert shared.error is None
+    shared.reset()
 
 
 def test_the_slider_walks_from_most_macs_to_fewest(explorer):
@@ -77,6 +84,7 @@ def test_every_position_is_another_picture_and_the_first_comes_back(explorer):
     assert explorer.figure.png == start
 
 
+@pytest.mark.slow
 def test_points_that_stay_are_those_drawn_anew():
     """Through changes of every control, each picture is the one of an explorer that draws all of it."""
     explorer = TradeoffExplorer(pd.concat([table(), table("fashion_mnist")]))
@@ -92,6 +100,7 @@ def test_points_that_stay_are_those_drawn_anew():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_seeds_are_those_of_the_method():
     rows = table()
     explorer = TradeoffExplorer(rows[(rows.method != "forward") | (rows.seed == 0)])
@@ -106,12 +115,16 @@ def pixels(explorer) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(explorer.figure.png)))[..., :3]
 
 
-def test_nothing_is_left_of_runs_that_are_gone_and_they_come_back(explorer):
+@pytest.mark.slow
+def test_nothing_is_left_of_runs_that_are_gone_and_they_come_back():
+    explorer = TradeoffExplorer(table())
     start = pixels(explorer)
     explorer.show(explorer.results[:0])
     assert "no finished run" in explorer.numbers() and (pixels(explorer) < 250).mean() < 0.03  # no axes
     explorer.show(table())
     assert (pixels(explorer) != start).mean() < 0.003  # panels arranged anew end a hundredth of a pixel off
+    assert explorer.error is None
+    explorer.close()
 
 
 def test_another_method_or_seed_keeps_to_the_nearest_cost(explorer):
@@ -171,6 +184,7 @@ def test_the_chosen_method_is_in_colour_and_the_others_grey(explorer):
     assert points_colour(explorer, "mean_field") == plots.BLUE
 
 
+@pytest.mark.slow
 def test_filters_and_seeds_scale_both_axes():
     rows = table()
     worse = [row("random", seed, budget=0.01) | {"test_accuracy": 0.1} for seed in (0, 1)]
@@ -196,6 +210,7 @@ def test_filters_and_seeds_scale_both_axes():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_points_are_drawn_anew_where_the_figure_has_new_axes(explorer):
     start, points = explorer.figure.png, explorer._points
     explorer.controls["run"].value = 1
@@ -215,6 +230,7 @@ def test_methods_are_offered_by_their_names_in_words(explorer):
     assert "test error 12.50%" in explorer.numbers()
 
 
+@pytest.mark.slow
 def test_failed_runs_and_trials_are_left_out():
     bad = [row("forward", 5, 4.0, error="diverged"), row("forward", 6, 4.0, stage="tune")]
     explorer = TradeoffExplorer(pd.concat([table(), pd.DataFrame(bad)]))
@@ -222,6 +238,7 @@ def test_failed_runs_and_trials_are_left_out():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_a_table_that_grows_keeps_what_was_chosen():
     explorer = TradeoffExplorer()
     assert "no finished run" in explorer.numbers()
@@ -237,6 +254,7 @@ def test_a_table_that_grows_keeps_what_was_chosen():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_several_networks_are_chosen_among():
     explorer = TradeoffExplorer(pd.concat([table(), table("fashion_mnist")]))
     assert list(explorer.controls["network"].options) == ["small on digits", "small on fashion_mnist"]

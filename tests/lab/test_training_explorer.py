@@ -84,6 +84,7 @@ def test_train_pause_go_on_and_stop(explorer):
     assert e.run.status == "stopped" and len(e.run.rows) >= 2
 
 
+@pytest.mark.slow
 def test_stop_before_train_and_train_after_it(explorer):
     e = explorer(epochs=1)
     e.stop()
@@ -93,6 +94,7 @@ def test_stop_before_train_and_train_after_it(explorer):
     assert len(e.run.rows) == 1
 
 
+@pytest.mark.slow
 def test_reset_while_training_starts_from_the_same_weights(explorer):
     e = explorer()
     start = {name: t.clone() for name, t in e.net.state_dict().items()}
@@ -103,6 +105,7 @@ def test_reset_while_training_starts_from_the_same_weights(explorer):
         assert all(torch.equal(t, start[name]) for name, t in e.net.state_dict().items())
 
 
+@pytest.mark.slow
 def test_finishes_and_keeps_the_run(explorer):
     e = explorer(epochs=2)
     e.train()
@@ -111,6 +114,7 @@ def test_finishes_and_keeps_the_run(explorer):
     until(lambda: "finished: epoch 2.0 of 2" in e._line.value, "the line")
 
 
+@pytest.mark.slow
 def test_last_picture_shows_the_end(explorer):
     e = explorer(epochs=3)
     e.train()
@@ -147,6 +151,7 @@ def test_reset_gives_the_first_picture_and_a_fresh_network(explorer):
     assert e.controls["lam"].value == 4.0 and e.trainer.lam == 4.0
 
 
+@pytest.mark.slow
 def test_train_after_the_end_begins_anew(explorer):
     e = explorer(epochs=1)
     e.train()
@@ -157,6 +162,7 @@ def test_train_after_the_end_begins_anew(explorer):
     assert e.run is not old and e.run.history.val_loss.equals(old.history.val_loss)
 
 
+@pytest.mark.slow
 def test_a_cell_run_again_leaves_one_worker_and_no_widget(explorer):
     before = len(_instances)
     first = explorer()
@@ -175,6 +181,7 @@ def test_a_cell_run_again_leaves_one_worker_and_no_widget(explorer):
     assert len(_instances) == before and not workers() and not watchers()
 
 
+@pytest.mark.slow
 def test_an_explorer_that_is_replaced_leaves_the_memory(explorer):
     explorer().train()
     first = explorer.made.pop()
@@ -185,6 +192,7 @@ def test_an_explorer_that_is_replaced_leaves_the_memory(explorer):
     assert [ref() for ref in gone] == [None] * 3
 
 
+@pytest.mark.slow
 def test_an_ended_explorer_trains_again_and_a_closed_one_says_why_not(explorer, capsys):
     e = explorer(epochs=1)
     e.end()
@@ -197,6 +205,7 @@ def test_an_ended_explorer_trains_again_and_a_closed_one_says_why_not(explorer, 
     assert "HTML" in capsys.readouterr().out and "run the cell again" in CLOSED
 
 
+@pytest.mark.slow
 def test_controls_stay_alive_when_the_thread_ends_after_the_run(explorer, monkeypatch):
     """A look between the last status and the end of the thread must not take it for a foreign run's end."""
     e = explorer(epochs=1)
@@ -216,6 +225,7 @@ def test_a_refused_start_does_not_stay_in_the_way(explorer):
     assert e.controls["lam"].value == 300 and state(e) == "ready"
 
 
+@pytest.mark.slow
 def test_a_failed_training_says_why_in_one_line(explorer):
     e = explorer(lr=1e30)
     e.train()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torchvision
+from marks import slow_but_the_first
 from safetensors.torch import save_file
 
 import depl0kit as dk
@@ -50,7 +51,7 @@ def test_bad_names_and_shapes(arguments, says):
     assert len(str(caught.value)) < 300  # eighty names would hide the message
 
 
-@pytest.mark.parametrize("form", ["safetensors", "pth"])
+@pytest.mark.parametrize("form", slow_but_the_first(["safetensors", "pth"]))
 def test_a_dense_network_loads_into_a_gated_one(form, tmp_path):
     torch.manual_seed(0)
     dense = torchvision.models.resnet18(num_classes=5).eval()
@@ -63,6 +64,7 @@ def test_a_dense_network_loads_into_a_gated_one(form, tmp_path):
         torch.testing.assert_close(net.forward_gated(x, open_gates), dense(x))
 
 
+@pytest.mark.slow
 def test_weights_with_auxiliary_heads_load_without_them(tmp_path):
     full = torchvision.models.googlenet(weights=None, num_classes=4, aux_logits=True, init_weights=True)
     torch.save(full.state_dict(), tmp_path / "googlenet.pth")

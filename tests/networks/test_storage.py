@@ -1,12 +1,15 @@
 """Compact networks in files: what is read is what was written, and nothing else is done."""
 
+import copy
 import json
 import os
 import pickle
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
+from marks import slow_but_the_first
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -16,13 +19,19 @@ from depl0kit.networks import storage
 from depl0kit.support.files import read_tensors, write_tensors
 
 
-def shrunk(name, shape, closed=0.5, scope="all"):
+def shrunk(name, shape):
     """A compact network with random gates, and its input; in a ResNet the first branch is closed."""
+    model, x = _shrunk(name, shape)
+    return copy.deepcopy(model), x
+
+
+@cache
+def _shrunk(name, shape):
     torch.manual_seed(0)
     x = torch.randn(2, *shape)
-    net = dk.GatedModel(dk.make_model(name, shape[0], 10, shape[1:]), example=x, scope=scope).eval()
+    net = dk.GatedModel(dk.make_model(name, shape[0], 10, shape[1:]), example=x, scope="all").eval()
     with torch.no_grad():
-        theta = torch.where(torch.rand_like(net.posterior.theta) < closed, -4.4, 1.0)
+        theta = torch.where(torch.rand_like(net.posterior.theta) < 0.5, -4.4, 1.0)
         for group, part in zip(net.groups.gated, theta.split(net.posterior.sizes), strict=True):
             if group.may_close and group is next(g for g in net.groups.gated if g.may_close):
                 part.fill_(-4.4)
@@ -33,9 +42,9 @@ def shrunk(name, shape, closed=0.5, scope="all"):
 NETWORKS = [
     ("small", (1, 8, 8)),
     ("lenet", (1, 28, 28)),
-    ("vgg16", (3, 32, 32)),
+    pytest.param("vgg16", (3, 32, 32), marks=pytest.mark.slow),
     ("resnet20", (3, 32, 32)),
-    ("mobilenet_v2", (3, 64, 64)),
+    pytest.param("mobilenet_v2", (3, 64, 64), marks=pytest.mark.slow),
 ]
 
 
@@ -169,7 +178,8 @@ def test_json_can_set_nothing_but_widths_and_stand_ins(changes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrap", [nn.DataParallel, torch.compile, lambda m: nn.DataParallel(torch.compile(m))]
+    "wrap",
+    slow_but_the_first([nn.DataParallel, torch.compile, lambda m: nn.DataParallel(torch.compile(m))]),
 )
 def test_of_a_wrapped_network_the_one_inside_is_saved(wrap, tmp_path):
     model, x = shrunk("small", (1, 8, 8))
@@ -236,6 +246,7 @@ class Casting(nn.Module):
         return self.net(x.bfloat16())
 
 
+@pytest.mark.slow
 def test_runs_keep_networks_in_bfloat16(tmp_path):
     data = dk.load_data("digits")
     data = replace(data, **{part: getattr(data, part).take(64) for part in ("train", "val", "test")})

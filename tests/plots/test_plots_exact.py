@@ -128,12 +128,19 @@ def test_spectrum_says_how_many_directions():
 # ---- explorers
 
 
-@pytest.fixture
-def collinear():
+@pytest.fixture(scope="module")
+def shared():
     explorer = CollinearExplorer()
     yield explorer
-    assert explorer.error is None
     explorer.close()
+
+
+@pytest.fixture
+def collinear(shared):
+    """Where it starts: what a test chose is undone."""
+    yield shared
+    assert shared.error is None
+    shared.reset()
 
 
 @pytest.fixture
@@ -156,11 +163,12 @@ def test_collinear_explorer_tells_the_numbers_of_its_fits(collinear):
     assert collinear.figure.png == start
 
 
-@pytest.mark.parametrize(("correlation", "says"), [(0.0, "(1 optimum found)"), (0.9, " optima found)")])
-def test_one_optimum_and_several_optima(collinear, correlation, says):
-    assert says in collinear.numbers(correlation)
+def test_one_optimum_and_several_optima(collinear):
+    assert "(1 optimum found)" in collinear.numbers(0.0)
+    assert " optima found)" in collinear.numbers(0.9)
 
 
+@pytest.mark.slow
 def test_no_number_is_minus_zero():
     """At a gain of 0 gates are independent: both families reach KL 0, up to rounding."""
     explorer = SeriesExplorer(0)
@@ -169,6 +177,7 @@ def test_no_number_is_minus_zero():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_collinear_explorer_starts_where_it_is_told():
     explorer = CollinearExplorer(0.333)
     assert explorer.controls["correlation"].value == 0.333
@@ -177,6 +186,7 @@ def test_collinear_explorer_starts_where_it_is_told():
         CollinearExplorer(1)
 
 
+@pytest.mark.slow
 def test_mean_field_remembers_and_the_chain_does_not(series):
     """Hysteresis: at a gain of 12 mean field says 0 on the way up and 1 on the way down."""
     start, slider = series.figure.png, series.controls["gain"]
@@ -195,6 +205,7 @@ def test_mean_field_remembers_and_the_chain_does_not(series):
     assert series.figure.png == start and len(series.trail) == 1
 
 
+@pytest.mark.slow
 def test_a_fast_drag_takes_the_steps_of_a_slow_one(series):
     """There and back in two jumps: the same points, the same picture, whatever the slider has skipped."""
     slow = SeriesExplorer()
@@ -210,6 +221,7 @@ def test_a_fast_drag_takes_the_steps_of_a_slow_one(series):
     slow.close()
 
 
+@pytest.mark.slow
 def test_a_walk_begins_between_two_steps_and_ends_at_the_slider():
     explorer = SeriesExplorer(3.3)
     explorer.controls["gain"].value = 5
@@ -217,6 +229,7 @@ def test_a_walk_begins_between_two_steps_and_ends_at_the_slider():
     explorer.close()
 
 
+@pytest.mark.slow
 def test_chains_are_fitted_while_nothing_else_happens():
     """Then a jump over the whole slider need not wait for sixty fits."""
 
@@ -256,7 +269,8 @@ def test_a_place_where_a_slider_was_is_not_fitted_again(collinear, series, monke
             assert bool(fitted) is new
 
 
+@pytest.mark.slow
 def test_torchs_random_state_is_left_alone(series):
     state = torch.get_rng_state()
-    series.controls["gain"].value = 11.5
+    series.controls["gain"].value = 4.0
     assert torch.equal(state, torch.get_rng_state())

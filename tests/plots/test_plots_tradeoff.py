@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from figures import assert_inside, assert_returns_all, saved
+from marks import slow_but_the_first
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
@@ -96,7 +97,7 @@ FIGURES = ["accuracy", "one method", "runs only", "latency", "pairs", "confusion
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("projector", [False, True])
+@pytest.mark.parametrize("projector", slow_but_the_first([False, True]))
 def test_saves_as_a_png_with_all_text_inside(figures, name, projector):
     ax, artists = saved(figures[name], (9.6, 6) if projector else (8.8, 4.8), projector)
     ticks = [t for t in ax.get_xticklabels() if ax.get_xlim()[0] <= t.get_position()[0] <= ax.get_xlim()[1]]
@@ -175,6 +176,7 @@ def test_methods_have_labels_that_do_not_overlap_and_looks_that_differ(results):
 
 def test_the_selected_run_is_circled(results):
     chosen = results.iloc[30]
+    results = results[results.method == chosen.method]
     circle = plots.accuracy_vs_cost(results, Figure().subplots(), selected=chosen.run)[-1]
     np.testing.assert_allclose(circle.get_offsets(), [[chosen.kept_macs, 1 - chosen.test_accuracy]])
     circle = plots.accuracy_vs_cost(results, Figure().subplots(), selected="filtered away")[-1]
@@ -266,6 +268,7 @@ def test_only_the_highlighted_method_is_in_colour_and_it_is_on_top(results):
     assert widths["forward"] > 0 and widths["mean field"] == 0
 
 
+@pytest.mark.slow
 def test_a_highlight_moves_nothing(results):
     def places(highlight):
         ax, artists = drawn(lambda ax: plots.accuracy_vs_cost(results, ax, highlight=highlight))
@@ -274,14 +277,15 @@ def test_a_highlight_moves_nothing(results):
     assert places(None) == places("random") == places("dense")
 
 
-@pytest.mark.parametrize("seeds", [SEEDS, [0]])
-@pytest.mark.parametrize("fronts", [True, False])
+@pytest.mark.parametrize("seeds", slow_but_the_first([SEEDS, [0]]))
+@pytest.mark.parametrize("fronts", slow_but_the_first([True, False]))
 @pytest.mark.parametrize(("size", "projector"), [((8.8, 4.8), False), ((9.6, 6), True), ((5.2, 2.8), False)])
 def test_names_cover_neither_each_other_nor_runs_nor_lines(results, seeds, fronts, size, projector):
     table = results[results.seed.isin(seeds)]
     assert_apart(*drawn(lambda ax: plots.accuracy_vs_cost(table, ax, fronts=fronts), size, projector))
 
 
+@pytest.mark.slow
 def test_names_follow_the_size_of_the_axes_and_then_stay(results):
     figure = Figure((8.8, 4.8), dpi=100)
     canvas, ax = FigureCanvasAgg(figure), figure.subplots()
@@ -364,6 +368,7 @@ def test_axes_name_their_units(results, cost, label, tick):
     assert ax.get_xlabel().startswith(label) and tick in [t.get_text() for t in ax.get_xticklabels()]
 
 
+@pytest.mark.slow
 def test_limits_move_in_large_steps(results):
     looks = set()
     for seed in SEEDS:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from marks import slow_but_the_first
 
 import depl0kit as dk
 from depl0kit.lab.live import picture
@@ -52,11 +53,11 @@ def results():
     return dk.load_results(Path(__file__).parents[2] / "data/results/digits")
 
 
-NAMES = ["gate", "dependency", "collinear", "series", "channels", "tradeoff", "training", "waiting"]
+NAMES = ["waiting", "gate", "dependency", "collinear", "series", "channels", "tradeoff", "training"]
 
 
 @pytest.mark.parametrize("size", [1.0, picture.LARGE])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but_the_first(NAMES))
 def test_text_is_whole_and_apart(explorers, name, size, monkeypatch):
     monkeypatch.setitem(picture._TEXT, "size", size)
     explorer = explorers[name]()

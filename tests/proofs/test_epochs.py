@@ -28,7 +28,7 @@ def _accuracy(epochs: int, seed: int) -> float:
 @pytest.mark.parametrize(
     "lengths",
     [
-        pytest.param((10, 50, 200), marks=pytest.mark.slow),
+        pytest.param((10, 50, 100), marks=pytest.mark.slow),
         pytest.param((10, 50, 200, 1000), marks=[pytest.mark.proofs, pytest.mark.timeout(3600)]),
     ],
     ids=lambda lengths: f"up to {lengths[-1]}",

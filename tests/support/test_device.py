@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from marks import slow_but_the_first
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -45,6 +46,7 @@ print(faults() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is what is told")
 def test_blocks_that_are_freed_are_there_for_the_next_step():
     done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
@@ -157,7 +159,9 @@ def noise() -> Data:
     return Data("noise", split, split, split, tuple("0123456789"), (0.0,) * 3, (1.0,) * 3)
 
 
-@pytest.mark.parametrize("settings", [{"augment": True}, {"budget": 0.3}, {"cost": "gates"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", slow_but_the_first([{"augment": True}, {"budget": 0.3}, {"cost": "gates"}]), ids=str
+)
 def test_no_step_waits_for_the_device(net, noise, without_values, settings):
     """A GPU computes steps ahead of Python, until Python asks for a number."""
     trainer = dk.Trainer(net.to("meta"), noise, dk.TrainConfig(epochs=2, **settings))

@@ -101,18 +101,19 @@ def test_gated_and_compact_learn_the_same(data):
     assert other.train_loss[0] == pytest.approx(one.train_loss[0], rel=1e-3)
 
 
-def test_the_same_seed_gives_the_same_numbers(data):
-    tables = [dk.fine_tune(dk.compact(make_net(data)), data, epochs=2, seed=5) for _ in range(2)]
+def test_the_same_seed_gives_the_same_numbers(few):
+    tables = [dk.fine_tune(dk.compact(make_net(few)), few, epochs=2, batch_size=8, seed=5) for _ in range(2)]
     assert tables[0].drop(columns="seconds").equals(tables[1].drop(columns="seconds"))
 
 
-def test_dropout_follows_the_seed(data):
+def test_dropout_follows_the_seed(few):
     layers = nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 10)
     nets = [nn.Sequential(*copy.deepcopy(layers)) for _ in range(2)]
-    tables = [dk.fine_tune(net, data, epochs=1).drop(columns="seconds") for net in nets]
+    tables = [dk.fine_tune(net, few, epochs=1, batch_size=8).drop(columns="seconds") for net in nets]
     assert tables[0].equals(tables[1])
 
 
+@pytest.mark.slow
 def test_it_trains_at_the_rates_of_a_run(data):
     """One one-cycle: fine-tuning for two epochs has the rates of a run of two."""
     rates = {}
@@ -131,6 +132,7 @@ def test_it_trains_at_the_rates_of_a_run(data):
     assert fine_tuned == [0.05 * schedules.one_cycle((step + 0.5) / 12) for step in range(12)]
 
 
+@pytest.mark.slow
 def test_the_penalty_counts_in_every_step_and_not_in_the_losses(data):
     def pull(net):
         return 1e3 * net.model.features[0].weight.square().sum()
@@ -151,9 +153,9 @@ def test_the_penalty_counts_in_every_step_and_not_in_the_losses(data):
         ({"lr": 1e30}, r"loss became (nan|inf) in epoch 1: try a smaller lr \(now 1e\+30\)\.$"),
     ],
 )
-def test_bad_settings(data, settings, says):
+def test_bad_settings(few, settings, says):
     with pytest.raises(ValueError, match=says):
-        dk.fine_tune(make_net(data), data, **settings)
+        dk.fine_tune(make_net(few), few, **settings)
 
 
 def test_latency_takes_turns_and_restores_modes():

@@ -1,7 +1,5 @@
 """Lambda, temperature and gate lr: one table says what they are, and all that reads them agrees with it."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -13,12 +11,11 @@ NEW = {"lam": 7.0, "temperature": 0.5, "gate_lr": 0.25}
 
 
 @pytest.fixture
-def trainer() -> dk.Trainer:
-    data = dk.load_data("digits")
+def trainer(few) -> dk.Trainer:
     torch.manual_seed(0)
-    net = dk.GatedModel(dk.make_model("small", 1, 10, (8, 8)), example=data.example)
+    net = dk.GatedModel(dk.make_model("small", 1, 10, (8, 8)), example=few.example)
     config = dk.TrainConfig(epochs=2, warmup=0, gate_schedule="constant")
-    return dk.Trainer(net, replace(data, train=data.train.take(128)), config)
+    return dk.Trainer(net, few, config)
 
 
 def refusal(call) -> str:

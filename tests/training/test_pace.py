@@ -21,7 +21,7 @@ SECONDS = ["seconds"]  # how long an epoch took
 @pytest.fixture(scope="module")
 def few() -> Data:
     data = dk.load_data("digits")
-    return replace(data, train=data.train.take(256))
+    return replace(data, train=data.train.take(256), val=data.val.take(64), test=data.test.take(64))
 
 
 def trainer(data, config=CONFIG) -> dk.Trainer:
@@ -61,6 +61,7 @@ def test_speed_takes_time_and_changes_no_number(few, tmp_path):
     assert status["speed"] == 2 and 1 < status["images_per_second"] / 256 < 4
 
 
+@pytest.mark.slow
 def test_each_session_begins_as_fast_as_it_can(few, tmp_path):
     """Code without buttons takes no notice of the speed that somebody chose to watch an earlier session."""
     made, folder = trainer(few), dk.RunFolder(tmp_path)
@@ -75,6 +76,7 @@ def test_each_session_begins_as_fast_as_it_can(few, tmp_path):
     assert run.history.lam.tolist() == [9.0] * 3 and folder.status()["speed"] is None
 
 
+@pytest.mark.slow
 def test_until_stop_ends_with_a_stop_and_outlives_a_kill(few, tmp_path):
     folder = dk.RunFolder(tmp_path)
     steps = recorded(trainer(few), tmp_path)
@@ -127,6 +129,7 @@ def until_epoch(made: dk.Trainer, epochs: int, steps=None) -> None:
             break
 
 
+@pytest.mark.slow
 def test_fine_tuning_takes_no_notice_of_until_stop_and_resumes_as_it_was(few, tmp_path):
     config = dk.TrainConfig(epochs=2, fine_tune_epochs=3, lam=6.0)
     made = trainer(few, config)
@@ -145,6 +148,7 @@ def test_fine_tuning_takes_no_notice_of_until_stop_and_resumes_as_it_was(few, tm
     assert_same_run(resumed, plain)
 
 
+@pytest.mark.slow
 def test_a_rate_stays_as_it_is_for_the_rest_of_the_last_epoch(few):
     made = trainer(few)
     made.until_stop = True
@@ -157,6 +161,7 @@ def test_a_rate_stays_as_it_is_for_the_rest_of_the_last_epoch(few):
     assert made.run.status == "finished" and made.run.history.lr.iloc[-1] == rate
 
 
+@pytest.mark.slow
 def test_until_stop_holds_price_and_rates_as_they_are_at_the_end_of_the_ramp(few):
     config = dk.TrainConfig(epochs=6, lam=6.0, warmup=1, ramp=2)
     plain, made = trainer(few, config), trainer(few, config)
@@ -182,6 +187,7 @@ def test_without_it_the_run_ends_with_the_epoch_under_way(few):
     assert len([m for m in made.run.moments if m.epoch > 5]) == 2  # one an epoch, not to fill the memory
 
 
+@pytest.mark.slow
 def test_a_run_until_stop_resumes_with_the_same_bits(few, tmp_path):
     whole, cut = trainer(few), trainer(few)
     for made, folder in ((whole, "whole"), (cut, "cut")):
@@ -228,6 +234,7 @@ def test_a_notice_names_the_price_that_there_is():
     assert "a larger budget" in collapse_notice(fell, 10, dk.TrainConfig(budget=0.1))
 
 
+@pytest.mark.slow
 def test_a_run_that_collapses_says_what_to_change(few, tmp_path):
     config = dk.TrainConfig(epochs=12, lam=100.0, warmup=3, ramp=0, gate_lr=0.5)
     with pytest.warns(UserWarning, match=r"fell from .* Try a smaller lam \(now 100\)") as caught:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from marks import slow_but_the_first
 
 import depl0kit as dk
 from depl0kit.gates.posteriors import POSTERIORS
@@ -59,7 +60,7 @@ def test_recipes_parse(name, posterior):
     assert warm < recipe.train.epochs / 2, "most of the training at the full price"
 
 
-@pytest.mark.parametrize("name", [*SMALL, "vgg16-cifar100-fast", "resnet56-cifar10-cpu"])
+@pytest.mark.parametrize("name", SMALL)
 def test_networks_are_built(name):
     net = network(load_recipe(name))
     assert net.groups.gated
@@ -68,9 +69,9 @@ def test_networks_are_built(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_networks_are_built_for_every_posterior(name):
-    for end in ("", "-fast", "-cpu"):
-        for posterior in POSTERIORS:
-            assert network(load_recipe(name + end, posterior=posterior)).groups.gated
+    recipes = [load_recipe(name, posterior=posterior) for posterior in POSTERIORS]
+    for recipe in (*recipes, load_recipe(f"{name}-fast"), load_recipe(f"{name}-cpu")):
+        assert network(recipe).groups.gated
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -134,6 +135,7 @@ def parameters_of_vgg16(classes: int) -> int:
     return convolutions + 2 * sum(widths[1:]) + 512 * classes + classes
 
 
+@pytest.mark.slow
 def test_lambda_of_vgg16_by_hand():
     recipe = load_recipe("vgg16-cifar10")
     lam = recipe.config(network(recipe)).lam
@@ -143,7 +145,7 @@ def test_lambda_of_vgg16_by_hand():
     assert recipe.config(network(recipe)).lam == pytest.approx(5e-7 * parameters_of_vgg16(100), rel=1e-12)
 
 
-@pytest.mark.parametrize("model", ["vgg16-cifar10", "resnet56-cifar10"])
+@pytest.mark.parametrize("model", slow_but_the_first(["vgg16-cifar10", "resnet56-cifar10"]))
 def test_a_parameter_that_goes_saves_lam_per_weight(model):
     """The one meaning of the papers' lambda; what no gate reaches costs the same before and after."""
     recipe = load_recipe(model)

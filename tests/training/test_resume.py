@@ -43,17 +43,24 @@ def whole(few) -> dk.training.runs.Run:
     return train(few, None)
 
 
-@pytest.fixture
-def cut(few, tmp_path, monkeypatch) -> Path:
-    """A folder whose process was killed in the last epoch; it has checkpoints of epochs 2 and 3."""
-    loop = recording.recorded(dk.Trainer(net(), few, CONFIG), tmp_path)
-    for _ in range(7):
-        next(loop)
-    with monkeypatch.context() as patch:
+@pytest.fixture(scope="module")
+def killed(few, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recording, "CHECKPOINT_SHARE", 1e9)
         patch.setattr(recording._Record, "end_with", lambda *_: None)
+        loop = recording.recorded(dk.Trainer(net(), few, CONFIG), folder)
+        for _ in range(7):
+            next(loop)
         loop.close()
-    assert saved(tmp_path) == [2, 3] and dk.RunFolder(tmp_path).history().epoch.tolist() == [1, 2, 3]
-    return tmp_path
+    assert saved(folder) == [2, 3] and dk.RunFolder(folder).history().epoch.tolist() == [1, 2, 3]
+    return folder
+
+
+@pytest.fixture
+def cut(killed, tmp_path) -> Path:
+    """A folder whose process was killed in the last epoch; it has checkpoints of epochs 2 and 3."""
+    return shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
 
 
 def saved(folder: Path) -> list[int]:
@@ -281,7 +288,7 @@ def interrupt(request, few, whole, tmp_path, tmp_path_factory):
 @pytest.mark.slow
 def test_an_interrupt_at_any_line_doubles_nothing(interrupt):
     tried = 0
-    for n in range(1, 10**6, 101):
+    for n in range(1, 10**6, 211):
         if not interrupt(n):
             break
         tried += 1

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from marks import slow_but_the_first
 from torch import nn
 
 import depl0kit as dk
@@ -23,13 +24,14 @@ from depl0kit.data.loading import Data
 from depl0kit.gates.posteriors import POSTERIORS
 from depl0kit.training.runs import recording
 
-CONFIG = dk.TrainConfig(epochs=4, fine_tune_epochs=1, lam=8.0, warmup=0, ramp=1, augment=True)
+CONFIG = dk.TrainConfig(epochs=4, fine_tune_epochs=1, lam=8.0, warmup=0, ramp=1, batch_size=16, augment=True)
 
 
 @pytest.fixture(scope="module")
 def few() -> Data:
+    """64 training images: 4 steps an epoch."""
     data = dk.load_data("digits")
-    return replace(data, train=data.train.take(256))
+    return replace(data, train=data.train.take(64), val=data.val.take(32), test=data.test.take(32))
 
 
 def net(posterior="mean_field", seed=0) -> dk.GatedModel:
@@ -85,7 +87,7 @@ def train_until(few, out, steps: int, posterior="mean_field", monkeypatch=None) 
 # --- resume ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("posterior", slow_but_the_first(POSTERIORS))
 @pytest.mark.parametrize("steps", [1, 9, 18])  # in the first, the third and the fine-tuning epoch
 def test_a_resumed_run_ends_with_the_same_bits(few, undisturbed, tmp_path, monkeypatch, posterior, steps):
     whole, out = undisturbed(posterior)
@@ -293,6 +295,7 @@ for step, _ in enumerate(loop):
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_explained_and_loses_nothing(tmp_path):
     """No file may grow beyond 100 kB from the second epoch on: a checkpoint is larger."""
     done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True)
@@ -337,7 +340,7 @@ def test_another_network_or_data_set_is_refused_by_name(few, tmp_path):
     train(few, tmp_path)
     with pytest.raises(ValueError, match=r"net\.posterior\.family = 'MeanField', not 'Dependency'"):
         train(few, tmp_path, network=net("forward"))
-    with pytest.raises(ValueError, match=r"data\.train = 256, not 1200"):
+    with pytest.raises(ValueError, match=r"data\.train = 64, not 1200"):
         train(dk.load_data("digits"), tmp_path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from marks import slow_but_the_first
 from torch import nn
 
 import depl0kit as dk
@@ -84,7 +85,7 @@ def digits() -> Data:
 @pytest.fixture(scope="module")
 def few(digits) -> Data:
     """256 training images: 4 steps an epoch."""
-    return first_images(digits, 256)
+    return replace(first_images(digits, 256), val=digits.val.take(64), test=digits.test.take(64))
 
 
 def first_images(data: Data, n: int) -> Data:
@@ -154,7 +155,7 @@ def test_evaluate_is_the_mean_loss_and_accuracy_of_test_time_gates(few):
     assert net.training  # as it was before
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("posterior", slow_but_the_first(POSTERIORS))
 def test_same_seed_same_bits(few, posterior):
     runs = [train(tiny_net(posterior), few, epochs=2, seed=s, warmup=0, ramp=0) for s in (0, 0, 1)]
     first, again, other = (weights(r.net) for r in runs)
@@ -201,7 +202,7 @@ def test_the_seed_shuffles_the_data_anew_each_epoch(few):
     assert torch.equal(first.sort().values, few.train.labels.sort().values)  # each image once
 
 
-@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("posterior", slow_but_the_first(POSTERIORS))
 def test_every_posterior_learns_to_close_gates(few, posterior):
     net = tiny_net(posterior)
     before = float(net.expected_cost().macs.detach())
@@ -444,6 +445,7 @@ def test_compiled_training_in_bfloat16_is_one_program(few, monkeypatch):
     np.testing.assert_allclose(half.history.train_loss, plain.history.train_loss, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_the_loop_of_the_readme_prunes():
     """A loop of the reader's own: drawn gates, and a price on the expected share."""
     text = (Path(__file__).parents[2] / "README.md").read_text().split("### Your own loop")[1]

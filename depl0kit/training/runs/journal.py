@@ -1,4 +1,14 @@
-"""The files of a run that only grow, history.csv and gates.f32; a checkpoint notes how far, and with what."""
+"""The files of a run that only grow, history.csv and gates.f32; a checkpoint notes how far, and with what.
+
+Why a kill costs time and loses nothing else: the files may be ahead of the last checkpoint, but never
+behind it, as they are on the disk before it is written. It holds a `Mark` of each: size and checksum up to
+its epoch. A run resumes from the newest sound checkpoint whose marks fit the files. (A checkpoint that was
+half written does not exist: it takes its place when it is whole.) Rows after its marks are not kept, nor is
+half a row: `go_back` cuts the files there, and these epochs are trained again. They get the same bits on
+the same CPU, as what training changes (weights, optimisers, the numbers of `KNOBS`) is in the checkpoint,
+and all that is random in an epoch follows from the seed and the epoch's number. If somebody moved a slider
+after the checkpoint, its new value is in force from the start of these epochs.
+"""
 
 import csv
 import io
