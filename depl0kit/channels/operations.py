@@ -120,7 +120,7 @@ def _rule(call: Call) -> Callable[[Places, Call], list[Twin]]:
         return _pool
     if name in REDUCTIONS or name in SOFTMAXES:
         return _reduce
-    return _norm if name == "native_layer_norm" else _refuse
+    return {"native_layer_norm": _norm, "glu": _glu}.get(name, _refuse)
 
 
 def why_read(places: Places, call: Call, twin: Tensor) -> str:
@@ -266,6 +266,16 @@ def _norm(places: Places, call: Call) -> list[Twin]:
     for _, other in call.known[1:]:
         places.refuse(other, "it acts along another dimension than channels")
     return [twin, None, None]
+
+
+def _glu(places: Places, call: Call) -> list[Twin]:
+    """Half of the channels times a sigmoid of the other half, which are tied one by one."""
+    x, twin = call.known[0]
+    dim = call.argument("dim", -1) % x.dim()
+    if twin.shape[dim] == 1:
+        return [twin]
+    places.sites.append((held(twin), call.where))
+    return [_meet(places, call, *(half.contiguous() for half in twin.chunk(2, dim)))]
 
 
 def _varying(twin: Tensor) -> list[int]:

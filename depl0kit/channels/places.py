@@ -47,6 +47,7 @@ class Places:
                 self.modules[layer.name] = None
                 self.add((layer.name, layer.side), layer.outputs)
         self.loose = first, self.count
+        self._refuse_shared(model)
 
     def _number(self, name: str, module: nn.Module) -> None:
         self.modules[name] = module
@@ -85,6 +86,20 @@ class Places:
             if slot[0] == name:
                 why = f"the weight of {name} is computed from other tensors: use a plain layer"
                 self.refused.append((self.all(slot), why))
+
+    def _refuse_shared(self, model: nn.Module) -> None:
+        """Refuse layers that share a tensor: cut out of one of them, it would be another one in the other."""
+        owners: dict[int, list[tuple[str, str]]] = {}
+        for name, module in model.named_modules():
+            for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is not None:
+                    owners.setdefault(id(tensor), []).append((name, f"{name}.{key}".lstrip(".")))
+        for shared in owners.values():
+            tensors = [tensor for _, tensor in shared]
+            why = f"{' and '.join(tensors)} are one tensor: give each layer its own"
+            for slot in self.start:
+                if len(shared) > 1 and slot[0] in (*tensors, *(name for name, _ in shared)):
+                    self.refused.append((self.all(slot), why))
 
     def tie(self, a: Tensor, b: Tensor) -> None:
         """Tie places that lie side by side in two twins of one shape; -1 is no place."""
