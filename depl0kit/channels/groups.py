@@ -41,7 +41,8 @@ class Group:
         macs_share: share of the network's MACs that would go with all of them (0..1).
         members: per slot the indices, [channels, spread], that belong to each channel there; spread is
             more than 1 after a flatten and in grouped convolutions.
-        sites: modules that slice, split or reshape its channels: their code may hold widths of its own.
+        sites: modules that slice, split or reshape its channels, and one such operation of each: their code
+            may hold widths of its own.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Group:
     refusal: str = ""
     macs_share: float = 0.0
     members: dict[Slot, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
-    sites: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    sites: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def gated(self) -> bool:
@@ -145,8 +146,8 @@ def _join(places: Places) -> list[Group]:
     for (slots, refusal, added), its_channels in alike.items():
         indices = np.array([[index for _, index in channels[channel]] for channel in its_channels])
         group = _group(places, slots, refusal, added, indices)
-        passed = frozenset(site for channel in its_channels for site in sites.get(channel, ()))
-        groups.append(replace(group, sites=passed))
+        passed = [item for channel in its_channels for item in sites.get(channel, {}).items()]
+        groups.append(replace(group, sites=dict(passed)))
     groups = [g for g in groups if g.writers]  # without a writer it is the network's input
     streams = {writer for g in groups if g.stream for writer in g.writers}
     return _name_apart([replace(g, may_close=_may_close(g, streams, places)) for g in groups])
@@ -161,12 +162,12 @@ def _first_reasons(places: Places, label: np.ndarray) -> dict[int, str]:
     return reasons
 
 
-def _sites(places: Places, label: np.ndarray) -> dict[int, set[str]]:
-    """The sites that a channel passes, by label."""
-    sites: dict[int, set[str]] = {}
-    for passing, site in places.sites:
+def _sites(places: Places, label: np.ndarray) -> dict[int, dict[str, str]]:
+    """The sites that a channel passes, with an operation of each, by label."""
+    sites: dict[int, dict[str, str]] = {}
+    for passing, site, operation in places.sites:
         for channel in np.unique(label[passing]).tolist():
-            sites.setdefault(channel, set()).add(site)
+            sites.setdefault(channel, {})[site] = operation
     return sites
 
 

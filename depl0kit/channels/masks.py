@@ -53,10 +53,10 @@ class Gate:
             value = value.index_select(-1, self.source)
         self.value = value
 
-    def before(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
+    def before(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         if self.value is None:
             return None
-        x = inputs[0]
+        x = args[0] if args else kwargs["input"]
         gate = self.value.to(x.dtype)  # under autocast the input keeps its precision
         if self.spread > 1:
             gate = gate.repeat_interleave(self.spread, dim=-1)
@@ -69,7 +69,8 @@ class Gate:
         if product.numel() >= LARGE and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             self._keeping = _factors_kept(product, x, gate)
             self._keeping.__enter__()
-        return product
+        # a transposed convolution may be told its output's size
+        return ((product, *args[1:]), kwargs) if args else (args, {**kwargs, "input": product})
 
     def after(self, *_: object) -> None:
         if self._keeping is not None:
@@ -119,7 +120,7 @@ def place_gates(model: nn.Module, groups: Sequence[Group]) -> list[Gate]:
     for reader, its_parts in parts.items():
         module = model.get_submodule(reader)
         gates.append(Gate(its_parts, widths(module)["in"]))
-        module.register_forward_pre_hook(gates[-1].before)
+        module.register_forward_pre_hook(gates[-1].before, with_kwargs=True)
         module.register_forward_hook(gates[-1].after, always_call=True)
     return gates
 
@@ -136,6 +137,7 @@ def remove_gates(model: nn.Module) -> None:
             for key, hook in list(hooks.items()):
                 if _is_gate(hook):
                     del hooks[key]
+                    module._forward_pre_hooks_with_kwargs.pop(key, None)
 
 
 def _is_gate(hook: object) -> bool:

@@ -120,7 +120,7 @@ def _rule(call: Call) -> Callable[[Places, Call], list[Twin]]:
         return _pool
     if name in REDUCTIONS or name in SOFTMAXES:
         return _reduce
-    return _norm if name == "native_layer_norm" else _refuse
+    return {"native_layer_norm": _norm, "glu": _glu}.get(name, _refuse)
 
 
 def why_read(places: Places, call: Call, twin: Tensor) -> str:
@@ -158,7 +158,7 @@ def _move(places: Places, call: Call) -> list[Twin]:
     if call.name in SITES:
         for _, twin in call.known:
             if _varies(twin):
-                places.sites.append((held(twin), call.where))
+                places.sites.append((held(twin), call.where, call.name.strip("_")))
     moved = [t for t in tree_leaves(call.func(*args, **call.kwargs)) if isinstance(t, Tensor)]
     return [compressed(t) for t in moved]
 
@@ -201,12 +201,12 @@ def _meet(places: Places, call: Call, a: Tensor, b: Tensor) -> Twin:
     if len(_varying(a)) < len(_varying(b)):
         a, b = b, a
     if _varies(a) and not _varies(b):  # one channel, spread over all others
-        places.refuse(b, f"{places.layer_of(b)} is spread over all channels{_in(call)}")
+        places.refuse(b, f"{places.layer_of(b)} is spread over all channels{_in(call)}: write as many")
         return a
     if not set(_varying(b)) <= set(_varying(a)):
         return _crossed(places, call, a, b)
     a, b = torch.broadcast_tensors(a, b)
-    places.tie(a, b)
+    places.tie(a, b, _in(call))
     if call.name in ADDITIONS and not any(_is_loose(places, twin) for twin in (a, b)):
         places.added += [held(a), held(b)]
     return compressed(torch.where(a >= 0, a, b))
@@ -219,7 +219,8 @@ def _crossed(places: Places, call: Call, a: Tensor, b: Tensor) -> Twin:
             places.refuse(loose, "it acts along another dimension than channels")
             return other
     for twin in (a, b):
-        places.refuse(twin, f"{places.layer_of(twin)} meets channels along another dimension{_in(call)}")
+        why = f"{places.layer_of(twin)} meets channels along another dimension{_in(call)}: "
+        places.refuse(twin, why + "put a convolution or linear layer between them")
     return None
 
 
@@ -248,7 +249,7 @@ def _reduce(places: Places, call: Call) -> list[Twin]:
     if others or (long and not any(size > 1 for d, size in enumerate(twin.shape) if d not in dims)):
         return _refuse(places, call)
     for dim in long:
-        places.tie(*torch.broadcast_tensors(twin, twin.narrow(dim, 0, 1)))
+        places.tie(*torch.broadcast_tensors(twin, twin.narrow(dim, 0, 1)), _in(call))
     if call.name in SOFTMAXES:
         return [twin]
     for dim in dims:
@@ -266,6 +267,16 @@ def _norm(places: Places, call: Call) -> list[Twin]:
     for _, other in call.known[1:]:
         places.refuse(other, "it acts along another dimension than channels")
     return [twin, None, None]
+
+
+def _glu(places: Places, call: Call) -> list[Twin]:
+    """Half of the channels times a sigmoid of the other half, which are tied one by one."""
+    x, twin = call.known[0]
+    dim = call.argument("dim", -1) % x.dim()
+    if twin.shape[dim] == 1:
+        return [twin]
+    places.sites.append((held(twin), call.where, call.name.strip("_")))
+    return [_meet(places, call, *(half.contiguous() for half in twin.chunk(2, dim)))]
 
 
 def _varying(twin: Tensor) -> list[int]:

@@ -26,7 +26,7 @@ class Places:
         edges: pairs of arrays of places that are tied.
         refused: (places, reason) of channels that cannot be removed.
         added: places whose channels meet others in an addition.
-        sites: (places, module) of channels that a slice, a split or a reshape in its code cuts or moves.
+        sites: (places, module, operation) of channels that a slice, a split or a reshape cuts or moves.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[Layer]) -> None:
@@ -37,7 +37,7 @@ class Places:
         self.edges: list[tuple[np.ndarray, np.ndarray]] = []
         self.refused: list[tuple[np.ndarray, str]] = []
         self.added: list[np.ndarray] = []
-        self.sites: list[tuple[np.ndarray, str]] = []
+        self.sites: list[tuple[np.ndarray, str, str]] = []
         for layer in layers:
             if layer.side == "out":
                 self._number(layer.name, model.get_submodule(layer.name))
@@ -47,6 +47,7 @@ class Places:
                 self.modules[layer.name] = None
                 self.add((layer.name, layer.side), layer.outputs)
         self.loose = first, self.count
+        self._refuse_shared(model)
 
     def _number(self, name: str, module: nn.Module) -> None:
         self.modules[name] = module
@@ -86,15 +87,33 @@ class Places:
                 why = f"the weight of {name} is computed from other tensors: use a plain layer"
                 self.refused.append((self.all(slot), why))
 
-    def tie(self, a: Tensor, b: Tensor) -> None:
-        """Tie places that lie side by side in two twins of one shape; -1 is no place."""
+    def _refuse_shared(self, model: nn.Module) -> None:
+        """Refuse layers that share a tensor: cut out of one of them, it would be another one in the other."""
+        owners: dict[int, list[tuple[str, str]]] = {}
+        for name, module in model.named_modules():
+            for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is not None:
+                    owners.setdefault(id(tensor), []).append((name, f"{name}.{key}".lstrip(".")))
+        for shared in owners.values():
+            tensors = [tensor for _, tensor in shared]
+            why = f"{' and '.join(tensors)} are one tensor: give each layer its own"
+            for slot in self.start:
+                if len(shared) > 1 and slot[0] in (*tensors, *(name for name, _ in shared)):
+                    self.refused.append((self.all(slot), why))
+
+    def tie(self, a: Tensor, b: Tensor, how: str = "") -> None:
+        """Tie places that lie side by side in two twins of one shape; -1 is no place.
+
+        Args:
+            how: the operation in which they meet, in words.
+        """
         a, b = a.reshape(-1).numpy().astype(np.int64), b.reshape(-1).numpy().astype(np.int64)
         both = (a >= 0) & (b >= 0) & (a != b)
         if both.any():
             self.edges.append((a[both], b[both]))
         one = (a >= 0) ^ (b >= 0)
         if one.any():
-            why = "it meets padding: its channels and those that were added have no common gate"
+            why = f"it meets padding{how}: padded channels have no gate, let a convolution widen it"
             self.refused.append((np.unique(np.maximum(a, b)[one]), why))
 
     def refuse(self, twin: Tensor, reason: str) -> None:

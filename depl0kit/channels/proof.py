@@ -63,10 +63,11 @@ def refuse_inexact(
 
 @dataclass(frozen=True)
 class Failure:
-    """Why removal is not exact, and the module whose code raised an error, if one did."""
+    """Why removal is not exact, the module whose code raised an error, and whether widths in code explain it."""
 
     reason: str
     where: str | None = None
+    in_code: bool = True
 
 
 class Trial:
@@ -100,7 +101,7 @@ class Trial:
                     self.may_close = False  # perhaps it was this
                     continue
                 at_fault = self._at_fault(good, failure, draw)
-                bad |= {g.name: failure.reason for g in at_fault}
+                bad |= {g.name: self._why(g, failure) for g in at_fault}
                 last += at_fault[-1:] if len(at_fault) > 1 else []
             # after a split by a fixed width, the rest of the channels may well be narrower
             if last and not self.why_inexact(good + last, draw):
@@ -112,6 +113,15 @@ class Trial:
         gates = draw(group.channels, generator).double()
         return gates * (draw is not _one_of_all or not (self.may_close and group.may_close))
 
+    def _why(self, group: Group, failure: "Failure") -> str:
+        """The reason for one group, with the operation that is likely to have a width of its own."""
+        if not failure.in_code:
+            return failure.reason
+        behind = group.sites.keys() & self._code_behind(failure.where)
+        site = next((site for site in group.sites if site in behind or not behind), None)
+        where = "" if site is None else f" ({group.sites[site]}{f' in {site}' if site else ''})"
+        return f"{failure.reason}: its code may hold widths of its own{where}, let it read them from x.shape"
+
     def _others(self, bad: dict[str, str]) -> list[Group]:
         return [g for g in self.groups if g.name not in bad]
 
@@ -121,7 +131,7 @@ class Trial:
         Where no error tells which code that is, those of the first half that fails, and so on down to one.
         """
         at_fault = self._code_behind(failure.where)
-        passing = [g for g in groups if g.sites & at_fault]
+        passing = [g for g in groups if g.sites.keys() & at_fault]
         if passing or len(groups) == 1:  # of streams, which pass the code of many blocks, it is likelier
             return [g for g in passing if g.stream] or passing or groups
         groups = sorted(groups, key=lambda g: not g.sites)  # these are likelier
@@ -158,19 +168,16 @@ class Trial:
                 with flops:
                     got = small(*self.inputs)
             except Exception as error:  # of any kind: it is the user's network that fails on this structure
-                return Failure(
-                    f"removal breaks the network ({first_line(error)}): its code may hold widths of its own, "
-                    "let it read them from x.shape",
-                    _raised_in(small, error),
-                )
+                reason = f"removal breaks the network ({first_line(error)})"
+                return Failure(reason, _raised_in(small, error))
         with gates_set(self.gates, [v.expand(len(self.inputs[0]), -1) for v in values]):
             expected = self.probe(*self.inputs)
         if not _close(expected, got):
             check_not_random(self.probe, self.inputs)
-            return Failure("its channels are not removed exactly: its code may hold widths of its own")
+            return Failure("its channels are not removed exactly")
         cost = self.cost.exact([int((v > 0).sum()) for v in values])
         if cost != (flops.get_total_flops() // (2 * len(self.inputs[0])), parameters):
-            return Failure("its cost cannot be told from the widths of its layers")
+            return Failure("its cost cannot be told from the widths of its layers", in_code=False)
         return None
 
 
