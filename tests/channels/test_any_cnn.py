@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from marks import slow_but_the_first
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,8 +20,9 @@ from depl0kit.channels.tracing import probe_copy, trace
 
 CLOSED, OPEN = -4.4, 0.5  # theta of a gate that is shut at test time, and around which others lie
 
-FAST = ["small", "lenet", "resnet20", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1"]
+FAST = ["small", "lenet", "resnet20"]
 SLOW = [  # a network of each family; tests/proofs/test_zoo.py has all
+    *("mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1"),
     *("vgg16", "resnet56", "resnet18", "resnext50_32x4d", "mobilenet_v2", "mnasnet0_5", "efficientnet_b0"),
     *("regnet_y_400mf", "densenet121", "googlenet", "inception_v3", "convnext_tiny"),
 ]
@@ -97,6 +99,7 @@ def check_network(model, x, scope):
     return net
 
 
+@pytest.mark.slow
 def test_what_is_gated_in_the_families():
     def gated(name, scope):
         model, x = network(name)
@@ -459,8 +462,8 @@ def test_the_trial_leaves_the_probe_as_it_was():
 # --- closed branches -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2", "resnet18"])
-@pytest.mark.parametrize("scope", ["inner", "all"])
+@pytest.mark.parametrize("name", slow_but_the_first(["resnet20", "mobilenet_v2", "resnet18"]))
+@pytest.mark.parametrize("scope", slow_but_the_first(["all", "inner"]))
 def test_closed_branches_cost_nothing(name, scope):
     model, x = network(name)
     net = dk.GatedModel(model, example=x, scope=scope)
@@ -585,6 +588,7 @@ def test_memory_format_and_precision_are_kept():
         torch.testing.assert_close(small(x.double()), net(x.double()))
 
 
+@pytest.mark.slow
 def test_compile_follows_the_gates():
     net, x = resnet(scope="all")
     set_gates(net.eval(), 0.5, 0)
@@ -634,6 +638,7 @@ def test_distributed_data_parallel_keeps_replicas_equal(tmp_path):
     assert not torch.equal(first[-100:], before[-100:])  # and the generator has moved
 
 
+@pytest.mark.slow
 def test_compact_networks_compile_and_export(tmp_path):
     net, x = resnet(scope="all")
     set_gates(net.eval(), 0.5, 0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks import slow_but_the_first
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -99,7 +100,7 @@ CASES = [
         if name != "vgg16"
         for seed, closed in enumerate((0.0, 0.3, 0.9))
     ),
-    *(("vgg16", seed, closed) for seed, closed in enumerate((0.5, 0.95))),
+    *(pytest.param("vgg16", seed, closed, marks=pytest.mark.slow) for seed, closed in enumerate((0.5, 0.95))),
 ]
 
 
@@ -273,7 +274,7 @@ def test_expected_cost_before_any_forward_pulls_every_gate_down(posterior):
         assert bool((net.posterior.theta.grad > 0).all())
 
 
-@pytest.mark.parametrize(("name", "side"), [("vgg16", 32), ("small", 100)])
+@pytest.mark.parametrize(("name", "side"), slow_but_the_first([("small", 100), ("vgg16", 32)]))
 def test_half_precision_does_not_touch_the_cost(name, side):
     net = dk.GatedModel(dk.make_model(name), example=torch.zeros(1, 3, side, side))
     dense_cost = net.dense_cost
@@ -558,7 +559,7 @@ def chains(draw):
     return nn.Sequential(*layers, nn.Linear(width * positions, 3))
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings.default.max_examples * 3 // 5)
 @given(chains(), st.integers(0, 1000), st.floats(0, 1))
 def test_any_chain_is_compacted_exactly_or_left_alone(model, seed, closed):
     torch.manual_seed(seed)
