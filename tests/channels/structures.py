@@ -132,6 +132,22 @@ class Encoder(nn.Module):
         return self.head(self.block(self.embed(x)).mean(1))
 
 
+class ScaledBranch(nn.Module):
+    """A residual branch with a scale of its own inside, and one without."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b, self.c, self.d = (
+            conv(i, o, bias=False) for i, o in ((2, 6), (6, 5), (5, 6), (6, 5), (5, 6))
+        )
+        self.scale, self.head = nn.Parameter(torch.rand(5, 1, 1)), conv(6, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.b(self.scale * self.a(x).relu())
+        return self.head(x + self.d(self.c(x).relu()))
+
+
 class OptionA(nn.Module):
     """A CIFAR ResNet with shortcuts without parameters: every second pixel, and channels of zeros."""
 

@@ -112,6 +112,7 @@ EXACT = {  # network, input, and the groups that have gates
         SQUARE,
         ["stem", "last"],
     ),
+    "scale in a branch": (s.ScaledBranch, SQUARE, ["stem", "a", "c"]),
     "bias": (net_of(lambda m, x: x + m.g, g=lambda: parameter(1, 8, 1, 1)), SQUARE, ["stem", "last"]),
     "slope and bias in a view": (
         net_of(
@@ -321,6 +322,14 @@ def test_dictionaries_of_anything_are_outputs():
     out, small = net(SQUARE), dk.compact(net)(SQUARE)
     assert out["sizes"] == small["sizes"] == [2, None]
     check_same(out["out"], small["out"])
+
+
+def test_a_branch_with_a_scale_of_its_own_keeps_a_channel():
+    """No standard module stands in for a parameter; the other branch may close."""
+    net = gated(s.ScaledBranch, SQUARE)
+    assert [g.name for g in net.groups if g.may_close] == ["c"]
+    set_gates(net, 1.0, 0)
+    assert [n == 0 for n in net.open_channels()] == [False, False, True]
 
 
 # --- after removal ---------------------------------------------------------------------------------
