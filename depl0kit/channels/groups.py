@@ -194,8 +194,11 @@ def _may_close(group: Group, streams: set[str], places: Places) -> bool:
     """Whether the group is the inside of a residual branch that standard modules can stand in for.
 
     One convolution writes it, one without a bias reads it and writes to a stream, and those between
-    are grouped: pooling gives the shapes that they gave (see `removal`).
+    are grouped: pooling gives the shapes that they gave (see `removal`). A parameter outside of layers has no
+    such stand-in.
     """
+    if any(places.modules[name] is None for name, _ in group.members):
+        return False
     plain = [name for name in group.writers if not is_grouped(places.modules[name])]
     if group.stream or len(plain) != 1 or len(group.readers) != 1 or group.readers[0] not in streams:
         return False

@@ -63,7 +63,7 @@ def refuse_inexact(
 
 @dataclass(frozen=True)
 class Failure:
-    """Why removal is not exact, the module whose code raised an error, and whether its widths explain it."""
+    """Why removal is not exact, the module whose code raised an error, and if widths in code explain it."""
 
     reason: str
     where: str | None = None
