@@ -158,10 +158,11 @@ class Trial:
                 with flops:
                     got = small(*self.inputs)
             except Exception as error:  # of any kind: it is the user's network that fails on this structure
+                where = _raised_in(small, error)
                 return Failure(
-                    f"removal breaks the network ({first_line(error)}): its code may hold widths of its own, "
-                    "let it read them from x.shape",
-                    _raised_in(small, error),
+                    f"removal breaks the network{f' in {where}' if where else ''} ({first_line(error)}): its "
+                    "code may hold widths of its own, let it read them from x.shape",
+                    where,
                 )
         with gates_set(self.gates, [v.expand(len(self.inputs[0]), -1) for v in values]):
             expected = self.probe(*self.inputs)
