@@ -168,8 +168,9 @@ class Trial:
                 with flops:
                     got = small(*self.inputs)
             except Exception as error:  # of any kind: it is the user's network that fails on this structure
-                reason = f"removal breaks the network ({first_line(error)})"
-                return Failure(reason, _raised_in(small, error))
+                where = _raised_in(small, error)
+                inside = f" in {where}" if where else ""
+                return Failure(f"removal breaks the network{inside} ({first_line(error)})", where)
         with gates_set(self.gates, [v.expand(len(self.inputs[0]), -1) for v in values]):
             expected = self.probe(*self.inputs)
         if not _close(expected, got):
