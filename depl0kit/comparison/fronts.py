@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .table import CURVE, DENSE, NETWORK, finished
 
 AT = (0.5, 0.3, 0.15)  # shares of the dense MACs at which methods are compared, if nothing else is said

@@ -13,8 +13,7 @@ from ..data.loading import Data
 from ..gates.compact import compact
 from ..gates.gated import GatedModel
 from ..gates.posterior import is_undecided
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from ..training.config import TrainConfig
 from ..training.evaluation import evaluate
 from ..training.finetuning import fine_tune

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from . import cifar, digits, fashion_mnist, image_folder
 from .data_set import Data
 from .decoding import DamagedImageError

@@ -5,8 +5,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .data_set import MEMORY_LIMIT, Data, in_memory, picked
 from .decoding import as_seen
 from .splits import PARTS, cut_off

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ..channels.cost import Cost
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .gated import GatedModel
 from .posterior import GatePosterior, is_undecided
 

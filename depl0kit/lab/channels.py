@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..channels.channels import Channels
-from ..support.arguments import checked
+from ..support import checked
 from .live import Explorer, Layout, LiveFigure, button
 
 

@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from .. import plots
 from ..gates.exact.fits import Fit, fit_autoregressive, fit_mean_field
 from ..gates.exact.problems import ExactPosterior, collinear_regression, gates_in_series
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .live import Explorer, Layout, LiveFigure, NumberSlider, float_slider
 
 CORRELATIONS = (*(i / 20 for i in range(20)), 0.99)

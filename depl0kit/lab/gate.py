@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..gates.hard_concrete import HardConcrete
-from ..support.arguments import checked
+from ..support import checked
 from .live import Explorer, Layout, LiveFigure, button, float_slider
 
 DRAWS = 300

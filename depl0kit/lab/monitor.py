@@ -13,7 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
-from ..support.arguments import checked
+from ..support import checked
 from ..training.knobs import KNOBS
 from ..training.runs.control import SETTINGS
 from ..training.runs.folder import RunFolder

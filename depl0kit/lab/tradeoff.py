@@ -14,7 +14,7 @@ from .. import plots
 from ..comparison.table import COLUMNS, DENSE, reported, require_columns
 from ..gates.posteriors import POSTERIORS
 from ..plots.tradeoff import circle_run, drawn_errors
-from ..support.arguments import checked
+from ..support import checked
 from .live import Explorer, Layout, LiveFigure
 
 SHOWN = {  # which methods' points are drawn

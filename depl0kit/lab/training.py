@@ -12,8 +12,7 @@ from ipywidgets import Button
 
 from ..data.loading import Data
 from ..gates.gated import GatedModel
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from ..training.config import TrainConfig
 from ..training.runs.control import SETTINGS
 from ..training.runs.folder import RunFolder

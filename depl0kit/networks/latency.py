@@ -8,8 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from ..support.modes import eval_mode
 
 

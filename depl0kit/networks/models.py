@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 
 VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 SMALL = (24, 24, "M", 48, 48)  # trains on 8 x 8 digits in seconds on a CPU

@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from ..channels.admission import check_network, copied, unwrapped
 from ..channels.masks import has_gates
 from ..channels.tracing import channelwise_width
-from ..support.arguments import checked
+from ..support import checked
 from ..support.files import DamagedFileError, read_tensors, write_tensors
 from .compact_header import WIDTHS, build_stand_in, checked_header, header_of
 from .models import MODELS, make_model

@@ -35,8 +35,7 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import IdentityTransform
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 
 # The palette of Okabe & Ito (2008): told apart under every common form of colour blindness.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"

@@ -7,8 +7,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from ..comparison.table import require_columns
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .base import BLUE, GREY, VERMILLION, prepare, ticks, words
 from .network import LIGHT, bars
 

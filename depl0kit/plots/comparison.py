@@ -8,7 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from ..comparison.table import require_columns
-from ..support.arguments import checked
+from ..support import checked
 from .base import BLACK, BLUE, GREY, cells, marks, prepare, strokes, ticks, words
 from .leaders import Leaders
 from .methods import EDGE, METHODS, look, method_name, network_of, one_network

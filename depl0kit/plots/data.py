@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 
 from ..data.splits import Split
 from ..gates.hard_concrete import HardConcrete
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .base import BLACK, BLUE, GREEN, GREY, VERMILLION, prepare
 
 COLUMNS = 12

@@ -12,8 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..comparison.table import require_columns
 from ..gates.diagnostics import directions
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, cells, prepare, spread, strokes
 from .network import bars
 

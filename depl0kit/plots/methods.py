@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ..comparison.table import DENSE
-from ..support.arguments import checked
+from ..support import checked
 from .base import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILLION, YELLOW
 
 METHODS = {  # name -> (label, colour, marker)

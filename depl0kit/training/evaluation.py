@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from ..data.loading import Split
-from ..support.arguments import checked
+from ..support import checked
 from ..support.modes import eval_mode
 from . import distributed, layout
 

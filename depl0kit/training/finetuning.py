@@ -9,8 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data.loading import Data, Split
 from ..gates.gated import GatedModel
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from ..support.modes import eval_mode
 from . import layout
 from .config import TrainConfig

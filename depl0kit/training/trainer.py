@@ -13,8 +13,7 @@ from torch import Tensor
 from ..data.loading import Data
 from ..gates.gated import GatedModel
 from ..gates.posterior import is_undecided
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from . import distributed, objective
 from .checkpoint import restore, take_checkpoint
 from .collapse import collapse_notice

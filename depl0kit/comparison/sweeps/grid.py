@@ -12,8 +12,7 @@ from typing import Any
 
 from ...data.loading import is_folder
 from ...gates.posteriors import POSTERIORS
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 from ...support.toml import check_types, read_toml
 from ...training.config import TrainConfig
 from ...training.recipes import TRAIN_FIELDS

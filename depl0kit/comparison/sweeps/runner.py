@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 from ...support.versions import version
 from ..table import DENSE
 from .grid import Grid, Job

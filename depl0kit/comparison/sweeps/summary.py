@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ...support.arguments import checked
+from ...support import checked
 from ..table import COLUMNS, reported, require_columns
 
 

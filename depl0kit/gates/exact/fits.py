@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 from ..dependency import Dependency
 from ..posterior import BOUND
 from .problems import ExactPosterior

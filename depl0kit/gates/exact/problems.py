@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 
 MAX_GATES = 12  # 4096 masks are fast; 20 gates have a million masks
 

@@ -9,8 +9,7 @@ import ipywidgets as widgets
 import numpy as np
 import traitlets
 
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 
 
 class NumberSlider(anywidget.AnyWidget):

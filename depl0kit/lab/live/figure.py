@@ -21,8 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ...plots.base import LIVE, settings, tick_names
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 from .picture import Picture, encode_png, text_size
 
 _DPI = 100  # of a figure at normal text size, one screen pixel per CSS pixel; 10 points are 14 pixels then

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...gates.posteriors import POSTERIORS
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 from ...support.toml import check_types, read_toml
 from ..config import TrainConfig
 from .recipe import RECIPE_FIELDS, TRAIN_FIELDS, Recipe

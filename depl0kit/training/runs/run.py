@@ -11,7 +11,7 @@ import torch
 
 from ...gates.gated import GatedModel
 from ...networks.models import make_model
-from ...support.arguments import checked
+from ...support import checked
 from ..collapse import collapse_notice
 from ..config import TrainConfig
 from .checkpoints import Checkpoint
