@@ -39,7 +39,7 @@ def pareto_front(
         ValueError: `results` lack a column or finished runs, or have no column of that name.
     """
     runs = finished(results, cost, accuracy, choose)
-    fronts = [own[_unbeaten(own[cost], own[choose])] for _, own in runs.groupby([*NETWORK, "method"])]
+    fronts = [_unbeaten(own, cost, choose) for _, own in runs.groupby([*NETWORK, "method"])]
     return pd.concat(fronts).sort_values([*NETWORK, "method", cost, "run"], ignore_index=True)
 
 
@@ -113,10 +113,10 @@ def area_under_front(
     return pd.DataFrame(rows, columns=[*CURVE, "low_cost", "high_cost", "area"])
 
 
-def _unbeaten(cost: pd.Series, quality: pd.Series) -> np.ndarray:
-    best = quality.groupby(cost).max()  # at each cost, rising
+def _unbeaten(runs: pd.DataFrame, cost: str, choose: str) -> pd.DataFrame:
+    best = runs.groupby(cost)[choose].max()  # at each cost, rising
     best_below = best.cummax().shift(fill_value=-np.inf)
-    return (quality.eq(cost.map(best)) & quality.gt(cost.map(best_below))).to_numpy()
+    return runs[runs[choose].eq(runs[cost].map(best)) & runs[choose].gt(runs[cost].map(best_below))]
 
 
 def _curves(

@@ -54,11 +54,9 @@ def reported(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def finished(results: pd.DataFrame, cost: str, *others: str, stage: str | None = None) -> pd.DataFrame:
-    """The rows of runs without an error that have all these numbers; `stage`: only those of this stage.
+    """The rows of runs without an error, of this stage if one is named, that have all these numbers.
 
-    Raises:
-        ValueError: columns are missing, there is no numeric column of such a name, a cost is not > 0, or
-            no row is left.
+    A ValueError says that columns are missing or not numeric, a cost is not > 0, or no row is left.
     """
     require_columns(results, "run", "stage", *CURVE, "error")
     numeric = results.select_dtypes("number").columns

@@ -195,4 +195,3 @@ def is_list(value: Any) -> bool:
     """Whether it has entries in an order; scalars of NumPy and torch have none."""
     is_other = isinstance(value, str | bytes | Mapping | Set) or getattr(value, "ndim", 1) == 0
     return isinstance(value, Iterable) and not is_other
-

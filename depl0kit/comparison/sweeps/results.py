@@ -42,16 +42,14 @@ class SweepFolder:
         """
         about = {"format": FORMAT, "version": version, "grid": grid.describe()}
         noted = self.path / ABOUT
-        if noted.is_file():
-            difference = different_field(self.about(), about)
-            if difference is not None:
-                name, before, now = difference
-                raise ValueError(
-                    f"{self.path} holds a sweep with {name} = {before!r}, not {now!r}: sweep the same grid "
-                    "to resume it, or choose another folder."
-                )
-        else:
+        if not noted.is_file():
             write_json(noted, about | {"environment": versions(best_device()), "command": _command()})
+        elif difference := different_field(self.about(), about):
+            name, before, now = difference
+            raise ValueError(
+                f"{self.path} holds a sweep with {name} = {before!r}, not {now!r}: sweep the same grid "
+                "to resume it, or choose another folder."
+            )
 
     def about(self) -> dict[str, Any]:
         """What was noted by `begin`.
@@ -142,7 +140,5 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 
 def _command() -> str:
     """The words of the shell; of a notebook only that it was one."""
-    program = Path(sys.argv[0]).name
-    if program == "__main__.py":
-        return " ".join(["python -m depl0kit", *sys.argv[1:]])
-    return "depl0kit.sweep(...)"
+    is_shell = Path(sys.argv[0]).name == "__main__.py"
+    return " ".join(["python -m depl0kit", *sys.argv[1:]]) if is_shell else "depl0kit.sweep(...)"
