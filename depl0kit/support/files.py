@@ -73,11 +73,13 @@ def write_json(path: Path, content: Mapping, durable: bool = True) -> None:
     write_atomically(path, lambda unfinished: unfinished.write_text(f"{text}\n"), durable)
 
 
-def read_file(path: Path) -> bytes:
-    """The content of an ordinary file; not of a pipe, which would keep its reader waiting."""
+def read_file(path: Path, start: int = 0) -> bytes:
+    """What an ordinary file holds from a byte on; a pipe, which would keep its reader waiting, is refused."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise DamagedFileError(f"{path} is damaged: expected a file, found a folder, a pipe or a device")
-    return path.read_bytes()
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read()
 
 
 def read_json(path: Path) -> dict:

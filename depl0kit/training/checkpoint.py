@@ -12,12 +12,9 @@ from .runs.checkpoints import Checkpoint
 def take_checkpoint(
     epoch: int, net: nn.Module, optimisers: Mapping[str, Optimizer], numbers: Mapping[str, float]
 ) -> Checkpoint:
-    """Copies of all that training changes.
+    """Copies of all that training changes, after so many finished epochs.
 
-    Args:
-        epoch: finished epochs.
-        optimisers: by the name of their part of the checkpoint.
-        numbers: what else is in force, by name.
+    `optimisers` by the name of their part of the checkpoint; `numbers`: what else is in force, by name.
     """
     tensors = {f"net.{name}": t for name, t in net.state_dict().items()}
     for part, optimiser in optimisers.items():
@@ -27,11 +24,7 @@ def take_checkpoint(
 
 
 def restore(checkpoint: Checkpoint, net: nn.Module, optimisers: Mapping[str, Optimizer]) -> None:
-    """Put the tensors of a checkpoint back into a network and its optimisers.
-
-    Raises:
-        ValueError: it is a checkpoint of another network.
-    """
+    """Put the tensors of a checkpoint back; a ValueError says that it is one of another network."""
     try:
         net.load_state_dict(checkpoint.part("net"))
     except RuntimeError as error:

@@ -9,9 +9,7 @@ from ..channels.cost import COSTS
 from ..support import checks
 from ..support.arguments import is_list
 from .knobs import KNOBS
-from .schedules import GATE_SCHEDULES, SCHEDULES
 
-PRECISIONS = ("float32", "bfloat16")
 WARMUP, RAMP = 2 / 15, 3 / 15  # shares of `epochs`, where no number is given
 
 
@@ -117,9 +115,9 @@ def _milestones(name: str, value: Sequence[float]) -> tuple[float, ...]:
 _not_negative = partial(checks.number, low=0)
 CHOICES = {
     "cost": COSTS,
-    "schedule": SCHEDULES,
-    "gate_schedule": GATE_SCHEDULES,
-    "precision": PRECISIONS,
+    "schedule": ("one_cycle", "steps", "constant"),
+    "gate_schedule": ("hold_then_fall", "constant"),
+    "precision": ("float32", "bfloat16"),
 }
 CHECKS: dict[str, Callable[[str, Any], Any]] = {  # of fields that are not None; each returns a plain value
     **{name: knob.check for name, knob in KNOBS.items()},

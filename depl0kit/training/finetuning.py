@@ -1,13 +1,13 @@
 """After training: batch-norm statistics for the test-time gates, and a few epochs without a price."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..data.loading import Data, Split
+from ..data.loading import Data
 from ..gates.gated import GatedModel
 from ..support import checked, checks
 from ..support.modes import eval_mode
@@ -42,20 +42,15 @@ def reestimate_batch_norm(net: nn.Module, data: Data) -> None:
                 norm.reset_running_stats()
                 norm.momentum = None  # the plain mean over all batches
                 norm.train()
-            for x, _ in _equal_batches(data.to(device).train) if norms else ():
+            # batches of one size, as each counts alike in the mean (a few images are left out); in a random
+            # order, as a batch of one class, of sorted data, has too small a variance
+            size = max(1, len(data.train) // -(-len(data.train) // BATCH))
+            batches = data.to(device).train.batches(size, torch.Generator().manual_seed(0))
+            for x, _ in batches if norms else ():
                 net(layout.laid(x, trial.layout))
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
-
-
-def _equal_batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images, but for a few, in batches of one size: each counts alike in the mean.
-
-    In a random order: a batch of one class, as in sorted data, has too small a variance.
-    """
-    size = max(1, len(split) // -(-len(split) // BATCH))
-    return split.batches(size, torch.Generator().manual_seed(0))
 
 
 @checked

@@ -152,8 +152,7 @@ def steps_per_epoch(data: Data, config: TrainConfig) -> int:
 def epoch_seed(seed: int, epoch: int, stream: int) -> int:
     """Seed of one epoch of a run: its randomness does not depend on the epochs before.
 
-    Args:
-        stream: 0 for what all processes draw alike, 1 + rank for what each draws by itself.
+    `stream` is 0 for what all processes draw alike, 1 + rank for what each draws by itself.
     """
     words = np.random.SeedSequence((seed, epoch, stream)).generate_state(2)
     return int(words[0]) << 31 ^ int(words[1])

@@ -31,7 +31,7 @@ from ...support.files import read_sound_json, remove_unfinished, write_json
 from .about import read_config, write_config
 from .checkpoints import Checkpoint, Checkpoints
 from .control import Control
-from .journal import Gates, History, Mark
+from .journal import Gates, History
 from .status import NEW, STATUS
 
 HISTORY, GATES = "history.csv", "gates.f32"
@@ -47,8 +47,8 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = checks.folder(path)
-        self.history_file, self._gates = History(self.path / HISTORY), Gates(self.path / GATES)
-        self._journals = {HISTORY: self.history_file, GATES: self._gates}
+        self.history_file, self.gates_file = History(self.path / HISTORY), Gates(self.path / GATES)
+        self._journals = {HISTORY: self.history_file, GATES: self.gates_file}
         self._checkpoints = Checkpoints(self.path / "checkpoints")
         self.control = Control(self.path)
 
@@ -120,7 +120,7 @@ class RunFolder:
         """Add to the history and to the gates what they do not have of all rows, and of all moments
         (epoch, log_alpha, prob_open, gates)."""
         self.history_file.write(rows)
-        self._gates.write(moments)
+        self.gates_file.write(moments)
 
     def history(self, until: Checkpoint | None = None) -> pd.DataFrame:
         """A row per finished epoch; empty before the first.
@@ -139,7 +139,7 @@ class RunFolder:
         Args:
             until: as of `history`.
         """
-        records = self._gates.records(self._gate_count(), _size(GATES, until))
+        records = self.gates_file.records(self._gate_count(), _size(GATES, until))
         return records[:, 0], *np.split(records[:, 1:], 3, axis=1)
 
     def _gate_count(self) -> int:
@@ -190,16 +190,14 @@ class RunFolder:
 
     def _fitting(self, checkpoint: Checkpoint) -> Checkpoint | None:
         """The checkpoint, with its marks, if history and gates hold what it counted."""
-        marks = checkpoint.marks or self._marks_at(checkpoint.epoch)
+        marks = checkpoint.marks
+        if not marks:  # of an earlier version, which counted nothing: what there is up to its epoch
+            gates = self.gates_file.counted(checkpoint.epoch, self._gate_count())
+            marks = {HISTORY: self.history_file.counted(checkpoint.epoch), GATES: gates}
         if None in marks.values() or marks[HISTORY].items != checkpoint.epoch:
             return None
         found = [journal.read(marks[name]) for name, journal in self._journals.items()]
         return None if None in found else replace(checkpoint, marks=marks)
-
-    def _marks_at(self, epoch: int) -> dict[str, Mark | None]:
-        """For a checkpoint of an earlier version, which counted nothing: what there is up to its epoch."""
-        gates = self._gates.counted(epoch, self._gate_count())
-        return {HISTORY: self.history_file.counted(epoch), GATES: gates}
 
     def go_back(self, checkpoint: Checkpoint) -> None:
         """Drop what came after a resume point; others may be reading at the same time."""
@@ -219,7 +217,7 @@ class RunFolder:
         write_json(self.path / "status.json", status | {"updated": time.time()}, durable=False)
 
     def ask(self, **requests: Any) -> None:
-        """Ask the run for something else. It obeys within a tenth of a second or a step.
+        """Ask the run for something else, which it does within a tenth of a second or a step.
 
         When it is resumed it remembers the numbers of `KNOBS`, after a kill also until_stop.
 

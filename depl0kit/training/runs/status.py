@@ -18,9 +18,7 @@ STATUS = {
 def patience(about: Mapping[str, Any], status: Mapping[str, Any]) -> float:
     """Seconds for which a run under way may write nothing: some steps, or its validation.
 
-    Args:
-        about: see `RunFolder.about`.
-        status: see `RunFolder.status`.
+    `about` and `status` are those of its `RunFolder`.
     """
     images, rate = 5 * about["train"].batch_size + about["data"]["val"], status["images_per_second"]
     return QUIET_SECONDS + (images / rate if rate else STARTING_SECONDS)
