@@ -241,11 +241,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _dense_state(content: dict) -> dict[str, Tensor]:
-    """Weights under the names of a plain network, without auxiliary heads.
-
-    Raises:
-        ValueError: an entry is not a tensor.
-    """
+    """Weights under the names of a plain network, without auxiliary heads."""
     content = next((content[key] for key in CHECKPOINT_KEYS if isinstance(content.get(key), dict)), content)
     state = {re.sub(WRAPPED, "", key): value for key, value in content.items()}
     other = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)

@@ -160,7 +160,7 @@ class Gates(Journal):
         return epoch, np.concatenate([[epoch], *gates]).astype(np.float32).tobytes()
 
     def records(self, n: int, size: int | None = None, first: int = 0) -> np.ndarray:
-        """Its finished records (in its first `size` bytes) from number `first` on: [T, 1 + 3 n] for n gates."""
+        """Its finished records (in its first `size` bytes) from number `first` on, [T, 1 + 3 n]."""
         width = 1 + 3 * n
         try:
             content = read_file(self.path, 4 * width * first)[:size]
