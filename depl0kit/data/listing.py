@@ -65,7 +65,7 @@ def listing(folder: Path) -> Listing:
     if left_out:
         names = few([os.path.relpath(path, folder) for path in left_out])
         warnings.warn(
-            f"{len(left_out)} entries of {folder} are left out, as Pillow cannot read them as images here, or "
+            f"{len(left_out)} entries of {folder} are left out, as Pillow cannot read them as images, or "
             f"they lie in no class directory: {names}.",
             stacklevel=2,
         )
