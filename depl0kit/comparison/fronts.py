@@ -100,11 +100,13 @@ def area_under_front(
     Raises:
         ValueError: as `at_matched_cost`, or the limits are no range, or the curves share none.
     """
+    if limits is not None and not 0 < limits[0] < limits[1]:
+        raise ValueError(f"limits must rise from above 0, got ({limits[0]:g}, {limits[1]:g}).")
     curves = pd.DataFrame(_curves(results, cost, accuracy), columns=["key", "costs", "values"])
     keys = pd.DataFrame(curves.key.tolist(), columns=CURVE)
     rows = []
     for _, own in curves.groupby([keys.data, keys.model]):
-        low, high = _limits(limits) if limits is not None else _common_range(own, cost)
+        low, high = limits if limits is not None else _common_range(own, cost)
         for key, costs, values in own.itertuples(index=False):
             inside = costs[(costs > low) & (costs < high)]
             x = np.array([low, *inside, high])
@@ -138,13 +140,6 @@ def _curves(
 
 def _interpolate(at: Sequence[float], costs: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.interp(np.log(at), np.log(costs), values, left=np.nan, right=np.nan)
-
-
-def _limits(limits: tuple[float, float]) -> tuple[float, float]:
-    low, high = (checks.number("limits", limit, 0, open_low=True) for limit in limits)
-    if low >= high:
-        raise ValueError(f"limits must rise, got ({low:g}, {high:g}).")
-    return low, high
 
 
 def _common_range(curves: pd.DataFrame, cost: str) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..support import checks
+from ..support import checked, checks
 
 COLUMNS = {  # types as pandas has them; what they mean: see `load_results`
     "run": "str", "stage": "str", "data": "str", "model": "str", "method": "str",
@@ -75,3 +75,27 @@ def finished(results: pd.DataFrame, cost: str, *others: str, stage: str | None =
         worst = runs.loc[runs[cost].idxmin()]
         raise ValueError(f"column {cost!r} must be > 0; run {worst.run!r} has {worst[cost]:g}.")
     return runs
+
+
+@checked
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """A row per data set, network, method and price: mean and spread over seeds of what was reported.
+
+    Args:
+        results: of `sweep`; rows that only chose a gate lr and rows of failed runs are left out.
+
+    Returns:
+        data, model, method, lam, budget, gate_lr, seeds (how many), test_accuracy and its standard deviation
+        accuracy_std, kept_macs and its macs_std, undecided.
+    """
+    require_columns(results, *COLUMNS)
+    keys = ["data", "model", "method", "lam", "budget", "gate_lr"]
+    groups = reported(results).groupby(keys, sort=False, dropna=False)
+    return groups.agg(
+        seeds=("seed", "nunique"),
+        test_accuracy=("test_accuracy", "mean"),
+        accuracy_std=("test_accuracy", "std"),
+        kept_macs=("kept_macs", "mean"),
+        macs_std=("kept_macs", "std"),
+        undecided=("undecided", "mean"),
+    ).reset_index()

@@ -74,9 +74,6 @@ def _damage(path: Path) -> str | None:
     return None
 
 
-# ---- idx files
-
-
 def _read_folder(folder: Path, remedy: Callable[[Path], str]) -> dict[str, Tensor] | None:
     """The four idx files, unpacked or .gz; None if one is missing, or damaged, which a warning says."""
     tensors = {}

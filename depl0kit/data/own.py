@@ -106,9 +106,6 @@ def _classes(dataset: object, labels: Tensor) -> tuple[str, ...]:
     return tuple(map(str, found))
 
 
-# ---- images and labels
-
-
 def _images(what: str, value: object) -> Tensor:
     """uint8 or float32 [N, C, H, W]."""
     images = _numbers(what, value)
@@ -156,9 +153,6 @@ def _numbers(what: str, value: object) -> Tensor:
     kind = np.float32 if array.dtype.kind == "f" else np.uint8 if array.dtype == np.uint8 else np.int64
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
         return torch.from_numpy(array.astype(kind))
-
-
-# ---- data sets
 
 
 def _read(name: str, dataset: object) -> tuple[Tensor, list]:

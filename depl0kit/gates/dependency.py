@@ -74,9 +74,6 @@ class Dependency(GatePosterior):
         """Run the generator: log_alpha and h of all gates, each [*batch, N].
 
         In float32 also under autocast: tanh saturates at other values in half precision.
-
-        Args:
-            next_input: computes h of a group from its log_alpha and its index.
         """
         parts: list[tuple[Tensor, Tensor]] = [None] * len(self.sizes)  # type: ignore[list-item]
         h = self._weight.new_ones(*batch, SEED_WIDTH)

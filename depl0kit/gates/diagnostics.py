@@ -73,7 +73,9 @@ def posterior_report(net: GatedModel, draws: int = 2000, seed: int = 0) -> Poste
     draws, seed = checks.whole("draws", draws, 2), checks.whole("seed", seed, 0)
     rng, n = np.random.default_rng(seed), sum(net.posterior.sizes)
     looked_at = np.sort(rng.choice(n, min(n, MOST_GATES), replace=False))
-    samples = _samples(net.posterior, draws, seed)[:, looked_at]
+    with torch.no_grad():
+        noise = torch.Generator(next(net.parameters()).device).manual_seed(seed)
+        samples = net.posterior.flat_sample(draws, noise).cpu().double().numpy()[:, looked_at]
     correlation = correlation_matrix(samples)
     spectrum = _spectrum(net.posterior, looked_at, rng)
     groups = _groups(net)
@@ -93,12 +95,6 @@ def _title(net: GatedModel) -> str:
     about = net.posterior.describe()
     words = [about.pop("family"), *(f"{k}={v}" for k, v in about.items() if k != "hard_concrete")]
     return f"{', '.join(words)}: {sum(net.posterior.sizes)} gates in {len(net.posterior.sizes)} groups"
-
-
-@torch.no_grad()
-def _samples(posterior: GatePosterior, draws: int, seed: int) -> np.ndarray:
-    rng = torch.Generator(next(posterior.parameters()).device).manual_seed(seed)
-    return posterior.flat_sample(draws, rng).cpu().double().numpy()
 
 
 @torch.no_grad()

@@ -108,11 +108,7 @@ class Monitor(Explorer):
         self.folder.ask(**requests)
 
     def _begin_again(self) -> None:
-        """Follow the folder again after `end`.
-
-        Raises:
-            RuntimeError: the monitor was closed.
-        """
+        """Follow the folder again after `end`."""
         if self.comm is None:
             raise RuntimeError(
                 f"this explorer was closed because another one named {self._name!r} replaced it: "

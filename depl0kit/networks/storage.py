@@ -71,7 +71,9 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     try:
         _reshape(model, header, tensors)
         model.load_state_dict(tensors, assign=fresh)  # a fresh one may be on "meta", without memory
-        _check_widths(model)
+        for name, module in model.named_modules():
+            if not _has_its_widths(module):
+                raise RuntimeError(f"the widths of {name} do not match its weights")
         if fresh:
             _check_forward(model, header["made_by"])
     except (AttributeError, RuntimeError, ValueError) as error:
@@ -113,13 +115,6 @@ def _made(made_by: dict | None, tensors: dict[str, Tensor], path: Path) -> nn.Mo
         raise ValueError(
             f"{path} is damaged, make_model cannot make its network: {str(error)[:200]}"
         ) from error
-
-
-def _check_widths(model: nn.Module) -> None:
-    """Raise RuntimeError if the width attributes of a layer do not match its weights."""
-    for name, module in model.named_modules():
-        if not _has_its_widths(module):
-            raise RuntimeError(f"the widths of {name} do not match its weights")
 
 
 @torch.no_grad()

@@ -24,12 +24,7 @@ def hold_then_fall(progress: float) -> float:
 
 
 def weight_rate(config: TrainConfig, start: float, middle: float) -> float:
-    """Learning rate of the weights in a step, at the times, in epochs, of its start and its middle.
-
-    Example:
-        >>> weight_rate(TrainConfig(epochs=10, lr=0.05), 3.0, 3.0)
-        0.05
-    """
+    """Learning rate of the weights in a step, at the times, in epochs, of its start and its middle."""
     if config.schedule == "one_cycle":
         return config.lr * one_cycle(middle / config.all_epochs)
     return config.lr * config.decay ** sum(start >= milestone for milestone in config.milestones)

@@ -35,11 +35,7 @@ class SweepFolder:
         self.path = checks.folder(path)
 
     def begin(self, grid: Grid, version: str) -> None:
-        """Note what is run here; refuse if it is not what was run here.
-
-        Raises:
-            ValueError: the folder holds a sweep of another version or grid; the text names the difference.
-        """
+        """Note what is run here; refuse if it is not what was run here."""
         about = {"format": FORMAT, "version": version, "grid": grid.describe()}
         noted = self.path / ABOUT
         if not noted.is_file():
@@ -52,12 +48,7 @@ class SweepFolder:
             )
 
     def about(self) -> dict[str, Any]:
-        """What was noted by `begin`.
-
-        Raises:
-            FileNotFoundError: there is no sweep here.
-            ValueError: its sweep.json is damaged.
-        """
+        """What was noted by `begin`."""
         path = self.path / ABOUT
         if not path.is_file():  # also what would block whoever reads it, such as a FIFO
             raise FileNotFoundError(f"there is no sweep in {self.path}: it has no {ABOUT}.")

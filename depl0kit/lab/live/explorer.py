@@ -16,17 +16,8 @@ from .picture import text_size
 
 SAVED = '<p class="depl0kit-saved">This explorer has no kernel yet: run this cell again.</p>'
 CLOSED = '<p class="depl0kit-saved">This explorer was closed: run the cell again that made it.</p>'
-
-
 # id of a cell -> the last run of this cell that made explorers, and these explorers
 _MADE: "dict[str, tuple[str, list[Explorer]]]" = {}
-
-
-def _running_cell() -> tuple[str, str]:
-    """Id of the cell, and id of this run of it; empty outside a notebook, or where they are unknown."""
-    shell = get_ipython()
-    message = shell.get_parent() if hasattr(shell, "get_parent") else {}
-    return message.get("metadata", {}).get("cellId", ""), message.get("header", {}).get("msg_id", "")
 
 
 class Explorer(widgets.VBox):
@@ -121,7 +112,9 @@ class Explorer(widgets.VBox):
 
     def _replace_earlier(self) -> None:
         """Close the explorers of an earlier run of this cell, which would stay in memory."""
-        cell, run = _running_cell()
+        shell = get_ipython()
+        message = shell.get_parent() if hasattr(shell, "get_parent") else {}  # none outside a notebook
+        cell, run = message.get("metadata", {}).get("cellId", ""), message.get("header", {}).get("msg_id", "")
         made_by, made = _MADE.get(cell, (run, []))
         if made_by != run:
             for explorer in made:

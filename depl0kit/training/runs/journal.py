@@ -41,9 +41,6 @@ class Journal:
     """Items in the order of their epochs, as seen by the process that writes them.
 
     It writes where the items that it knows of end: what an interrupt left behind them is overwritten.
-
-    Args:
-        path: of the file; it is made by the first item.
     """
 
     def __init__(self, path: Path) -> None:

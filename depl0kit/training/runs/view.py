@@ -37,11 +37,7 @@ class RunView:
         self._heard = time.monotonic()
 
     def look(self) -> bool:
-        """Read what changed; returns whether there is something new to draw.
-
-        Raises:
-            ValueError: the run is of another format, or its config.json is damaged.
-        """
+        """Read what changed; returns whether there is something new to draw."""
         is_new = self._changed("config.json")
         if is_new:
             self._begin_anew()
