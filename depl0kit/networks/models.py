@@ -1,4 +1,7 @@
-"""The networks: the small one of the lessons, those of the papers, and all classifiers of torchvision."""
+"""The networks: the small one of the lessons, those of the papers, and all classifiers of torchvision.
+
+All take images [batch, in_channels, height, width] to logits [batch, classes].
+"""
 
 import difflib
 import re
@@ -18,11 +21,7 @@ SMALL = (24, 24, "M", 48, 48)  # trains on 8 x 8 digits in seconds on a CPU
 class ConvNet(nn.Module):
     """A chain of 3x3 convolutions with batch norm, then global average pooling and a linear layer.
 
-    Args:
-        plan: output channels of each convolution; "M" is a 2x2 max pooling.
-        in_channels, classes: of the images and their labels.
-
-    Shapes: [batch, in_channels, height, width] -> [batch, classes].
+    `plan` has the output channels of each convolution; "M" is a 2x2 max pooling.
     """
 
     def __init__(self, plan: tuple[int | str, ...], in_channels: int, classes: int) -> None:
@@ -47,11 +46,7 @@ class ConvNet(nn.Module):
 class LeNet5(nn.Module):
     """LeNet-5 in the shape of the L0-HC paper (20-50-800-500), without batch norm.
 
-    Args:
-        in_channels, classes: of the images and their labels.
-        image_size: (height, width), at least 16; 28 x 28 gives the paper's 800 inputs to `fc1`.
-
-    Shapes: [batch, in_channels, height, width] -> [batch, classes].
+    Images have at least 16 x 16 pixels; 28 x 28 give the paper's 800 inputs to `fc1`.
     """
 
     def __init__(self, in_channels: int, classes: int, image_size: tuple[int, int] = (28, 28)) -> None:
@@ -97,14 +92,7 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """ResNet for 32 x 32 images (He et al. 2016, section 4.2): three stages of 16, 32 and 64 channels.
 
-    Args:
-        depth: 6 n + 2 layers for n blocks a stage: 20, 56, 110, ...
-        in_channels, classes: of the images and their labels.
-
-    Shapes: [batch, in_channels, height, width] -> [batch, classes].
-
-    Raises:
-        ValueError: `depth` is not 6 n + 2.
+    Its `depth` is 6 n + 2 layers for n blocks a stage: 20, 56, 110, ...
     """
 
     def __init__(self, depth: int, in_channels: int, classes: int) -> None:

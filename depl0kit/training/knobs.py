@@ -10,20 +10,13 @@ from ..support import checks
 
 @dataclass(frozen=True)
 class Knob:
-    """One number, never negative, that the next step uses as soon as it is set.
+    """One number, never negative, that the next step uses as soon as it is set."""
 
-    Attributes:
-        label, hint: its name on a slider, and what the slider says under the mouse.
-        text: its value in a line of text, for `str.format`.
-        usual: the range in which it is useful, where a slider begins and ends.
-        zero: whether 0 is allowed.
-    """
-
-    label: str
-    hint: str
-    text: str
-    usual: tuple[float, float]
-    zero: bool = True
+    label: str  # its name on a slider
+    hint: str  # what the slider says under the mouse
+    text: str  # its value in a line of text, for `str.format`
+    usual: tuple[float, float]  # the range in which it is useful, where a slider begins and ends
+    zero: bool = True  # whether 0 is allowed
 
     def check(self, name: str, value: float) -> float:
         """Return `value` as a float."""

@@ -28,25 +28,19 @@ SHARED = TrainConfig(fine_tune_epochs=3)  # settings of a grid's runs by default
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep.
-
-    Attributes:
-        stage: "tune" for runs that choose a gate lr, "report" for those that results are about.
-        lam, budget: one of them, the price of a posterior; `budget` is the share of the dense MACs that a
-            baseline keeps. Both None: the dense network.
-        train: settings of the training; of the fine-tuning that follows in the compact network too.
-    """
+    """One run of a sweep; of the dense network, if it has neither `lam` nor `budget`."""
 
     data: str
     model: str
     method: str
     seed: int
-    lam: float | None = None
-    budget: float | None = None
+    lam: float | None = None  # price of a posterior
+    budget: float | None = None  # instead of `lam`; or the share of the dense MACs that a baseline keeps
     gate_lr: float | None = None
-    stage: str = "report"
+    stage: str = "report"  # "tune" for runs that choose a gate lr
     train_images: int | None = None
     skip_damaged: bool = False
+    # of the training, and of the fine-tuning that follows in the compact network
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @property

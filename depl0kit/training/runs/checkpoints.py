@@ -16,19 +16,13 @@ KEPT = 2  # if the last one is damaged, there is the one before
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run at the end of an epoch.
+    """The state of a run at the end of an epoch."""
 
-    Attributes:
-        epoch: finished epochs.
-        tensors: "part.name" -> tensor on the CPU; parts are net, weights and gates (the optimisers').
-        numbers: those of `KNOBS`, and fine_tuning (see `Trainer`), at that time.
-        marks: how far history.csv and gates.f32 had grown. Only a checkpoint that was read from a folder has
-            them, and not if an earlier version of the package wrote it.
-    """
-
-    epoch: int
-    tensors: dict[str, Tensor]
-    numbers: dict[str, float]
+    epoch: int  # finished ones
+    tensors: dict[str, Tensor]  # "part.name" -> tensor on the CPU; parts: net, weights and gates (optimisers)
+    numbers: dict[str, float]  # those of `KNOBS`, and fine_tuning (see `Trainer`), at that time
+    # how far history.csv and gates.f32 had grown; only of a checkpoint that was read from a folder, and not of
+    # one that an earlier version of the package wrote
     marks: dict[str, Mark] = field(default_factory=dict)
 
     def part(self, name: str) -> dict[str, Tensor]:

@@ -15,14 +15,7 @@ COLUMNS = 200  # of the heatmap, at most: a screen cannot show many more
 
 
 class RunView:
-    """The state of a run as of the last `look`.
-
-    Attributes:
-        about: see `RunFolder.about`; None while there is no run.
-        status: see `RunFolder.status`.
-        history: a row per finished epoch.
-        gates: the gates over time (`GateColumns`); None while there is no run.
-    """
+    """The state of a run as of the last `look`; `about` and `gates` are None while there is no run."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
