@@ -38,8 +38,7 @@ def require_columns(table: pd.DataFrame, *names: str, source: str = "dk.sweep") 
         raise ValueError(f"expected the table of {source}, got {type(table).__name__}.")
     missing = [name for name in names if name not in table]
     if missing:
-        more = f" and {len(missing) - 9} more" if len(missing) > 9 else ""
-        raise ValueError(f"the table lacks the columns {', '.join(missing[:9])}{more}: is it from {source}?")
+        raise ValueError(f"the table lacks the columns {checks.few(missing, 9)}: is it from {source}?")
 
 
 def without_failed(results: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from ..support import checks
 from .data_set import MEMORY_LIMIT, Data, in_memory
 from .decoding import decode, decoded_bytes, depth, refusal
 from .files import Content, DataNotFoundError, cached
-from .listing import Listing, few, listing
+from .listing import Listing, listing
 from .splits import PARTS
 from .streaming import StreamedSplit
 
@@ -79,7 +79,7 @@ def decoded(where: Listing, root: Path, size: int | None, skip_damaged: bool) ->
     if damaged and not skip_damaged:
         raise refusal(next(iter(damaged.values())))
     if damaged:
-        names = few(list(damaged))
+        names = checks.few(list(damaged))
         warnings.warn(f"{len(damaged)} images cannot be read and are left out: {names}.", stacklevel=2)
     return tensors
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..support.checks import few
 from .decoding import suffixes
 from .files import DataNotFoundError
 from .splits import PARTS, cut_off
@@ -138,10 +139,6 @@ def _check_classes(folder: Path, part: str, files: dict[str, list[str]], classes
             f"no images in {folder / part / empty[0]} (nor in {len(empty) - 1} other class directories): "
             f"put .jpg, .jpeg, .png, ... files there, or delete the class from all splits."
         )
-
-
-def few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _flat(folder: Path, files: dict[str, list[str]], classes: tuple[str, ...]) -> Files:

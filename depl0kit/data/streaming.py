@@ -40,7 +40,8 @@ class StreamedSplit(Split):
     std: Tensor
     size: int = 224  # of the square that is cut out of every image, in pixels
     workers: int | None = None  # that read; 0: none. None: one per usable core, shared by processes of a run
-    skip_damaged: bool = False  # damaged images are left out of their batches, and black in `images`
+    # leave damaged images out of their batches, with a warning; they count in `len`, are black in `images`
+    skip_damaged: bool = False
     bits: int = 16  # of images with more than 8, see `decoding.depth`
 
     def __repr__(self) -> str:

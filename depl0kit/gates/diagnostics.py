@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch.special import entr
 
 from ..channels.cost import Cost
 from ..support import checked, checks
@@ -109,13 +109,8 @@ def _groups(net: GatedModel) -> pd.DataFrame:
     table = net.channel_table()[["group", "channels", "open", "expected_open"]]
     return table.assign(
         undecided=[float(is_undecided(p).double().mean()) for p in probs],
-        entropy=[float(_bits(p).mean()) for p in probs],
+        entropy=[float((entr(p) + entr(1 - p)).mean() / np.log(2)) for p in probs],  # bits
     )
-
-
-def _bits(p: Tensor) -> Tensor:
-    """Entropy of a gate that is open with probability p, in bits."""
-    return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / np.log(2)
 
 
 def _correlations(found: np.ndarray, shuffled: np.ndarray) -> dict[str, float]:

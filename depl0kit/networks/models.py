@@ -209,8 +209,8 @@ def _load_weights(model: nn.Module, path: Path, name: str) -> None:
     unexpected = [k for k in state if k not in own]
     if missing or unexpected:
         raise ValueError(
-            f"{path} has weights of another network than {name!r}: {_some(missing)} missing, "
-            f"{_some(unexpected)} unexpected; pass the name of the network that it was saved from."
+            f"{path} has weights of another network than {name!r}: {checks.few(missing, 3)} missing, "
+            f"{checks.few(unexpected, 3)} unexpected; pass the name of the network that it was saved from."
         )
     model.load_state_dict(state, strict=False)
 
@@ -244,7 +244,3 @@ def _where_to_get(name: str) -> str:
     if name in MODELS:
         return "Save one with safetensors.torch.save_file(model.state_dict(), path)."
     return f"Download torchvision's weights from {zoo.get_model_weights(name).DEFAULT.url}"
-
-
-def _some(keys: list[str]) -> str:
-    return (", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")) or "nothing"

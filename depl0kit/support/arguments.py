@@ -10,6 +10,7 @@ arguments go together.
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import fields
 from functools import wraps
@@ -87,8 +88,8 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
         return _fit_mapping(name, value, *get_args(hint) or (Any, Any))
     if kind is Callable:
         fits = callable(value)
-    elif kind.__name__ in LIKE:
-        fits = hasattr(value, LIKE[kind.__name__])
+    elif kind is Executor:  # those of submitit and others do not inherit from it
+        fits = hasattr(value, "submit")
     else:
         fits = isinstance(value, kind)
     if not fits:
@@ -154,8 +155,6 @@ FITS: dict[Any, Callable[[str, Any], Any]] = {
     np.ndarray: _fit_array,
     os.PathLike: _fit_path,
 }
-# types that objects need not inherit from, such as executors of submitit, and the method that they must have
-LIKE = {"Executor": "submit"}
 WORDS = {  # by the name of the type; some say how to get one
     "bool": "True or False",
     "int": "a whole number",

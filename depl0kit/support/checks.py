@@ -7,7 +7,7 @@ import difflib
 import math
 import operator
 import os
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 
 MOST = 2**63 - 1  # the largest whole number that NumPy and torch can hold
@@ -45,6 +45,12 @@ def with_article(name: str) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 3]}..."
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first of some names, and how many more there are; "nothing" for none."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more or "nothing"
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
