@@ -10,9 +10,8 @@ from typing import Any
 
 from ..support.tables import aligned
 from ..training.config import TrainConfig
-from ..training.runs.folder import RunFolder
+from ..training.runs.folder import RunFolder, patience
 from ..training.runs.run import Run
-from ..training.runs.status import patience
 
 HISTORY = ("epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "undecided", "lam", "seconds")
 LAST = 5  # epochs of the history in the description

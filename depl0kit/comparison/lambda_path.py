@@ -68,7 +68,7 @@ def lambda_path(
             the run, more snapshots than steps.
         Diverged: the loss became infinite or NaN.
     """
-    lams = _two_lams(lams)
+    lams = tuple(checks.number("every entry of lams", lam, 0, open_low=True) for lam in lams)
     config = _checked(config or DEFAULT, lams, snapshots, fine_tune_epochs)
     trainer = Trainer(net, data, config)
     steps = config.epochs * trainer.steps_per_epoch
@@ -85,17 +85,12 @@ def lambda_path(
     return pd.DataFrame(rows)
 
 
-def _two_lams(lams: tuple[float, float]) -> tuple[float, float]:
-    first, last = (checks.number("every entry of lams", lam, 0, open_low=True) for lam in lams)
-    if not first < last:
-        raise ValueError(f"lams must increase, got {lams!r}: lambda grows along the path.")
-    return first, last
-
-
 def _checked(
     config: TrainConfig, lams: tuple[float, float], snapshots: int, fine_tune_epochs: int
 ) -> TrainConfig:
     """The config of the path, if all arguments are sound."""
+    if not lams[0] < lams[1]:
+        raise ValueError(f"lams must increase, got {lams!r}: lambda grows along the path.")
     checks.whole("snapshots", snapshots, 2)
     checks.whole("fine_tune_epochs", fine_tune_epochs, 1)
     if config.budget is not None:

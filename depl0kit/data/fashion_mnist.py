@@ -20,6 +20,7 @@ from .files import cached, download, set_aside
 
 FOLDER = "FashionMNIST/raw"  # torchvision's
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+DEBIAN_REMEDY = "Repair it with: apt-get install --reinstall dataset-fashion-mnist"
 FILES = {  # what it holds: (idx file, its exact shape)
     "train_images": ("train-images-idx3-ubyte", (60_000, 28, 28)),
     "train_labels": ("train-labels-idx1-ubyte", (60_000,)),
@@ -43,7 +44,7 @@ def load(root: Path) -> Data:
 def _find(root: Path) -> dict[str, Tensor]:
     """The tensors named in `FILES`, uint8, from torchvision's folder, else from Debian, else downloaded."""
     raw = root / FOLDER
-    found = _read_folder(raw, set_aside) or _read_folder(DEBIAN_FOLDER, _debian_remedy)
+    found = _read_folder(raw, set_aside) or _read_folder(DEBIAN_FOLDER, lambda _: DEBIAN_REMEDY)
     if found is not None:
         return found
     from torchvision.datasets import FashionMNIST  # takes a second to import
@@ -59,10 +60,6 @@ def _find(root: Path) -> dict[str, Tensor]:
         f"or copy {', '.join(names)} to {raw}",
     )
     return _read_folder(raw, set_aside)
-
-
-def _debian_remedy(path: Path) -> str:
-    return "Repair it with: apt-get install --reinstall dataset-fashion-mnist"
 
 
 def _damage(path: Path) -> str | None:

@@ -88,13 +88,10 @@ def posterior_report(net: GatedModel, draws: int = 2000, seed: int = 0) -> Poste
         "directions": directions(spectrum),
         "directions_at_most": len(spectrum),
     }
-    return PosteriorReport(_title(net), pd.Series(summary), groups, correlation, spectrum, looked_at)
-
-
-def _title(net: GatedModel) -> str:
     about = net.posterior.describe()
     words = [about.pop("family"), *(f"{k}={v}" for k, v in about.items() if k != "hard_concrete")]
-    return f"{', '.join(words)}: {sum(net.posterior.sizes)} gates in {len(net.posterior.sizes)} groups"
+    title = f"{', '.join(words)}: {n} gates in {len(groups)} groups"
+    return PosteriorReport(title, pd.Series(summary), groups, correlation, spectrum, looked_at)
 
 
 @torch.no_grad()

@@ -64,8 +64,6 @@ class Monitor(Explorer):
         super().__init__(figure, self._make_controls(), self._buttons)
         self._follow()
 
-    # ---- what it does
-
     def pause(self) -> None:
         """Ask the run to pause."""
         self._ask(state="pause")
@@ -117,8 +115,6 @@ class Monitor(Explorer):
         self._take_name(self._name)
         self._follow()
 
-    # ---- its thread
-
     def _take_name(self, name: str) -> None:
         old = self._by_name.get(name)
         if old not in (None, self):
@@ -145,8 +141,6 @@ class Monitor(Explorer):
             self.folder, self.view, self._stale = folder, RunView(folder), True
             self._asked: dict[str, tuple[Any, float]] = {}  # by control: the value, and when it was moved
             self._in_force: dict[str, Any] = {}  # the settings of the run, at the previous look
-
-    # ---- what it shows
 
     def _show(self) -> tuple[str, bool]:
         self._stale |= self.view.look()
@@ -228,8 +222,6 @@ class Monitor(Explorer):
     def _invitation(self) -> str:
         """The text in the panel of the gates while there are none."""
         return NO_GATES
-
-    # ---- its controls
 
     def _make_controls(self) -> dict[str, Widget]:
         lam, temperature, gate_lr = KNOBS["lam"], KNOBS["temperature"], KNOBS["gate_lr"]

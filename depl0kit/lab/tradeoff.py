@@ -151,8 +151,6 @@ class TradeoffExplorer(Explorer):
             f"parameters {row.kept_params:.1%}   {row.latency_ms:.1f} ms per 64 images{undecided}"
         )
 
-    # ---- what can be chosen
-
     def _network(self) -> pd.DataFrame:
         return self.results[self.results.network == self.controls["network"].value]
 
@@ -198,8 +196,6 @@ class TradeoffExplorer(Explorer):
         own = own[[SHOWN[shown](method, chosen) for method in own.method]]
         seed = self.controls["seed"].value
         return own if seed == ALL else own[own.seed == seed]
-
-    # ---- what is drawn
 
     def _show(self) -> tuple[str, bool]:
         outline = self.controls["network"].value

@@ -149,8 +149,6 @@ class TrainingExplorer(Monitor):
         if not self._ended.is_set():  # then its folder may be removed already
             super()._ask(**requests)
 
-    # ---- what is shown before there is a run, and after a failure
-
     def numbers(self, **_settings: float) -> str:
         if self._failure:
             return self._failure

@@ -161,13 +161,9 @@ def _reshape(model: nn.Module, header: dict, tensors: dict[str, Tensor]) -> None
             new = tensors.get(f"{name}.{key}" if name else key)
             if new is None or (new.shape, new.dtype) == (old.shape, old.dtype):
                 continue
-            if not _replaces(new, old):
+            # they may differ only in precision and widths
+            alike = new.is_floating_point() == old.is_floating_point() and new.dim() == old.dim()
+            if not alike or new.shape[2:] != old.shape[2:]:
                 raise AttributeError(f"{name}.{key} cannot be {new.dtype} of shape {tuple(new.shape)}")
             empty = torch.empty_like(new)
             setattr(module, key, nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty)
-
-
-def _replaces(new: Tensor, old: Tensor) -> bool:
-    """Whether two tensors differ only in precision and widths."""
-    alike = new.is_floating_point() == old.is_floating_point() and new.dim() == old.dim()
-    return alike and new.shape[2:] == old.shape[2:]

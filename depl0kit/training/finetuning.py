@@ -98,15 +98,14 @@ def fine_tune(
         rates=lambda start, middle: [weight_rate(config, start, middle)],
         price=penalty and (lambda _share, _epoch: penalty(net)),
     )  # fmt: skip
+    rows = []
     try:
-        return pd.DataFrame([_one_epoch(loop, epoch) for epoch in range(1, epochs + 1)])
+        for epoch in range(1, epochs + 1):
+            for _ in loop.epoch(epoch):
+                pass
+            if what := not_finite(loop.row):
+                raise ValueError(f"{what}: try a smaller lr (now {lr:g}).")
+            rows.append(loop.row)
     finally:
         net.eval()
-
-
-def _one_epoch(loop: Loop, epoch: int) -> dict[str, float]:
-    for _ in loop.epoch(epoch):
-        pass
-    if what := not_finite(loop.row):
-        raise ValueError(f"{what}: try a smaller lr (now {loop.config.lr:g}).")
-    return loop.row
+    return pd.DataFrame(rows)

@@ -5,7 +5,7 @@ environment.json   versions, device and git commit of each session that trained
 history.csv        a row per finished epoch (`journal`)
 gates.f32          float32 records (epoch, log_alpha [N], prob_open [N], test-time gates [N])
 checkpoints/       the last two states from which training can resume (`checkpoints`)
-status.json        where it is now, a few times a second (`status`)
+status.json        where it is now, a few times a second
 control.json       what its watchers ask for: the numbers of `KNOBS`, until_stop, speed; run, pause or stop
 control.lock       held while somebody changes control.json (`control`)
 lock               held by the process that trains
@@ -28,14 +28,22 @@ from filelock import FileLock, Timeout
 
 from ...support import checks
 from ...support.files import read_sound_json, remove_unfinished, write_json
+from ..knobs import KNOBS
 from .about import read_config, write_config
 from .checkpoints import Checkpoint, Checkpoints
 from .control import Control
 from .journal import Gates, History
-from .status import NEW, STATUS
 
 HISTORY, GATES = "history.csv", "gates.f32"
 SESSIONS = {"sessions": [dict]}  # of environment.json
+QUIET_SECONDS = 10  # without a new status, beside the time of some steps
+STARTING_SECONDS = 120  # more before the first step, which may be compiled
+NEW = {"state": "new", "epoch": 0.0, "error": ""}  # before it begins
+STATUS = {
+    "state": str, "epoch": float, "error": str, "images_per_second": float, "seconds_left": (float, None),
+    "updated": float, "epochs?": int, **{f"{name}?": float for name in KNOBS},
+    "until_stop?": bool, "speed?": (float, None), "notice?": str, "host?": str,
+}  # fmt: skip
 
 
 class RunFolder:
@@ -54,8 +62,6 @@ class RunFolder:
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
-
-    # ---- who trains here, and what
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -114,8 +120,6 @@ class RunFolder:
             for folder in (self.path, self._checkpoints.path):
                 remove_unfinished(folder, before=(self.path / "lock").stat().st_mtime)
 
-    # ---- history and gates
-
     def append(self, rows: list[dict], moments: list[tuple]) -> None:
         """Add to the history and to the gates what they do not have of all rows, and of all moments
         (epoch, log_alpha, prob_open, gates)."""
@@ -149,8 +153,6 @@ class RunFolder:
         """Drop what this process wrote after the end of `epoch`."""
         for journal in self._journals.values():
             journal.cut(epoch)
-
-    # ---- checkpoints
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, and delete all but the last two."""
@@ -205,8 +207,6 @@ class RunFolder:
             journal.go_back(checkpoint.marks[name])
         self._checkpoints.go_back(checkpoint.epoch)
 
-    # ---- what happens now, and what is asked for
-
     def status(self) -> dict[str, Any]:
         """state, epoch, epochs, images_per_second, seconds_left, updated, ...; before it begins the state is
         "new"."""
@@ -235,3 +235,12 @@ class RunFolder:
 def _size(name: str, until: Checkpoint | None) -> int | None:
     """Bytes of a file that a checkpoint counted; None if it, or nothing, counted any."""
     return until.marks[name].size if until is not None and name in until.marks else None
+
+
+def patience(about: Mapping[str, Any], status: Mapping[str, Any]) -> float:
+    """Seconds for which a run under way may write nothing: some steps, or its validation.
+
+    `about` and `status` are those of its `RunFolder`.
+    """
+    images, rate = 5 * about["train"].batch_size + about["data"]["val"], status["images_per_second"]
+    return QUIET_SECONDS + (images / rate if rate else STARTING_SECONDS)

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .folder import RunFolder
+from .folder import NEW, RunFolder, patience
 from .journal import Gates
-from .status import NEW, patience
 
 COLUMNS = 200  # of the heatmap, at most: a screen cannot show many more
 
