@@ -8,7 +8,7 @@ Threads are used because Pillow lets other threads run while it decodes and scal
 user's script again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -83,15 +83,18 @@ def decode(
         images[i] = image.convert("RGB")
         return image.mode == "L"
 
-    def fill_chunk(start: int) -> bool:
-        return all([fill(i) for i in range(start, min(start + CHUNK, len(paths)))])
-
     threads = usable_cores() if original[0] * original[1] >= SMALL else 1
-    with ThreadPoolExecutor(threads) as pool:
-        starts = range(0, len(paths), CHUNK)
-        bar = tqdm(pool.map(fill_chunk, starts), "decoding", len(starts), unit=f" x {CHUNK} images")
-        grey = all(list(bar))
+    grey = all(_in_threads(threads, fill, len(paths)))
     return torch.from_numpy(images[..., :1].copy() if grey else images), dict(sorted(damaged.items()))
+
+
+def _in_threads(threads: int, fill: Callable[[int], bool], count: int) -> list[bool]:
+    """What `fill` returns for 0 .. count-1, with a progress bar."""
+    chunks = [range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
+    with ThreadPoolExecutor(threads) as pool:
+        done = pool.map(lambda chunk: [fill(i) for i in chunk], chunks)
+        bar = tqdm(done, "decoding", len(chunks), unit=f" x {CHUNK} images")
+        return [result for chunk in bar for result in chunk]
 
 
 def decoded_bytes(paths: list[str], size: int | None) -> float:

@@ -83,7 +83,7 @@ def _check_alike(name: str, part: Part, train: Part, classes: int) -> None:
 def _refuse(values: Tensor, wrong: Tensor, text: str) -> None:
     """Raise a ValueError of this text, with the first value that is wrong in its place."""
     if wrong.any():
-        raise ValueError(text.format(f"{values[wrong][0]:g}"))
+        raise ValueError(text.format(f"{values[wrong][0]:.10g}"))
 
 
 def _kind(image: Tensor) -> str:
