@@ -106,7 +106,7 @@ def area_under_front(
     keys = pd.DataFrame(curves.key.tolist(), columns=CURVE)
     rows = []
     for _, own in curves.groupby([keys.data, keys.model]):
-        low, high = limits if limits is not None else _common_range(own, cost)
+        low, high = map(float, limits) if limits is not None else _common_range(own, cost)
         for key, costs, values in own.itertuples(index=False):
             inside = costs[(costs > low) & (costs < high)]
             x = np.array([low, *inside, high])

@@ -54,7 +54,7 @@ def ranks() -> Ranks:
 def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
     """Join the other processes of this run, if torchrun started any, and yield the device to compute on.
 
-    None takes the best one, "cuda" of several GPUs that of the local rank.
+    Without `device` it is the best one; "cuda" is the GPU of the local rank.
     """
     device = torch.device(device) if device is not None else best_device()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
