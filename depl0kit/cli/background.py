@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from ..training.recipes import load_recipe
 
 

@@ -56,25 +56,12 @@ class Options:
     device: Device = None
 
     def chosen(self) -> Recipe:
-        """The recipe with all settings that were given.
-
-        Raises:
-            ValueError, FileNotFoundError: as `load_recipe`.
-        """
+        """The recipe with all settings that were given."""
         return load_recipe(self.recipe, **self.experiment, **self.training)
 
 
 def show_help(words: Sequence[str], speaks: bool = True) -> NoReturn:
-    """Print the options of `train`, with the values of the recipe in `words` as defaults.
-
-    Args:
-        words: arguments of `train`, without --help.
-        speaks: print what is wrong with them.
-
-    Raises:
-        ValueError, FileNotFoundError: as `load_recipe`.
-        SystemExit: always; with status 2 if `words` are wrong.
-    """
+    """Print the options of `train`, with the values of the recipe in `words` as defaults."""
     parse = partial(tyro.cli, Options, prog=f"{PROGRAM} train", console_outputs=speaks)
     given = parse(args=words)
     recipe = given.chosen()

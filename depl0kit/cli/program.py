@@ -94,9 +94,6 @@ def _fail(error: Exception, status: int) -> int:
     return status
 
 
-# ---- the commands
-
-
 def train(options: Options) -> int:
     """Train a recipe in its folder. Returns the exit status."""
     recipe = options.chosen()
@@ -211,22 +208,10 @@ def compact(
     print(f"written to {file}")
 
 
-# ---- what they share
-
-
 def _load(
     folder: Path, device: str | None, images: str | None, skip_damaged: bool
 ) -> tuple[Run, Data, torch.device]:
-    """A run with its network on a device, and its data.
-
-    Args:
-        images, skip_damaged: for a run that was trained from Python on a folder of images.
-
-    Raises:
-        FileNotFoundError: there is no run in the folder, or its data set is missing.
-        ValueError: there is no such device, the data set differs from that of the run, or its place is not
-            known.
-    """
+    """A run with its network on a device, and its data."""
     chosen, folder = named_device(device), checks.path("the folder", folder)
     run, about = load_run(folder), RunFolder(folder).about()
     source, options = _source(folder, about, images, skip_damaged)

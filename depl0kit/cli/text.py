@@ -10,9 +10,8 @@ from typing import Any
 
 from ..support.tables import aligned
 from ..training.config import TrainConfig
-from ..training.runs.folder import RunFolder
+from ..training.runs.folder import RunFolder, patience
 from ..training.runs.run import Run
-from ..training.runs.status import patience
 
 HISTORY = ("epoch", "train_loss", "val_loss", "val_accuracy", "kept_macs", "undecided", "lam", "seconds")
 LAST = 5  # epochs of the history in the description
@@ -32,33 +31,24 @@ def outcome(run: Run, out: Path, program: str) -> str:
 
 
 def describe_run(folder: RunFolder) -> str:
-    """Settings, state, the last epochs and the channels of a run, also while it trains.
-
-    Raises:
-        FileNotFoundError: there is no run in the folder.
-        ValueError: it is of another version, or damaged.
-    """
+    """Settings, state, the last epochs and the channels of a run, also while it trains."""
     about = folder.about()
     net, data, train = about["net"], about["data"], about["train"]
     usual = TrainConfig(epochs=train.epochs)
     usual = replace(usual, epochs=TrainConfig().epochs, warmup=usual.warmup_epochs, ramp=usual.ramp_epochs)
-    changed = [f"{name} {_brief(value)}" for name, (value, _) in train.difference(usual).items()]
+    changed = [
+        f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
+        for name, (value, _) in train.difference(usual).items()
+    ]
+    gates = " ".join(net["posterior"][key] for key in ("family", "direction") if key in net["posterior"])
     blocks = [
-        f"{net['network']} on {data['name']}, gates: {_posterior(net['posterior'])}\n"
+        f"{net['network']} on {data['name']}, gates: {gates}\n"
         f"settings: {', '.join(changed) or 'those of TrainConfig()'}\n"
         f"state: {_state(about, folder.status())}",
         _last_epochs(folder),
         _channels(folder, net["groups"]),
     ]
     return "\n\n".join(filter(None, blocks))
-
-
-def _brief(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _posterior(description: dict[str, Any]) -> str:
-    return " ".join(description[key] for key in ("family", "direction") if key in description)
 
 
 def _state(about: dict[str, Any], status: dict[str, Any]) -> str:

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .table import CURVE, DENSE, NETWORK, finished
 
 AT = (0.5, 0.3, 0.15)  # shares of the dense MACs at which methods are compared, if nothing else is said
@@ -40,7 +39,7 @@ def pareto_front(
         ValueError: `results` lack a column or finished runs, or have no column of that name.
     """
     runs = finished(results, cost, accuracy, choose)
-    fronts = [own[_unbeaten(own[cost], own[choose])] for _, own in runs.groupby([*NETWORK, "method"])]
+    fronts = [_unbeaten(own, cost, choose) for _, own in runs.groupby([*NETWORK, "method"])]
     return pd.concat(fronts).sort_values([*NETWORK, "method", cost, "run"], ignore_index=True)
 
 
@@ -101,11 +100,13 @@ def area_under_front(
     Raises:
         ValueError: as `at_matched_cost`, or the limits are no range, or the curves share none.
     """
+    if limits is not None and not 0 < limits[0] < limits[1]:
+        raise ValueError(f"limits must rise from above 0, got ({limits[0]:g}, {limits[1]:g}).")
     curves = pd.DataFrame(_curves(results, cost, accuracy), columns=["key", "costs", "values"])
     keys = pd.DataFrame(curves.key.tolist(), columns=CURVE)
     rows = []
     for _, own in curves.groupby([keys.data, keys.model]):
-        low, high = _limits(limits) if limits is not None else _common_range(own, cost)
+        low, high = map(float, limits) if limits is not None else _common_range(own, cost)
         for key, costs, values in own.itertuples(index=False):
             inside = costs[(costs > low) & (costs < high)]
             x = np.array([low, *inside, high])
@@ -114,10 +115,10 @@ def area_under_front(
     return pd.DataFrame(rows, columns=[*CURVE, "low_cost", "high_cost", "area"])
 
 
-def _unbeaten(cost: pd.Series, quality: pd.Series) -> np.ndarray:
-    best = quality.groupby(cost).max()  # at each cost, rising
+def _unbeaten(runs: pd.DataFrame, cost: str, choose: str) -> pd.DataFrame:
+    best = runs.groupby(cost)[choose].max()  # at each cost, rising
     best_below = best.cummax().shift(fill_value=-np.inf)
-    return (quality.eq(cost.map(best)) & quality.gt(cost.map(best_below))).to_numpy()
+    return runs[runs[choose].eq(runs[cost].map(best)) & runs[choose].gt(runs[cost].map(best_below))]
 
 
 def _curves(
@@ -139,13 +140,6 @@ def _curves(
 
 def _interpolate(at: Sequence[float], costs: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.interp(np.log(at), np.log(costs), values, left=np.nan, right=np.nan)
-
-
-def _limits(limits: tuple[float, float]) -> tuple[float, float]:
-    low, high = (checks.number("limits", limit, 0, open_low=True) for limit in limits)
-    if low >= high:
-        raise ValueError(f"limits must rise, got ({low:g}, {high:g}).")
-    return low, high
 
 
 def _common_range(curves: pd.DataFrame, cost: str) -> tuple[float, float]:

@@ -6,8 +6,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .fronts import AT, at_matched_cost
 from .table import CURVE, NETWORK, require_columns
 

@@ -1,20 +1,19 @@
 """The whole trade-off from one run, in which lambda grows."""
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..channels.cost import Cost
 from ..data.loading import Data
 from ..gates.compact import compact
 from ..gates.gated import GatedModel
 from ..gates.posterior import is_undecided
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from ..training.config import TrainConfig
 from ..training.evaluation import evaluate
 from ..training.finetuning import fine_tune
@@ -27,18 +26,6 @@ DEFAULT = TrainConfig(epochs=40, warmup=2)
 # On digits (40 epochs, two seeds) the last network has .08 and .10 of the MACs at a constant lr, and .11 and
 # .12 with one cycle, which leaves too little at the end; fine-tuned accuracies are the same, .98 to .99.
 SCHEDULES = {"schedule": "constant", "milestones": (), "gate_schedule": "constant"}
-
-
-@dataclass
-class _Snapshot:
-    """The network at one moment of the run."""
-
-    epoch: float
-    lam: float
-    small: nn.Module
-    cost: Cost
-    open: list[int]
-    undecided: float
 
 
 @checked
@@ -81,15 +68,16 @@ def lambda_path(
             the run, more snapshots than steps.
         Diverged: the loss became infinite or NaN.
     """
-    lams = _two_lams(lams)
+    lams = tuple(checks.number("every entry of lams", lam, 0, open_low=True) for lam in lams)
     config = _checked(config or DEFAULT, lams, snapshots, fine_tune_epochs)
     trainer = Trainer(net, data, config)
     steps = config.epochs * trainer.steps_per_epoch
     with tqdm(total=steps + snapshots, disable=not progress, unit="step") as bar:
         taken = _train(trainer, lams, snapshots, bar)
         rows = []
-        for number, snapshot in enumerate(taken, 1):
-            rows.append({"snapshot": number} | _row(net, snapshot, trainer.data, config, fine_tune_epochs))
+        for number, (small, row) in enumerate(taken, 1):
+            accuracies = _accuracies(small, trainer.data, config, fine_tune_epochs)
+            rows.append({"snapshot": number} | row | accuracies)
             bar.set_postfix_str(f"val accuracy {rows[-1]['val_accuracy']:.3f}")
             bar.update()
     if trainer.run.notice:
@@ -97,17 +85,12 @@ def lambda_path(
     return pd.DataFrame(rows)
 
 
-def _two_lams(lams: tuple[float, float]) -> tuple[float, float]:
-    first, last = (checks.number("every entry of lams", lam, 0, open_low=True) for lam in lams)
-    if not first < last:
-        raise ValueError(f"lams must increase, got {lams!r}: lambda grows along the path.")
-    return first, last
-
-
 def _checked(
     config: TrainConfig, lams: tuple[float, float], snapshots: int, fine_tune_epochs: int
 ) -> TrainConfig:
     """The config of the path, if all arguments are sound."""
+    if not lams[0] < lams[1]:
+        raise ValueError(f"lams must increase, got {lams!r}: lambda grows along the path.")
     checks.whole("snapshots", snapshots, 2)
     checks.whole("fine_tune_epochs", fine_tune_epochs, 1)
     if config.budget is not None:
@@ -120,7 +103,9 @@ def _checked(
     return replace(config, lam=lams[0], ramp=0, fine_tune_epochs=0, **SCHEDULES)
 
 
-def _train(trainer: Trainer, lams: tuple[float, float], snapshots: int, bar: tqdm) -> list[_Snapshot]:
+def _train(
+    trainer: Trainer, lams: tuple[float, float], snapshots: int, bar: tqdm
+) -> list[tuple[nn.Module, dict[str, Any]]]:
     """Train to the end; fine-tuning waits until then, so that it cannot change the run."""
     config, per_epoch = trainer.config, trainer.steps_per_epoch
     first, last = round(config.warmup_epochs * per_epoch), config.epochs * per_epoch
@@ -129,7 +114,7 @@ def _train(trainer: Trainer, lams: tuple[float, float], snapshots: int, bar: tqd
             f"snapshots must be at most {last - first}, the steps after the warm-up, got {snapshots}."
         )
     moments = np.linspace(first, last, snapshots + 1)[1:].round().astype(int).tolist()
-    taken: list[_Snapshot] = []
+    taken = []
     for step, _ in enumerate(trainer, 1):
         bar.update()
         if step in moments:
@@ -139,29 +124,29 @@ def _train(trainer: Trainer, lams: tuple[float, float], snapshots: int, bar: tqd
     return taken
 
 
-def _snapshot(trainer: Trainer, epoch: float) -> _Snapshot:
+def _snapshot(trainer: Trainer, epoch: float) -> tuple[nn.Module, dict[str, Any]]:
+    """The compact network at this moment, and its row, in which the accuracies are still missing."""
     net = trainer.net
-    undecided = float(is_undecided(net.posterior.flat_prob_open()).float().mean())
-    return _Snapshot(epoch, trainer.lam, compact(net), net.exact_cost(), net.open_channels(), undecided)
-
-
-def _row(net: GatedModel, snapshot: _Snapshot, data: Data, config: TrainConfig, epochs: int) -> dict:
-    """Fine-tune the network of the snapshot, and measure it."""
-    small, kept = snapshot.small, snapshot.cost / net.dense_cost
-    raw = evaluate(small, data.val)[1]
-    history = fine_tune(small, data, epochs, **config.sgd)
-    return {
-        "epoch": snapshot.epoch,
-        "lam": snapshot.lam,
-        "raw_val_accuracy": raw,
-        "val_accuracy": history.val_accuracy.iloc[-1],
-        "test_accuracy": evaluate(small, data.test)[1],
-        "macs": snapshot.cost.macs,
-        "params": snapshot.cost.params,
+    cost = net.exact_cost()
+    kept = cost / net.dense_cost
+    return compact(net), {
+        "epoch": epoch,
+        "lam": trainer.lam,
+        **dict.fromkeys(("raw_val_accuracy", "val_accuracy", "test_accuracy")),
+        "macs": cost.macs,
+        "params": cost.params,
         "kept_macs": kept.macs,
         "kept_params": kept.params,
-        "undecided": snapshot.undecided,
+        "undecided": float(is_undecided(net.posterior.flat_prob_open()).float().mean()),
         "groups": [group.name for group in net.groups.gated],
         "channels": net.channels.sizes,
-        "open": snapshot.open,
+        "open": net.open_channels(),
     }
+
+
+def _accuracies(small: nn.Module, data: Data, config: TrainConfig, epochs: int) -> dict[str, float]:
+    """Fine-tune a compact network, and measure it before and after."""
+    raw = evaluate(small, data.val)[1]
+    history = fine_tune(small, data, epochs, **config.sgd)
+    val, test = history.val_accuracy.iloc[-1], evaluate(small, data.test)[1]
+    return {"raw_val_accuracy": raw, "val_accuracy": val, "test_accuracy": test}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..support import checks
+from ..support import checked, checks
 
 COLUMNS = {  # types as pandas has them; what they mean: see `load_results`
     "run": "str", "stage": "str", "data": "str", "model": "str", "method": "str",
@@ -38,8 +38,7 @@ def require_columns(table: pd.DataFrame, *names: str, source: str = "dk.sweep") 
         raise ValueError(f"expected the table of {source}, got {type(table).__name__}.")
     missing = [name for name in names if name not in table]
     if missing:
-        more = f" and {len(missing) - 9} more" if len(missing) > 9 else ""
-        raise ValueError(f"the table lacks the columns {', '.join(missing[:9])}{more}: is it from {source}?")
+        raise ValueError(f"the table lacks the columns {checks.few(missing, 9)}: is it from {source}?")
 
 
 def without_failed(results: pd.DataFrame) -> pd.DataFrame:
@@ -54,11 +53,9 @@ def reported(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def finished(results: pd.DataFrame, cost: str, *others: str, stage: str | None = None) -> pd.DataFrame:
-    """The rows of runs without an error that have all these numbers; `stage`: only those of this stage.
+    """The rows of runs without an error, of this stage if one is named, that have all these numbers.
 
-    Raises:
-        ValueError: columns are missing, there is no numeric column of such a name, a cost is not > 0, or
-            no row is left.
+    A ValueError says that columns are missing or not numeric, a cost is not > 0, or no row is left.
     """
     require_columns(results, "run", "stage", *CURVE, "error")
     numeric = results.select_dtypes("number").columns
@@ -77,3 +74,27 @@ def finished(results: pd.DataFrame, cost: str, *others: str, stage: str | None =
         worst = runs.loc[runs[cost].idxmin()]
         raise ValueError(f"column {cost!r} must be > 0; run {worst.run!r} has {worst[cost]:g}.")
     return runs
+
+
+@checked
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """A row per data set, network, method and price: mean and spread over seeds of what was reported.
+
+    Args:
+        results: of `sweep`; rows that only chose a gate lr and rows of failed runs are left out.
+
+    Returns:
+        data, model, method, lam, budget, gate_lr, seeds (how many), test_accuracy and its standard deviation
+        accuracy_std, kept_macs and its macs_std, undecided.
+    """
+    require_columns(results, *COLUMNS)
+    keys = ["data", "model", "method", "lam", "budget", "gate_lr"]
+    groups = reported(results).groupby(keys, sort=False, dropna=False)
+    return groups.agg(
+        seeds=("seed", "nunique"),
+        test_accuracy=("test_accuracy", "mean"),
+        accuracy_std=("test_accuracy", "std"),
+        kept_macs=("kept_macs", "mean"),
+        macs_std=("kept_macs", "std"),
+        undecided=("undecided", "mean"),
+    ).reset_index()

@@ -10,13 +10,10 @@ from ..support import checks
 def plan(
     n: int, batch_size: int, rng: torch.Generator | None, augment: bool, part: tuple[int, int]
 ) -> tuple[Tensor | None, list[slice]]:
-    """The order of `n` images, and the slices of it that are the batches of one process.
+    """The order of `n` images, and the slices of it that are the batches of one process; see `Split.batches`.
 
-    Arguments and errors are those of `Split.batches`.
-
-    Returns:
-        (order, spans): int64 [M] on the device of `rng`, the images of all processes' batches;
-        None means 0 .. n-1, without `rng`.
+    The order is int64 [M] on the device of `rng`, the images of all processes' batches; without `rng` it is
+    None, which means 0 .. n-1.
     """
     checks.whole("batch_size", batch_size, 1)
     rank, world = _checked_part(part)
@@ -51,11 +48,9 @@ def _checked_part(part: tuple[int, int]) -> tuple[int, int]:
 
 
 def draw_moves(n: int, reach: int, rng: torch.Generator) -> Tensor:
-    """A random shift and flip for each of `n` images.
+    """A random shift and flip for each of `n` images, on the device of `rng`.
 
-    Returns:
-        int64 [n, 3]: down and right, -reach .. reach pixels each; 1 to mirror the image, else 0.
-        On the device of `rng`.
+    int64 [n, 3]: down and right, -reach .. reach pixels each; 1 to mirror the image, else 0.
     """
     on = {"generator": rng, "device": rng.device}
     shifts, flips = torch.randint(-reach, reach + 1, (n, 2), **on), torch.randint(2, (n, 1), **on)
@@ -63,13 +58,9 @@ def draw_moves(n: int, reach: int, rng: torch.Generator) -> Tensor:
 
 
 def move(pixels: Tensor, moves: Tensor) -> Tensor:
-    """Shift and mirror every image of a batch by its own amount; what comes in at the rim is 0 (black).
+    """Shift and then mirror every image of a batch, [B, H, W, C], by its own of `draw_moves`.
 
-    The shift is a crop of the padded image, as is usual; the crop is then mirrored.
-
-    Args:
-        pixels: [B, H, W, C].
-        moves: of `draw_moves`, on the device of `pixels`.
+    What comes in at the rim is 0 (black).
     """
     b, h, w, c = pixels.shape
     pad = h // 8

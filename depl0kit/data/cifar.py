@@ -17,34 +17,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .data_set import Data, in_memory, picked
-from .files import download, read_cache, set_aside, write_cache
-from .splits import stratified
+from .data_set import Data, with_val
+from .files import Content, cached, download, set_aside
 
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
 
 def load(name: str, root: Path) -> Data:
-    """The set `name` in `TITLES`, from the cache in `root` or from where its files are found.
-
-    Raises:
-        DataNotFoundError: it is not on this machine and cannot be downloaded.
-    """
-    cache = root / f"{name}.safetensors"
-    cached = read_cache(cache)
-    if cached is None:
-        t, classes = _find(root, name)
-        write_cache(cache, t, {"classes": json.dumps(classes)})
-    else:
-        t, classes = cached[0], json.loads(cached[1]["classes"])
-    labels = t["train_labels"]
-    num_val = len(labels) // 10
-    parts = stratified(labels, len(labels) - num_val, num_val)
-    train, test = (t[f"{part}_images"].permute(0, 3, 1, 2) for part in ("train", "test"))
-    return in_memory(name, tuple(classes), *picked(train, labels, *parts), (test, t["test_labels"]))
+    """The set `name` in `TITLES`, from the cache in `root` or from where its files are found."""
+    t, notes = cached(root / f"{name}.safetensors", lambda: _find(root, name))
+    parts = ((t[f"{part}_images"].permute(0, 3, 1, 2), t[f"{part}_labels"]) for part in ("train", "test"))
+    return with_val(name, tuple(json.loads(notes["classes"])), *parts, share=10)
 
 
-def _find(root: Path, name: str) -> tuple[dict[str, Tensor], list[str]]:
+def _find(root: Path, name: str) -> Content:
     """uint8 [N, H, W, 3] and int64 [N] of train and test, and the names of the (fine) classes."""
     from torchvision.datasets import CIFAR10, CIFAR100  # takes a second to import
     from torchvision.datasets.utils import download_url
@@ -63,13 +49,11 @@ def _find(root: Path, name: str) -> tuple[dict[str, Tensor], list[str]]:
     return _read(root, source)
 
 
-def _read(root: Path, source: type) -> tuple[dict[str, Tensor], list[str]] | None:
+def _read(root: Path, source: type) -> Content | None:
     """From the unpacked folder or the archive; None if neither is complete. Damaged files are set aside."""
     meta = source.meta["filename"], source.meta["md5"]
-    files = [
-        (root / source.base_folder / file, md5) for file, md5 in (*source.train_list, *source.test_list, meta)
-    ]
-    if all([_is_sound(path, md5) for path, md5 in files]):
+    files, folder = (*source.train_list, *source.test_list, meta), root / source.base_folder
+    if all([_is_sound(folder / file, md5) for file, md5 in files]):
         return _tensors(root, source)
     archive = root / source.filename
     if not _is_sound(archive, source.tgz_md5):
@@ -79,13 +63,13 @@ def _read(root: Path, source: type) -> tuple[dict[str, Tensor], list[str]] | Non
         return _tensors(Path(folder), source)
 
 
-def _tensors(root: Path, source: type) -> tuple[dict[str, Tensor], list[str]]:
-    tensors = {}
+def _tensors(root: Path, source: type) -> Content:
+    tensors: dict[str, Tensor] = {}
     for part in ("train", "test"):
         found = source(root, train=part == "train")
         tensors[f"{part}_images"] = torch.from_numpy(found.data)
         tensors[f"{part}_labels"] = torch.tensor(found.targets)
-    return tensors, list(found.classes)
+    return tensors, {"classes": json.dumps(found.classes)}
 
 
 def _is_sound(path: Path, md5: str) -> bool:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .splits import MemorySplit, Split
+from .splits import MemorySplit, Split, stratified
 
+Part = tuple[Tensor, Tensor]  # images [N, C, H, W], and labels, int64 [N]
 MEMORY_LIMIT = 4e9  # bytes of pixels; a bigger folder is streamed, a bigger data set refused
 
 
@@ -58,7 +59,7 @@ class Data:
         )
 
 
-def in_memory(name: str, classes: tuple[str, ...], *parts: tuple[Tensor, Tensor]) -> Data:
+def in_memory(name: str, classes: tuple[str, ...], *parts: Part) -> Data:
     """Data from (images, labels) of train, val and test, with the statistics of train."""
     mean, std = _channel_statistics(parts[0][0])
     last, m, s = torch.channels_last, torch.tensor(mean), torch.tensor(std)
@@ -66,9 +67,18 @@ def in_memory(name: str, classes: tuple[str, ...], *parts: tuple[Tensor, Tensor]
     return Data(name, *splits, classes, mean, std)
 
 
-def picked(images: Tensor, labels: Tensor, *parts: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """(images, labels) of each part, given by indices; index_select is twice as fast as images[i]."""
-    return [(images.index_select(0, i), labels[i]) for i in parts]
+def with_val(name: str, classes: tuple[str, ...], train: Part, test: Part, share: int) -> Data:
+    """Data in memory; one of `share` training images is for validation."""
+    labels = train[1]
+    num_val = len(labels) // share
+    return in_memory(
+        name, classes, *picked(*train, *stratified(labels, len(labels) - num_val, num_val)), test
+    )
+
+
+def picked(images: Tensor, labels: Tensor, *indices: Tensor) -> list[Part]:
+    """The parts at these indices; index_select is twice as fast as images[i]."""
+    return [(images.index_select(0, i), labels[i]) for i in indices]
 
 
 def _channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,14 +1,14 @@
 """Image files as pixels: one file, or many in parallel threads into one tensor.
 
-Images come as a viewer shows them: upright, as the camera's note (EXIF) says; transparent parts white,
-because the colours below them have no meaning; and numbers of more than 8 bits brought to 8 by one scale for
-the whole folder (`depth`), so that equal numbers are equally bright in all its images.
+Images are read as a viewer shows them. They are turned upright, as the camera's note (EXIF) says. Transparent
+parts become white, because the colours below them have no meaning. Numbers of more than 8 bits are scaled to
+8, by one factor for the whole folder (`depth`): equal numbers are equally bright in all its images.
 
-Threads, because Pillow lets other threads run while it decodes and scales; processes would run a user's
-script again.
+Threads are used because Pillow lets other threads run while it decodes and scales; new processes would run a
+user's script again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -58,47 +58,43 @@ def decode(
 ) -> tuple[Tensor, dict[int, str]]:
     """All images in one tensor, in the order of `paths`, with a progress bar.
 
-    Args:
-        bits: see `depth`.
-        size: None for images that all have one size; else they are scaled until the shorter side
-            has `size` pixels, and their middle is cut out, size x size.
+    Options and errors are those of `loading.load_data`; `bits`: see `depth`.
 
     Returns:
         uint8 [N, H, W, C], C = 1 if all images are grey, else 3, black where an image is damaged;
         and {index: what is wrong} of the damaged ones.
-
-    Raises:
-        DamagedImageError: an image cannot be read, and skip_damaged is False.
-        ValueError: images of different sizes, and no `size`.
     """
     first, original = _first_size(paths)
     size_of_all = (size, size) if size else original
     images = np.zeros((len(paths), *reversed(size_of_all), 3), np.uint8)
+    damaged: dict[int, str] = {}
 
-    def fill(start: int) -> tuple[bool, dict[int, str]]:
-        """Decode one chunk: whether all of it is grey, and what is wrong in it."""
-        all_grey, damaged = True, {}
-        for i in range(start, min(start + CHUNK, len(paths))):
-            try:
-                image = read(paths[i], size, bits)
-            except DamagedImageError as error:
-                if not skip_damaged:
-                    raise refusal(str(error)) from error
-                damaged[i] = str(error)
-                continue
-            if image.size != size_of_all:
-                raise _differ(first, size_of_all, paths[i], image.size)
-            all_grey &= image.mode == "L"
-            images[i] = image.convert("RGB")
-        return all_grey, damaged
+    def fill(i: int) -> bool:
+        """Decode one image; returns whether it is grey."""
+        try:
+            image = read(paths[i], size, bits)
+        except DamagedImageError as error:
+            if not skip_damaged:
+                raise refusal(str(error)) from error
+            damaged[i] = str(error)
+            return True
+        if image.size != size_of_all:
+            raise _differ(first, size_of_all, paths[i], image.size)
+        images[i] = image.convert("RGB")
+        return image.mode == "L"
 
     threads = usable_cores() if original[0] * original[1] >= SMALL else 1
+    grey = all(_in_threads(threads, fill, len(paths)))
+    return torch.from_numpy(images[..., :1].copy() if grey else images), dict(sorted(damaged.items()))
+
+
+def _in_threads(threads: int, fill: Callable[[int], bool], count: int) -> list[bool]:
+    """What `fill` returns for 0 .. count-1, with a progress bar."""
+    chunks = [range(i, min(i + CHUNK, count)) for i in range(0, count, CHUNK)]
     with ThreadPoolExecutor(threads) as pool:
-        starts = range(0, len(paths), CHUNK)
-        results = list(tqdm(pool.map(fill, starts), "decoding", len(starts), unit=f" x {CHUNK} images"))
-    grey = all(all_grey for all_grey, _ in results)
-    damaged = {i: problem for _, problems in results for i, problem in problems.items()}
-    return torch.from_numpy(images[..., :1].copy() if grey else images), damaged
+        done = pool.map(lambda chunk: [fill(i) for i in chunk], chunks)
+        bar = tqdm(done, "decoding", len(chunks), unit=f" x {CHUNK} images")
+        return [result for chunk in bar for result in chunk]
 
 
 def decoded_bytes(paths: list[str], size: int | None) -> float:
@@ -116,10 +112,10 @@ def decoded_bytes(paths: list[str], size: int | None) -> float:
 
 
 def depth(paths: list[str]) -> int:
-    """How many bits those images use that have more than 8; 16 where a sample of the files has no such image.
+    """How many bits are used by images with more than 8; 16 if there is none in a sample of the files.
 
-    Cameras and scanners write numbers of 10, 12 or 14 bits into files of 16. To take these for 16 bits
-    would leave black images.
+    Cameras and scanners write numbers of 10, 12 or 14 bits into files of 16. Read as 16 bits, these images
+    would be nearly black.
     """
     brightest = [number for path in paths[:: -(-len(paths) // SAMPLE)] for number in _brightest(path)]
     return max(8, max(brightest).bit_length()) if brightest else 16
@@ -137,13 +133,9 @@ def _brightest(path: str) -> list[int]:
 
 
 def read(path: str, size: int | None = None, bits: int = 16) -> Image.Image:
-    """One image, of mode "L" if it is grey, else "RGB"; with `size` scaled and cut as in `decode`.
+    """One image, of mode "L" if it is grey, else "RGB"; with `size` scaled, and its middle cut out.
 
-    Args:
-        bits: of images with more than 8, see `depth`; what is brighter becomes white.
-
-    Raises:
-        DamagedImageError: it cannot be read, for any reason.
+    DamagedImageError says why it cannot be read. `bits`: see `depth`; what is brighter becomes white.
     """
     try:
         with _opened(path) as image:
@@ -159,12 +151,16 @@ def read(path: str, size: int | None = None, bits: int = 16) -> Image.Image:
 
 
 def as_seen(image: Image.Image, bits: int = 16) -> Image.Image:
-    """What a viewer shows, of mode "L" if it is grey, else "RGB".
-
-    Raises:
-        ValueError: pixels of unknown range.
-    """
-    return _upright(_eight_bits(image, bits), _orientation(image))
+    """What a viewer shows, of mode "L" if it is grey, else "RGB"; not of pixels of unknown range."""
+    seen = _eight_bits(image, bits)
+    try:
+        held = image.getexif().get(ORIENTATION, 1)  # how the camera was held, 1 to 8
+    except Exception:  # a damaged note; the pixels may be sound
+        held = 1
+    if held == 1:
+        return seen
+    seen.getexif()[ORIENTATION] = held
+    return ImageOps.exif_transpose(seen)
 
 
 def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
@@ -193,21 +189,6 @@ def _scaled(numbers: np.ndarray, bits: int, transparent: int | None) -> Image.Im
         raise ValueError("it has negative numbers, of unknown range")
     grey = np.minimum(numbers * (255 / (2**bits - 1)), 255).round().astype(np.uint8)
     return Image.fromarray(np.where(numbers == transparent, np.uint8(255), grey))
-
-
-def _orientation(image: Image.Image) -> int:
-    """How the camera was held, 1 to 8 as in EXIF."""
-    try:
-        return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # a damaged note; the pixels may be sound
-        return 1
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    if orientation == 1:
-        return image
-    image.getexif()[ORIENTATION] = orientation
-    return ImageOps.exif_transpose(image)
 
 
 @contextmanager

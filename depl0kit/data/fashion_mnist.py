@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from ..support.files import DamagedFileError
-from .data_set import Data, in_memory, picked
-from .files import download, read_cache, set_aside, write_cache
-from .splits import stratified
+from .data_set import Data, with_val
+from .files import cached, download, set_aside
 
 FOLDER = "FashionMNIST/raw"  # torchvision's
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+DEBIAN_REMEDY = "Repair it with: apt-get install --reinstall dataset-fashion-mnist"
 FILES = {  # what it holds: (idx file, its exact shape)
     "train_images": ("train-images-idx3-ubyte", (60_000, 28, 28)),
     "train_labels": ("train-labels-idx1-ubyte", (60_000,)),
@@ -34,28 +34,17 @@ CLASSES = (
 
 
 def load(root: Path) -> Data:
-    """The set, from the cache in `root` or else from where its files are found.
-
-    Raises:
-        DataNotFoundError: it is not on this machine and cannot be downloaded.
-    """
-    cache = root / "fashion_mnist.safetensors"
-    if (cached := read_cache(cache)) is None:
-        t = _find(root)
-        write_cache(cache, t)
-    else:
-        t = cached[0]
-    images, labels = t["train_images"].unsqueeze(1), t["train_labels"].long()
-    num_val = len(labels) // 12
-    parts = stratified(labels, len(labels) - num_val, num_val)
-    test = t["test_images"].unsqueeze(1), t["test_labels"].long()
-    return in_memory("fashion_mnist", CLASSES, *picked(images, labels, *parts), test)
+    """The set, from the cache in `root` or else from where its files are found."""
+    t, _ = cached(root / "fashion_mnist.safetensors", lambda: (_find(root), {}))
+    images, labels = (t["train_images"], t["test_images"]), (t["train_labels"], t["test_labels"])
+    parts = ((x.unsqueeze(1), y.long()) for x, y in zip(images, labels, strict=True))
+    return with_val("fashion_mnist", CLASSES, *parts, share=12)
 
 
 def _find(root: Path) -> dict[str, Tensor]:
     """The tensors named in `FILES`, uint8, from torchvision's folder, else from Debian, else downloaded."""
     raw = root / FOLDER
-    found = _read_folder(raw, set_aside) or _read_folder(DEBIAN_FOLDER, _debian_remedy)
+    found = _read_folder(raw, set_aside) or _read_folder(DEBIAN_FOLDER, lambda _: DEBIAN_REMEDY)
     if found is not None:
         return found
     from torchvision.datasets import FashionMNIST  # takes a second to import
@@ -73,10 +62,6 @@ def _find(root: Path) -> dict[str, Tensor]:
     return _read_folder(raw, set_aside)
 
 
-def _debian_remedy(path: Path) -> str:
-    return "Repair it with: apt-get install --reinstall dataset-fashion-mnist"
-
-
 def _damage(path: Path) -> str | None:
     shapes = {f"{file}.gz": shape for file, shape in FILES.values()}
     try:
@@ -86,14 +71,8 @@ def _damage(path: Path) -> str | None:
     return None
 
 
-# ---- idx files
-
-
 def _read_folder(folder: Path, remedy: Callable[[Path], str]) -> dict[str, Tensor] | None:
-    """The four idx files, unpacked or .gz; None if one is not there in good order.
-
-    A damaged file is named in a warning that ends with `remedy(file)`.
-    """
+    """The four idx files, unpacked or .gz; None if one is missing, or damaged, which a warning says."""
     tensors = {}
     for key, (file, shape) in FILES.items():
         for path in (folder / file, folder / f"{file}.gz"):
@@ -106,11 +85,7 @@ def _read_folder(folder: Path, remedy: Callable[[Path], str]) -> dict[str, Tenso
 
 
 def _read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """uint8 tensor of an idx file: 0, 0, 8 (unsigned bytes), rank, sizes (big-endian), values.
-
-    Raises:
-        DamagedFileError: not exactly a header for `shape` and its values, or a label above 9.
-    """
+    """uint8 tensor of an idx file: 0, 0, 8 (unsigned bytes), rank, sizes (big-endian), values."""
     header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
     size = len(header) + math.prod(shape)
     content = path.read_bytes()

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..support.files import DamagedFileError, read_tensors, write_tensors
 
+Content = tuple[dict[str, Tensor], dict[str, str]]  # tensors and notes of a cache
+
 
 class DataNotFoundError(FileNotFoundError):
     """A data set is neither on this machine nor could it be downloaded; the text says how to get it."""
@@ -34,9 +36,6 @@ def download(
         fetch: downloads them to the same paths within another folder, and raises if one is damaged.
         damage: what is wrong with a file; None if nothing is.
         title, other_ways: of the data set, and how to get it otherwise; for the error.
-
-    Raises:
-        DataNotFoundError: they cannot be downloaded.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -63,15 +62,13 @@ def _fetch_twice(
             fetch(folder)
             return
         except (RuntimeError, ConnectionError, http.client.HTTPException) as error:
-            arrived = [path for file in files if (path := folder / file).is_file()]
-            found = [
-                f"{path.name} arrived damaged: {problem}" for path in arrived if (problem := damage(path))
-            ]
-            if not found:
+            arrived = (path for file in files if (path := folder / file).is_file())
+            found = (f"{path.name} arrived damaged: {wrong}" for path in arrived if (wrong := damage(path)))
+            if (first := next(found, None)) is None:
                 raise
             if last_try:
-                raise DamagedFileError(found[0]) from error
-            warnings.warn(f"{found[0]}. It is downloaded again.", stacklevel=3)
+                raise DamagedFileError(first) from error
+            warnings.warn(f"{first}. It is downloaded again.", stacklevel=3)
 
 
 def delete(path: Path) -> str:
@@ -96,23 +93,20 @@ def set_aside(path: Path) -> str:
     return f"It is kept as {aside.name}, and fetched again if there is a network."
 
 
-def read_cache(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """The tensors and notes in `path`; None if it is missing, or damaged and therefore deleted."""
-    try:
-        return read_tensors(path)
-    except FileNotFoundError:
-        return None
-    except DamagedFileError as error:
-        warnings.warn(f"the cache {error}. {delete(path)}", stacklevel=2)
-        return None
-
-
-def write_cache(path: Path, tensors: dict[str, Tensor], notes: dict[str, str] | None = None) -> None:
-    """Atomically: other processes see the old file or the new one, never a part.
+def cached(path: Path, make: Callable[[], Content]) -> Content:
+    """The tensors and notes in the cache `path`; if it is missing or damaged, made and written anew.
 
     If it cannot be written there is a warning, and no error: the data are in memory.
     """
     try:
-        write_tensors(path, tensors, notes)
+        return read_tensors(path)
+    except FileNotFoundError:
+        pass
+    except DamagedFileError as error:
+        warnings.warn(f"the cache {error}. {delete(path)}", stacklevel=2)
+    content = make()
+    try:
+        write_tensors(path, *content)
     except OSError as error:
         warnings.warn(f"the cache {path} cannot be written ({error}).", stacklevel=2)
+    return content

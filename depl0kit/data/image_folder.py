@@ -13,8 +13,8 @@ from torch import Tensor
 from ..support import checks
 from .data_set import MEMORY_LIMIT, Data, in_memory
 from .decoding import decode, decoded_bytes, depth, refusal
-from .files import DataNotFoundError, read_cache, write_cache
-from .listing import Listing, few, listing
+from .files import Content, DataNotFoundError, cached
+from .listing import Listing, listing
 from .splits import PARTS
 from .streaming import StreamedSplit
 
@@ -61,37 +61,31 @@ def _streamed(name: str, found: Listing, size: int, skip_damaged: bool) -> Data:
 def decoded(where: Listing, root: Path, size: int | None, skip_damaged: bool) -> dict[str, Tensor]:
     """All images of a listing, decoded; from a cache in `root` if no file changed since.
 
-    Args:
-        size: None keeps the images as they are, all of one size; else they are scaled until the
-            shorter side has `size` pixels, and their middle is cut out, size x size.
-        skip_damaged: leave out the images that cannot be read, with a warning that names them.
+    Options and errors are those of `loading.load_data`.
 
     Returns:
         <split>_images: uint8 [N, H, W, C], with C = 1 if all images are grey, else 3; and
         <split>_labels: int64 [N]; for train, val and test.
-
-    Raises:
-        DamagedImageError: an image cannot be read, and skip_damaged is False.
-        ValueError: images of different sizes, and no `size`.
     """
     cache = _cache_path(where, root, size)
-    cached = read_cache(cache)
-    if cached is None:
-        tensors, damaged = _decode_all(where, size, skip_damaged)
+
+    def make() -> Content:
+        content = _decode_all(where, size, skip_damaged)
         _forget(cache)
-        write_cache(cache, tensors, {"damaged": json.dumps(damaged)})
-    else:
-        tensors, damaged = cached[0], json.loads(cached[1]["damaged"])
+        return content
+
+    tensors, notes = cached(cache, make)
+    damaged = json.loads(notes["damaged"])
     if damaged and not skip_damaged:
         raise refusal(next(iter(damaged.values())))
     if damaged:
-        names = few(list(damaged))
+        names = checks.few(list(damaged))
         warnings.warn(f"{len(damaged)} images cannot be read and are left out: {names}.", stacklevel=2)
     return tensors
 
 
-def _decode_all(where: Listing, size: int | None, skip: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(tensors as `decoded` returns them, {path: the error} of damaged images)."""
+def _decode_all(where: Listing, size: int | None, skip: bool) -> Content:
+    """What `decoded` returns, and in the notes {path: the error} of damaged images."""
     paths = where.paths()
     images, damaged = decode(paths, size, skip, depth(where.paths(["train"])))
     sound = torch.ones(len(paths), dtype=torch.bool)
@@ -102,7 +96,7 @@ def _decode_all(where: Listing, size: int | None, skip: bool) -> tuple[dict[str,
             raise ValueError(f"no image of the {part} split of {where.folder} can be read: repair some.")
         tensors[f"{part}_images"] = pixels if keep.all() else pixels[keep]
         tensors[f"{part}_labels"] = where.splits[part].labels[keep]
-    return tensors, {paths[i]: error for i, error in damaged.items()}
+    return tensors, {"damaged": json.dumps({paths[i]: error for i, error in damaged.items()})}
 
 
 def _cache_path(where: Listing, root: Path, size: int | None) -> Path:

@@ -1,7 +1,4 @@
-"""Which image of a folder belongs to which split.
-
-A folder has `train/<class>/` and `val/<class>/`, `test/<class>/`, or both. No file is opened here.
-"""
+"""Which image of a folder belongs to which split; no file is opened to find out."""
 
 import os
 import warnings
@@ -13,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..support.checks import few
 from .decoding import suffixes
 from .files import DataNotFoundError
 from .splits import PARTS, cut_off
@@ -22,15 +20,10 @@ LAYOUT = "train/<class>/ and test/<class>/ or val/<class>/"
 
 @dataclass(frozen=True)
 class Files:
-    """The files of one split, class after class or in the order of `stratified`.
+    """The files of one split, class after class or in the order of `stratified`."""
 
-    Args:
-        paths: relative to the folder, as an array of bytes: a million of them pass fast to workers.
-        labels: int64 [N], indices of the class names.
-    """
-
-    paths: np.ndarray
-    labels: Tensor
+    paths: np.ndarray  # relative to the folder, as bytes: a million of them pass fast to workers
+    labels: Tensor  # int64 [N], indices of the class names
 
     def pick(self, which: slice | Tensor) -> "Files":
         return Files(self.paths[which if isinstance(which, slice) else which.numpy()], self.labels[which])
@@ -50,17 +43,10 @@ class Listing:
 
 
 def listing(folder: Path) -> Listing:
-    """Find the images of a folder, and split them.
+    """Find the images of a folder, and split them as `load_data` says.
 
-    With train, val and test there is nothing to split. With test alone, validation is a tenth of
-    train. With val alone, as ImageNet has it, val becomes the *test* split, so that nobody reports
-    on what they chose models on, and validation is a tenth of train. With train alone, validation
-    is a tenth of it and test a fifth. What is cut off train is chosen with a fixed seed, and has all
-    classes in their proportions. Files that are no images Pillow can read are named in a warning.
-
-    Raises:
-        DataNotFoundError: the folder does not exist.
-        ValueError: it has another layout, or a link in it leads nowhere; the text says what to change.
+    Val alone, as ImageNet has it, becomes the *test* split, so that nobody chooses a model and reports its
+    accuracy on the same images.
     """
     if not folder.exists():
         raise DataNotFoundError(
@@ -78,7 +64,12 @@ def listing(folder: Path) -> Listing:
     for part, files in found.items():
         _check_classes(folder, part, files, classes)
     if left_out:
-        warnings.warn(_what_is_left_out(folder, left_out), stacklevel=2)
+        names = few([os.path.relpath(path, folder) for path in left_out])
+        warnings.warn(
+            f"{len(left_out)} entries of {folder} are left out, as Pillow cannot read them as images, or "
+            f"they lie in no class directory: {names}.",
+            stacklevel=2,
+        )
     return Listing(folder, classes, _split({p: _flat(folder, f, classes) for p, f in found.items()}))
 
 
@@ -87,13 +78,6 @@ def _here(parent: Path) -> str:
         return f"{parent} does not exist either"
     names = sorted(p.name for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))
     return f"{parent} has the folders {', '.join(names[:8])}" if names else f"{parent} has no folders"
-
-
-def _what_is_left_out(folder: Path, paths: list[str]) -> str:
-    return (
-        f"{len(paths)} entries of {folder} are left out, as they are no images that Pillow can read here, or "
-        f"lie in no class directory: {few([os.path.relpath(path, folder) for path in paths])}."
-    )
 
 
 def _refuse_broken_link(path: str | Path) -> None:
@@ -114,11 +98,7 @@ def _class_files(part: Path, left_out: list[str]) -> dict[str, list[str]]:
 
 
 def _images(directory: str, endings: set[str], above: tuple[str, ...], left_out: list[str]) -> Iterator[str]:
-    """The images in a directory and below, in the order of their names.
-
-    Args:
-        above: the directories that lead here, without links: one that links back to them is not entered.
-    """
+    """The images in a directory and below, by name; a link back to `above`, the way to here, is left out."""
     here = os.path.realpath(directory)
     if any(os.path.commonpath([here, one]) == here for one in above):
         left_out.append(directory)
@@ -159,10 +139,6 @@ def _check_classes(folder: Path, part: str, files: dict[str, list[str]], classes
             f"no images in {folder / part / empty[0]} (nor in {len(empty) - 1} other class directories): "
             f"put .jpg, .jpeg, .png, ... files there, or delete the class from all splits."
         )
-
-
-def few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _flat(folder: Path, files: dict[str, list[str]], classes: tuple[str, ...]) -> Files:

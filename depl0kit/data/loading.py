@@ -8,15 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from . import cifar, digits, fashion_mnist, image_folder
 from .data_set import Data
-from .decoding import DamagedImageError
-from .files import DataNotFoundError
-from .splits import Split
-
-__all__ = ["DATA_SETS", "DamagedImageError", "Data", "DataNotFoundError", "Split", "data_root", "load_data"]
 
 SOURCES: dict[str, Callable[[Path], Data]] = {
     "digits": digits.load,
@@ -72,7 +66,11 @@ def load_data(
         return image_folder.load(Path(name_or_folder).expanduser(), root, *options)
     if name_or_folder == "imagenet":
         return image_folder.imagenet(root, *options)
-    source = SOURCES[_checked_name(name_or_folder)]
+    try:
+        source = SOURCES[checks.one_of("data set", name_or_folder, DATA_SETS)]
+    except ValueError as error:
+        hint = f"For a folder of images pass its path, such as './{name_or_folder}'."
+        raise ValueError(f"{error} {hint}") from None
     if options != (None, False, None):
         raise ValueError(
             f"size, skip_damaged and stream are for folders of images, not for {name_or_folder!r}."
@@ -82,19 +80,10 @@ def load_data(
 
 def is_folder(name_or_folder: str | Path) -> bool:
     """Whether `load_data` takes it for a folder, and not for a name."""
-    if isinstance(name_or_folder, Path):
-        return True
-    if not isinstance(name_or_folder, str) or name_or_folder in DATA_SETS:
-        return False
-    separators = (os.sep, os.altsep or os.sep)
-    return any(s in name_or_folder for s in separators) or Path(name_or_folder).expanduser().is_dir()
-
-
-def _checked_name(name: object) -> str:
-    try:
-        return checks.one_of("data set", name, DATA_SETS)
-    except ValueError as error:
-        raise ValueError(f"{error} For a folder of images pass its path, such as './{name}'.") from None
+    if isinstance(name_or_folder, Path) or name_or_folder in DATA_SETS:
+        return isinstance(name_or_folder, Path)
+    has_separator = any(s in name_or_folder for s in (os.sep, os.altsep or os.sep))
+    return has_separator or Path(name_or_folder).expanduser().is_dir()
 
 
 @checked

@@ -1,18 +1,18 @@
 """Tensors, arrays and data sets of one's own as `Data`."""
 
+from contextlib import suppress
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..support import checks
-from ..support.arguments import checked
-from .data_set import MEMORY_LIMIT, Data, in_memory, picked
+from ..support import checked, checks
+from .data_set import MEMORY_LIMIT, Data, Part, in_memory, picked
 from .decoding import as_seen
 from .splits import PARTS, cut_off
 
 ALIKE = "bring all to one shape and type"
-Part = tuple[Tensor, Tensor]  # images, uint8 or float32 [N, C, H, W], and labels, int64 [N]
 
 
 @checked
@@ -57,6 +57,7 @@ def make_data(train: object, val: object = None, test: object = None) -> Data:
 
 
 def _part(name: str, part: object) -> Part:
+    """Images, uint8 or float32 [N, C, H, W], and labels, int64 [N]."""
     images, labels = part if isinstance(part, tuple) and len(part) == 2 else _read(name, part)
     images, labels = _images(f"images of {name}", images), _labels(name, labels)
     if len(images) != len(labels) or not len(images):
@@ -71,15 +72,18 @@ def _part(name: str, part: object) -> Part:
 def _check_alike(name: str, part: Part, train: Part, classes: int) -> None:
     """Refuse labels that are no classes, and images that differ from those of train."""
     (images, labels), (first, _) = part, train
-    wrong = labels[(labels < 0) | (labels >= classes)].tolist()
-    if wrong:
-        raise ValueError(
-            f"labels of {name} must lie in 0..{classes - 1}, got {wrong[0]}: number the classes from 0."
-        )
+    wrong = f"labels of {name} must lie in 0..{classes - 1}, got {{}}: number the classes from 0."
+    _refuse(labels, (labels < 0) | (labels >= classes), wrong)
     if images.shape[1:] != first.shape[1:] or images.dtype != first.dtype:
         raise ValueError(
             f"images of {name} are {_kind(images[0])}, those of train {_kind(first[0])}: {ALIKE}."
         )
+
+
+def _refuse(values: Tensor, wrong: Tensor, text: str) -> None:
+    """Raise a ValueError of this text, with the first value that is wrong in its place."""
+    if wrong.any():
+        raise ValueError(text.format(f"{values[wrong][0]:.10g}"))
 
 
 def _kind(image: Tensor) -> str:
@@ -102,9 +106,6 @@ def _classes(dataset: object, labels: Tensor) -> tuple[str, ...]:
     return tuple(map(str, found))
 
 
-# ---- images and labels
-
-
 def _images(what: str, value: object) -> Tensor:
     """uint8 or float32 [N, C, H, W]."""
     images = _numbers(what, value)
@@ -119,11 +120,8 @@ def _images(what: str, value: object) -> Tensor:
         return images
     if images.dtype != torch.int64:
         return images.float()
-    wrong = images[(images < 0) | (images > 255)]
-    if len(wrong):
-        raise ValueError(
-            f"{what} must lie in 0..255 where they are whole, got {wrong[0]}: make them floating-point."
-        )
+    wrong = f"{what} must lie in 0..255 where they are whole, got {{}}: make them floating-point."
+    _refuse(images, (images < 0) | (images > 255), wrong)
     return images.to(torch.uint8)
 
 
@@ -135,11 +133,8 @@ def _labels(name: str, value: object) -> Tensor:
             f"labels of {name} must be one number an image, got shape {list(labels.shape)}: take .argmax(1) "
             "of one-hot labels."
         )
-    wrong = labels[labels.long() != labels]
-    if len(wrong):
-        raise ValueError(
-            f"labels of {name} must be whole numbers, got {wrong[0]:g}: number the classes from 0."
-        )
+    wrong = f"labels of {name} must be whole numbers, got {{}}: number the classes from 0."
+    _refuse(labels, labels.long() != labels, wrong)
     return labels.long()
 
 
@@ -158,9 +153,6 @@ def _numbers(what: str, value: object) -> Tensor:
     kind = np.float32 if array.dtype.kind == "f" else np.uint8 if array.dtype == np.uint8 else np.int64
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
         return torch.from_numpy(array.astype(kind))
-
-
-# ---- data sets
 
 
 def _read(name: str, dataset: object) -> tuple[Tensor, list]:
@@ -184,11 +176,10 @@ def _read(name: str, dataset: object) -> tuple[Tensor, list]:
 
 
 def _length(name: str, dataset: object) -> int:
-    try:
-        n = len(dataset) if hasattr(dataset, "__getitem__") else -1
-    except TypeError:
-        n = -1
-    if n < 1:
+    n = 0
+    with suppress(TypeError):  # it has no length
+        n = len(dataset) if hasattr(dataset, "__getitem__") else 0
+    if not n:
         way_out = ": pass its .dataset" if hasattr(dataset, "dataset") else ""
         raise ValueError(
             f"{name} must be (images, labels) or a data set with at least one image, __len__ and "

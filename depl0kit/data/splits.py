@@ -153,15 +153,8 @@ class MemorySplit(Split):
         return ((move(p, moves[s]), y) for (p, y), s in zip(pairs, spans, strict=True))
 
 
-# ---- which image belongs to which split
-
-
 def cut_off(labels: Tensor, val: bool, test: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of train, val and test: a tenth of the images for validation, a fifth for test, where wanted.
-
-    Raises:
-        ValueError: no image would be left to train on.
-    """
+    """Indices of train, val and test: a tenth of the images for validation, a fifth for test, if wanted."""
     n = len(labels)
     num_val, num_test = (max(1, round(n / k)) if wanted else 0 for k, wanted in ((10, val), (5, test)))
     if num_val + num_test >= n:

@@ -31,28 +31,18 @@ class StreamedSplit(Split):
     a random part of 8 to 100 % of the image, of sides 3:4 to 4:3, is scaled to the size, and mirrored with
     probability 1/2. What an image gets depends on the random state and on the image alone, and not on the
     number of workers or processes.
-
-    Args:
-        folder, files: where the images are.
-        labels: int64 [N], on the device that batches go to.
-        mean, std: float32 [3], of pixels in [0, 1].
-        size: of the square that is cut out of every image, in pixels.
-        workers: processes that read, 0 for none; None: one per usable core, shared with the other
-            processes of this machine.
-        skip_damaged: leave an image that cannot be read out of its batch, with a warning, instead of
-            raising. It still counts in `len`, and is black in `images`.
-        bits: of images with more than 8, see `decoding.depth`.
     """
 
     folder: Path
-    files: Files
-    labels: Tensor
-    mean: Tensor
+    files: Files  # in the folder
+    labels: Tensor  # int64 [N], on the device that batches go to
+    mean: Tensor  # float32 [3], of pixels in [0, 1], as is `std`
     std: Tensor
-    size: int = 224
-    workers: int | None = None
+    size: int = 224  # of the square that is cut out of every image, in pixels
+    workers: int | None = None  # that read; 0: none. None: one per usable core, shared by processes of a run
+    # leave damaged images out of their batches, with a warning; they count in `len`, are black in `images`
     skip_damaged: bool = False
-    bits: int = 16
+    bits: int = 16  # of images with more than 8, see `decoding.depth`
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.shape))

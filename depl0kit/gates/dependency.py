@@ -46,8 +46,11 @@ class Dependency(GatePosterior):
         outputs = [self.sizes[i] for i in self._order()]
         inputs = [SEED_WIDTH, *outputs[:-1]]
         self.generator = nn.ModuleList(nn.Linear(i, o) for i, o in zip(inputs, outputs, strict=True))
-        checks.one_of("init", init, INITS)
-        self._start_equal() if init == "equal" else self._start_as_paper()
+        if checks.one_of("init", init, INITS) == "equal":
+            self._start_equal()
+        else:
+            for linear in self.generator:
+                nn.init.normal_(linear.bias, START, 0.01)
 
     def default_lr(self, budget: float | None = None) -> float:
         """The rate at which one step moves a log_alpha about as far as in `MeanField`.
@@ -74,9 +77,6 @@ class Dependency(GatePosterior):
         """Run the generator: log_alpha and h of all gates, each [*batch, N].
 
         In float32 also under autocast: tanh saturates at other values in half precision.
-
-        Args:
-            next_input: computes h of a group from its log_alpha and its index.
         """
         parts: list[tuple[Tensor, Tensor]] = [None] * len(self.sizes)  # type: ignore[list-item]
         h = self._weight.new_ones(*batch, SEED_WIDTH)
@@ -103,8 +103,3 @@ class Dependency(GatePosterior):
         for i, linear in enumerate(self.generator):
             h = torch.full((linear.in_features,), 1.0 if i == 0 else START)
             linear.bias.copy_(math.atanh(START / BOUND) - linear.weight @ h)
-
-    @torch.no_grad()
-    def _start_as_paper(self) -> None:
-        for linear in self.generator:
-            nn.init.normal_(linear.bias, START, 0.01)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch.special import entr
 
 from ..channels.cost import Cost
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .gated import GatedModel
 from .posterior import GatePosterior, is_undecided
 
@@ -74,7 +73,9 @@ def posterior_report(net: GatedModel, draws: int = 2000, seed: int = 0) -> Poste
     draws, seed = checks.whole("draws", draws, 2), checks.whole("seed", seed, 0)
     rng, n = np.random.default_rng(seed), sum(net.posterior.sizes)
     looked_at = np.sort(rng.choice(n, min(n, MOST_GATES), replace=False))
-    samples = _samples(net.posterior, draws, seed)[:, looked_at]
+    with torch.no_grad():
+        noise = torch.Generator(next(net.parameters()).device).manual_seed(seed)
+        samples = net.posterior.flat_sample(draws, noise).cpu().double().numpy()[:, looked_at]
     correlation = correlation_matrix(samples)
     spectrum = _spectrum(net.posterior, looked_at, rng)
     groups = _groups(net)
@@ -87,19 +88,10 @@ def posterior_report(net: GatedModel, draws: int = 2000, seed: int = 0) -> Poste
         "directions": directions(spectrum),
         "directions_at_most": len(spectrum),
     }
-    return PosteriorReport(_title(net), pd.Series(summary), groups, correlation, spectrum, looked_at)
-
-
-def _title(net: GatedModel) -> str:
     about = net.posterior.describe()
     words = [about.pop("family"), *(f"{k}={v}" for k, v in about.items() if k != "hard_concrete")]
-    return f"{', '.join(words)}: {sum(net.posterior.sizes)} gates in {len(net.posterior.sizes)} groups"
-
-
-@torch.no_grad()
-def _samples(posterior: GatePosterior, draws: int, seed: int) -> np.ndarray:
-    rng = torch.Generator(next(posterior.parameters()).device).manual_seed(seed)
-    return posterior.flat_sample(draws, rng).cpu().double().numpy()
+    title = f"{', '.join(words)}: {n} gates in {len(groups)} groups"
+    return PosteriorReport(title, pd.Series(summary), groups, correlation, spectrum, looked_at)
 
 
 @torch.no_grad()
@@ -114,13 +106,8 @@ def _groups(net: GatedModel) -> pd.DataFrame:
     table = net.channel_table()[["group", "channels", "open", "expected_open"]]
     return table.assign(
         undecided=[float(is_undecided(p).double().mean()) for p in probs],
-        entropy=[float(_bits(p).mean()) for p in probs],
+        entropy=[float((entr(p) + entr(1 - p)).mean() / np.log(2)) for p in probs],  # bits
     )
-
-
-def _bits(p: Tensor) -> Tensor:
-    """Entropy of a gate that is open with probability p, in bits."""
-    return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / np.log(2)
 
 
 def _correlations(found: np.ndarray, shuffled: np.ndarray) -> dict[str, float]:

@@ -1,20 +1,11 @@
 """The interactive explorers: thin widgets over `plots` and `training`."""
 
 from ..support.device import keep_freed_memory
+from . import exercises
 from .channels import ChannelExplorer
 from .dependency import DependencyExplorer
 from .exact import CollinearExplorer, SeriesExplorer
-from .exercises import (
-    check_channel_macs,
-    check_coordinate,
-    check_fold,
-    check_front,
-    check_generate,
-    check_macs,
-    check_penalty,
-    check_prob_open,
-    check_recipe,
-)
+from .exercises import *  # noqa: F403
 from .gate import GateExplorer
 from .live import Explorer, Layout, LiveFigure, NumberSlider, Picture, float_slider, log_slider, projector
 from .monitor import Monitor
@@ -23,6 +14,7 @@ from .tradeoff import TradeoffExplorer
 from .training import TrainingExplorer
 
 __all__ = [
+    *exercises.__all__,
     "ChannelExplorer",
     "CollinearExplorer",
     "DependencyExplorer",
@@ -36,15 +28,6 @@ __all__ = [
     "SeriesExplorer",
     "TradeoffExplorer",
     "TrainingExplorer",
-    "check_channel_macs",
-    "check_coordinate",
-    "check_fold",
-    "check_front",
-    "check_generate",
-    "check_macs",
-    "check_penalty",
-    "check_prob_open",
-    "check_recipe",
     "float_slider",
     "log_slider",
     "projector",

@@ -10,22 +10,22 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..channels.channels import Channels
-from ..support.arguments import checked
+from ..support import checked
 from .live import Explorer, Layout, LiveFigure, button
 
 
 class ChannelExplorer(Explorer):
     """The channel groups of a network as bars to drag, and under them the cost of every layer.
 
-    Press or drag in the upper picture to set a group's open channels, or choose the group and move the
-    slider. Layers that read or write the group are highlighted: a channel costs in both. The last channel
-    of a group stays open, except in groups that may close completely.
+    Press or drag in the upper picture to set the open channels of a group, or choose the group and move the
+    slider. Layers that read or write the group are highlighted: a channel costs MACs in both. One channel
+    of a group stays open, unless the group may close completely.
 
     Args:
-        channels: what is shown: the groups of a network and their cost; the network stays as it is.
+        channels: the groups of a network, and their cost; the network does not change.
 
     Attributes:
-        open_channels: open channels of each gated group, as set now.
+        open_channels: number of open channels of each gated group.
     """
 
     @checked
@@ -42,7 +42,9 @@ class ChannelExplorer(Explorer):
                 self._dense[0], min=self._fewest[0], max=self._dense[0], description="Open channels"
             ),
         }
-        half = button("Half of all", "adjust", "Close half of the channels of every group", self._halve)
+        halved = [max(1, n // 2) for n in self._dense]
+        hint = "Close half of the channels of every group"
+        half = button("Half of all", "adjust", hint, lambda: self.set_all(halved))
         figure = LiveFigure(
             self._draw, (980, 560), "a;b", "Open channels of each group, and MACs of each layer",
             narrower=[Layout("a;b", 400, 620)],
@@ -50,12 +52,9 @@ class ChannelExplorer(Explorer):
         super().__init__(figure, controls, [half])
         figure.on_pointer(self._drag)
 
-    def _halve(self) -> None:
-        self.set_all([max(1, n // 2) for n in self._dense])
-
     @checked
     def set_all(self, open_channels: list[int]) -> None:
-        """Set every group at once; one drawing."""
+        """Set all groups, and draw once."""
         self.open_channels = list(open_channels)
         self._show_slider()
         super().redraw()
@@ -91,7 +90,7 @@ class ChannelExplorer(Explorer):
             slider.value = self.open_channels[group]
 
     def _drag(self, panel: int, x: float, y: float) -> None:
-        """Press or drag in the upper panel: the nearest bar becomes as high as the mouse."""
+        """Press or drag in the upper panel: the nearest bar gets the height of the mouse."""
         if panel:
             return
         group = min(max(round(x), 0), len(self.open_channels) - 1)

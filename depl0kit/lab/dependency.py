@@ -1,4 +1,4 @@
-"""The generator of Dep-L0 under sliders: what flows from group to group, and what is correlated."""
+"""The generator of Dep-L0 under sliders: log alphas from group to group, and correlation of gates."""
 
 from functools import lru_cache
 
@@ -22,19 +22,19 @@ DRAWS = 4000
 class DependencyExplorer(Explorer):
     """A generator of four groups of eight gates, with random weights.
 
-    Left, log_alpha of every gate and the weights between groups. Right, the correlation of sampled
-    gates *at these weights*: none for the paper's generator, at every position of the sliders, and some
-    if the generator reads the sampled gates (the autoregressive posterior).
+    Left: log_alpha of every gate, and the weights between groups. Right: the correlation of sampled gates
+    *at fixed weights*. If the generator reads log α, as in the paper, there is none, wherever the sliders
+    are. If it reads the sampled gates (the autoregressive posterior), there is some.
     """
 
     def __init__(self) -> None:
         controls = {
             "fed_with": widgets.ToggleButtons(
-                options=[("log α (paper)", "log_alpha"), ("sampled gates", "gates")], description="Fed with"
+                options=[("log α (paper)", "log_alpha"), ("sampled gates", "gates")], description="Reads"
             ),
             "direction": widgets.ToggleButtons(options=["forward", "backward"], description="Chain"),
-            "coupling": float_slider("Coupling", 1.0, 0, 3, 0.1, 1, "Scale of the weights between groups"),
-            "push": float_slider("Push", 0.0, -3, 3, 0.1, 1, "Added to the chain's first biases"),
+            "coupling": float_slider("Coupling", 1.0, 0, 3, 0.1, 1, "Size of the weights between groups"),
+            "push": float_slider("Push", 0.0, -3, 3, 0.1, 1, "Added to the first biases of the chain"),
         }
         for name in ("fed_with", "direction"):
             controls[name].style.button_width = "auto"

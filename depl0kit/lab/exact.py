@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from .. import plots
 from ..gates.exact.fits import Fit, fit_autoregressive, fit_mean_field
 from ..gates.exact.problems import ExactPosterior, collinear_regression, gates_in_series
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .live import Explorer, Layout, LiveFigure, NumberSlider, float_slider
 
 CORRELATIONS = (*(i / 20 for i in range(20)), 0.99)
@@ -61,16 +60,14 @@ class CollinearExplorer(Explorer):
         )
 
     def _draw(self, a: Axes, b: Axes, c: Axes, d: Axes, correlation: float) -> list[Artist]:
-        target, *fits = _collinear(correlation)
-        probs = {"exact": target.prob} | dict(
-            zip(("mean field", "chain"), (f.prob for f in fits), strict=True)
-        )
+        target, mean_field, chain = _collinear(correlation)
+        probs = {"exact": target.prob, "mean field": mean_field.prob, "chain": chain.prob}
         artists = []
         for ax, (name, prob) in zip((a, b, c), probs.items(), strict=True):
             table = torch.stack([target.pair(2 * i, 2 * i + 1, prob) for i in range(target.n // 2)])
             artists += plots.pair_states(table.numpy(), name, ax)
-        exact, *others = (p.numpy() for p in probs.values())
-        return artists + plots.likeliest_masks(exact, dict(zip(list(probs)[1:], others, strict=True)), d)
+        exact = probs.pop("exact").numpy()
+        return artists + plots.likeliest_masks(exact, {name: p.numpy() for name, p in probs.items()}, d)
 
 
 class SeriesExplorer(Explorer):
@@ -132,8 +129,7 @@ class SeriesExplorer(Explorer):
     def _step(self, gain: float) -> None:
         """Fit mean field from its last optimum."""
         target, chain = _series(gain)
-        before = self._mean_field
-        start = None if before is None else before.marginals()
+        start = None if self._mean_field is None else self._mean_field.marginals()
         self._mean_field = fit_mean_field(target, start=start)
         self.trail.append((gain, float(self._mean_field.prob[-1]), float(chain.prob[-1])))
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from .. import plots
 from ..gates.hard_concrete import HardConcrete
-from ..support.arguments import checked
+from ..support import checked
 from .live import Explorer, Layout, LiveFigure, button, float_slider
 
 DRAWS = 300
@@ -15,16 +15,16 @@ DRAWS = 300
 class GateExplorer(Explorer):
     """Density with its spikes, distribution function and draws of one hard-concrete gate.
 
-    The draws use the same noise at every position of the sliders, so that each dot moves with
-    them and returns with them; "New noise" draws new noise.
+    All draws use the same noise, so each dot moves with the sliders, and moves back with them; "New noise"
+    draws new noise.
 
     Args:
-        log_alpha: where the gate starts, in [-6, 6].
-        temperature: beta, in [1/15, 2].
-        stretch: (gamma, zeta), gamma in [-0.5, 0], zeta in [1, 1.5].
+        log_alpha: location of the gate at the start, in [-6, 6].
+        temperature: beta at the start, in [1/15, 2].
+        stretch: (gamma, zeta) at the start, gamma in [-0.5, 0], zeta in [1, 1.5].
 
     Raises:
-        ValueError: a start outside its range.
+        ValueError: a number outside its range.
     """
 
     @checked

@@ -13,7 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
-from ..support.arguments import checked
+from ..support import checked
 from ..training.knobs import KNOBS
 from ..training.runs.control import SETTINGS
 from ..training.runs.folder import RunFolder
@@ -64,8 +64,6 @@ class Monitor(Explorer):
         super().__init__(figure, self._make_controls(), self._buttons)
         self._follow()
 
-    # ---- what it does
-
     def pause(self) -> None:
         """Ask the run to pause."""
         self._ask(state="pause")
@@ -108,11 +106,7 @@ class Monitor(Explorer):
         self.folder.ask(**requests)
 
     def _begin_again(self) -> None:
-        """Follow the folder again after `end`.
-
-        Raises:
-            RuntimeError: the monitor was closed.
-        """
+        """Follow the folder again after `end`."""
         if self.comm is None:
             raise RuntimeError(
                 f"this explorer was closed because another one named {self._name!r} replaced it: "
@@ -120,8 +114,6 @@ class Monitor(Explorer):
             )
         self._take_name(self._name)
         self._follow()
-
-    # ---- its thread
 
     def _take_name(self, name: str) -> None:
         old = self._by_name.get(name)
@@ -149,8 +141,6 @@ class Monitor(Explorer):
             self.folder, self.view, self._stale = folder, RunView(folder), True
             self._asked: dict[str, tuple[Any, float]] = {}  # by control: the value, and when it was moved
             self._in_force: dict[str, Any] = {}  # the settings of the run, at the previous look
-
-    # ---- what it shows
 
     def _show(self) -> tuple[str, bool]:
         self._stale |= self.view.look()
@@ -232,8 +222,6 @@ class Monitor(Explorer):
     def _invitation(self) -> str:
         """The text in the panel of the gates while there are none."""
         return NO_GATES
-
-    # ---- its controls
 
     def _make_controls(self) -> dict[str, Widget]:
         lam, temperature, gate_lr = KNOBS["lam"], KNOBS["temperature"], KNOBS["gate_lr"]

@@ -14,7 +14,7 @@ from .. import plots
 from ..comparison.table import COLUMNS, DENSE, reported, require_columns
 from ..gates.posteriors import POSTERIORS
 from ..plots.tradeoff import circle_run, drawn_errors
-from ..support.arguments import checked
+from ..support import checked
 from .live import Explorer, Layout, LiveFigure
 
 SHOWN = {  # which methods' points are drawn
@@ -25,12 +25,12 @@ SHOWN = {  # which methods' points are drawn
 }
 COSTS = [("MACs kept", "kept_macs"), ("parameters kept", "kept_params"), ("latency", "latency_ms")]
 ALL = "all"  # seeds
-PARTS = ("network", "method", "seed")  # controls that decide which runs the slider walks along
+PARTS = ("network", "method", "seed")  # controls that decide which runs the slider has
 
 
 @dataclass(frozen=True)
 class _Points:
-    """The scatter: of which table and controls it is, in which axes, the runs in it, and what was drawn."""
+    """The scatter: its table, axes and values of controls, the runs in it, and the artists drawn."""
 
     results: pd.DataFrame
     ax: Axes
@@ -40,18 +40,18 @@ class _Points:
 
 
 class TradeoffExplorer(Explorer):
-    """Error against cost of all runs; a slider, or a click on a point, chooses the one shown in detail.
+    """Error against cost of all runs; a slider, or a click on a point, chooses the run shown in detail.
 
-    The method of that run is in colour, the others are grey. Beside the scatter are the errors of that run,
-    under it its open channels per group and, for posteriors, its gates during training.
+    The method of this run is drawn in colour, the others in grey. Beside the points are the errors of the
+    run; below them are its open channels per group and, for posteriors, its gates during training.
 
     Args:
-        results: of `sweep` or `load_results`; None begins empty, for a sweep that is about to run:
+        results: of `sweep` or `load_results`; None: no runs yet, as before a sweep that shows each run:
             `dk.sweep(grid, on_row=explorer.show)`.
 
     Attributes:
         results: the finished runs that can be chosen.
-        chosen: the row shown in detail; None while there is none.
+        chosen: the row shown in detail; None if there is none.
 
     Raises:
         ValueError: the table lacks columns.
@@ -88,7 +88,7 @@ class TradeoffExplorer(Explorer):
 
     @checked
     def show(self, results: pd.DataFrame) -> None:
-        """Show another table, or the same one after it grew; what was chosen stays chosen if it is there."""
+        """Show another table, or the same one with more runs; the chosen run stays chosen if it is there."""
         require_columns(results, *COLUMNS)
         good = reported(results)
         self.results = good.assign(network=good.model + " on " + good.data)
@@ -104,7 +104,7 @@ class TradeoffExplorer(Explorer):
         super().redraw()
 
     def reset(self) -> None:
-        """The first of everything; one drawing."""
+        """Choose the first of all options, and draw once."""
         with self._unwatched():
             self.chosen = None
             for name, control in self.controls.items():
@@ -115,7 +115,7 @@ class TradeoffExplorer(Explorer):
         super().redraw()
 
     def walk(self) -> pd.DataFrame:
-        """The runs that the slider walks along, from most MACs kept to fewest."""
+        """The runs of the slider, from most MACs kept to fewest."""
         own = self._network()
         own = own[own.method == self.controls["method"].value]
         if self.controls["seed"].value != ALL:
@@ -150,8 +150,6 @@ class TradeoffExplorer(Explorer):
             f"test error {1 - row.test_accuracy:.2%}   MACs kept {row.kept_macs:.1%}   "
             f"parameters {row.kept_params:.1%}   {row.latency_ms:.1f} ms per 64 images{undecided}"
         )
-
-    # ---- what can be chosen
 
     def _network(self) -> pd.DataFrame:
         return self.results[self.results.network == self.controls["network"].value]
@@ -198,8 +196,6 @@ class TradeoffExplorer(Explorer):
         own = own[[SHOWN[shown](method, chosen) for method in own.method]]
         seed = self.controls["seed"].value
         return own if seed == ALL else own[own.seed == seed]
-
-    # ---- what is drawn
 
     def _show(self) -> tuple[str, bool]:
         outline = self.controls["network"].value

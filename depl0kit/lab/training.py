@@ -12,8 +12,7 @@ from ipywidgets import Button
 
 from ..data.loading import Data
 from ..gates.gated import GatedModel
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from ..training.config import TrainConfig
 from ..training.runs.control import SETTINGS
 from ..training.runs.folder import RunFolder
@@ -149,8 +148,6 @@ class TrainingExplorer(Monitor):
     def _ask(self, **requests: Any) -> None:
         if not self._ended.is_set():  # then its folder may be removed already
             super()._ask(**requests)
-
-    # ---- what is shown before there is a run, and after a failure
 
     def numbers(self, **_settings: float) -> str:
         if self._failure:

@@ -101,11 +101,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 
 
 def checked_header(header: Any) -> dict[str, Any]:
-    """`header`, if every field has the form that `header_of` gives it.
-
-    Raises:
-        ValueError: a field has another form, which the text names, or the file another version.
-    """
+    """`header`, if every field has the form that `header_of` gives it."""
     if not isinstance(header, dict) or "format" not in header:
         raise ValueError(f"expected a JSON object with a field 'format', found {_shown(header)}")
     if header["format"] != FORMAT:

@@ -8,8 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from ..support.modes import eval_mode
 
 
@@ -43,17 +42,13 @@ def latency(
     device = next(next(iter(networks.values())).parameters()).device
     rows = []
     for batch in batch_sizes:
-        x = _repeated(example, checks.whole("batch size", batch, 1)).to(device)
+        copies = -(-checks.whole("batch size", batch, 1) // len(example))
+        x = torch.cat([example] * copies)[:batch].to(device)
         with eval_mode(*networks.values()):
             turns = [[_milliseconds(net, x) for net in networks.values()] for _ in range(repeats + 3)]
         times = zip(networks, zip(*turns[3:], strict=True), strict=True)
         rows += [{"network": name, "batch": batch, **_quartiles(ms)} for name, ms in times]
     return pd.DataFrame(rows)
-
-
-def _repeated(example: Tensor, batch: int) -> Tensor:
-    copies = -(-batch // len(example))
-    return example.repeat(copies, *[1] * (example.dim() - 1))[:batch]
 
 
 def _milliseconds(net: nn.Module, x: Tensor) -> float:
@@ -65,7 +60,5 @@ def _milliseconds(net: nn.Module, x: Tensor) -> float:
 
 
 def _quartiles(values: Sequence[float]) -> dict[str, float]:
-    if len(values) == 1:
-        return {"ms": values[0], "low": values[0], "high": values[0]}
-    low, middle, high = statistics.quantiles(values, n=4)
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else 3 * [*values]
     return {"ms": middle, "low": low, "high": high}

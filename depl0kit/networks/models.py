@@ -1,4 +1,7 @@
-"""The networks: the small one of the lessons, those of the papers, and all classifiers of torchvision."""
+"""The networks: the small one of the lessons, those of the papers, and all classifiers of torchvision.
+
+All take images [batch, in_channels, height, width] to logits [batch, classes].
+"""
 
 import difflib
 import re
@@ -9,8 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 
 VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 SMALL = (24, 24, "M", 48, 48)  # trains on 8 x 8 digits in seconds on a CPU
@@ -19,11 +21,7 @@ SMALL = (24, 24, "M", 48, 48)  # trains on 8 x 8 digits in seconds on a CPU
 class ConvNet(nn.Module):
     """A chain of 3x3 convolutions with batch norm, then global average pooling and a linear layer.
 
-    Args:
-        plan: output channels of each convolution; "M" is a 2x2 max pooling.
-        in_channels, classes: of the images and their labels.
-
-    Shapes: [batch, in_channels, height, width] -> [batch, classes].
+    `plan` has the output channels of each convolution; "M" is a 2x2 max pooling.
     """
 
     def __init__(self, plan: tuple[int | str, ...], in_channels: int, classes: int) -> None:
@@ -48,11 +46,7 @@ class ConvNet(nn.Module):
 class LeNet5(nn.Module):
     """LeNet-5 in the shape of the L0-HC paper (20-50-800-500), without batch norm.
 
-    Args:
-        in_channels, classes: of the images and their labels.
-        image_size: (height, width), at least 16; 28 x 28 gives the paper's 800 inputs to `fc1`.
-
-    Shapes: [batch, in_channels, height, width] -> [batch, classes].
+    Images have at least 16 x 16 pixels; 28 x 28 give the paper's 800 inputs to `fc1`.
     """
 
     def __init__(self, in_channels: int, classes: int, image_size: tuple[int, int] = (28, 28)) -> None:
@@ -98,14 +92,7 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """ResNet for 32 x 32 images (He et al. 2016, section 4.2): three stages of 16, 32 and 64 channels.
 
-    Args:
-        depth: 6 n + 2 layers for n blocks a stage: 20, 56, 110, ...
-        in_channels, classes: of the images and their labels.
-
-    Shapes: [batch, in_channels, height, width] -> [batch, classes].
-
-    Raises:
-        ValueError: `depth` is not 6 n + 2.
+    Its `depth` is 6 n + 2 layers for n blocks a stage: 20, 56, 110, ...
     """
 
     def __init__(self, depth: int, in_channels: int, classes: int) -> None:
@@ -222,8 +209,8 @@ def _load_weights(model: nn.Module, path: Path, name: str) -> None:
     unexpected = [k for k in state if k not in own]
     if missing or unexpected:
         raise ValueError(
-            f"{path} has weights of another network than {name!r}: {_some(missing)} missing, "
-            f"{_some(unexpected)} unexpected; pass the name of the network that it was saved from."
+            f"{path} has weights of another network than {name!r}: {checks.few(missing, 3)} missing, "
+            f"{checks.few(unexpected, 3)} unexpected; pass the name of the network that it was saved from."
         )
     model.load_state_dict(state, strict=False)
 
@@ -242,11 +229,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _dense_state(content: dict) -> dict[str, Tensor]:
-    """Weights under the names of a plain network, without auxiliary heads.
-
-    Raises:
-        ValueError: an entry is not a tensor.
-    """
+    """Weights under the names of a plain network, without auxiliary heads."""
     content = next((content[key] for key in CHECKPOINT_KEYS if isinstance(content.get(key), dict)), content)
     state = {re.sub(WRAPPED, "", key): value for key, value in content.items()}
     other = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
@@ -261,7 +244,3 @@ def _where_to_get(name: str) -> str:
     if name in MODELS:
         return "Save one with safetensors.torch.save_file(model.state_dict(), path)."
     return f"Download torchvision's weights from {zoo.get_model_weights(name).DEFAULT.url}"
-
-
-def _some(keys: list[str]) -> str:
-    return (", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")) or "nothing"

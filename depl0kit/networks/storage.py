@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from ..channels.admission import check_network, copied, unwrapped
 from ..channels.layers import channelwise_width
 from ..channels.masks import has_gates
-from ..support.arguments import checked
+from ..support import checked
 from ..support.files import DamagedFileError, read_tensors, write_tensors
 from .compact_header import WIDTHS, build_stand_in, checked_header, header_of
 from .models import MODELS, make_model
@@ -71,7 +71,9 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     try:
         _reshape(model, header, tensors)
         model.load_state_dict(tensors, assign=fresh)  # a fresh one may be on "meta", without memory
-        _check_widths(model)
+        for name, module in model.named_modules():
+            if not _has_its_widths(module):
+                raise RuntimeError(f"the widths of {name} do not match its weights")
         if fresh:
             _check_forward(model, header["made_by"])
     except (AttributeError, RuntimeError, ValueError) as error:
@@ -113,13 +115,6 @@ def _made(made_by: dict | None, tensors: dict[str, Tensor], path: Path) -> nn.Mo
         raise ValueError(
             f"{path} is damaged, make_model cannot make its network: {str(error)[:200]}"
         ) from error
-
-
-def _check_widths(model: nn.Module) -> None:
-    """Raise RuntimeError if the width attributes of a layer do not match its weights."""
-    for name, module in model.named_modules():
-        if not _has_its_widths(module):
-            raise RuntimeError(f"the widths of {name} do not match its weights")
 
 
 @torch.no_grad()
@@ -166,13 +161,9 @@ def _reshape(model: nn.Module, header: dict, tensors: dict[str, Tensor]) -> None
             new = tensors.get(f"{name}.{key}" if name else key)
             if new is None or (new.shape, new.dtype) == (old.shape, old.dtype):
                 continue
-            if not _replaces(new, old):
+            # they may differ only in precision and widths
+            alike = new.is_floating_point() == old.is_floating_point() and new.dim() == old.dim()
+            if not alike or new.shape[2:] != old.shape[2:]:
                 raise AttributeError(f"{name}.{key} cannot be {new.dtype} of shape {tuple(new.shape)}")
             empty = torch.empty_like(new)
             setattr(module, key, nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty)
-
-
-def _replaces(new: Tensor, old: Tensor) -> bool:
-    """Whether two tensors differ only in precision and widths."""
-    alike = new.is_floating_point() == old.is_floating_point() and new.dim() == old.dim()
-    return alike and new.shape[2:] == old.shape[2:]

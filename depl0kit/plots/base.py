@@ -35,8 +35,7 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import IdentityTransform
 
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 
 # The palette of Okabe & Ito (2008): told apart under every common form of colour blindness.
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -168,11 +167,9 @@ def sized(points: float) -> float:
 
 
 def cells(ax: Axes, x: Sequence[float], y: Sequence[float], values: np.ndarray, top: float = 1.0) -> Artist:
-    """A table of values from 0 to `top` as a heatmap, in a third of the time of `imshow`.
+    """`values` [rows, columns] from 0 to `top` as a heatmap, in a third of the time of `imshow`.
 
-    Args:
-        x, y: edges of the columns and rows.
-        values: [rows, columns].
+    `x` and `y` are the edges of the columns and rows.
     """
     image = PcolorImage(ax, np.asarray(x), np.asarray(y), values, cmap=HEATMAP, clim=(0, top))
     image.set_in_layout(False)  # it fills the axes, and matplotlib cannot tell its extent
@@ -212,11 +209,7 @@ def _stamp(ax: Axes, drawn: PathCollection, x: Sequence[float], y: Sequence[floa
 
 
 class Words(PathCollection):
-    """Small texts as one artist: as `Text`, each takes more than a millisecond.
-
-    Attributes:
-        texts: what they say.
-    """
+    """Small `texts` as one artist: as `Text`, each takes more than a millisecond."""
 
     texts: tuple[str, ...] = ()
 

@@ -7,8 +7,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from ..comparison.table import require_columns
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .base import BLUE, GREY, VERMILLION, prepare, ticks, words
 from .network import LIGHT, bars
 
@@ -22,9 +21,8 @@ def group_widths(table: pd.DataFrame, selected: str | None = None, ax: Axes | No
         selected: name of the group that stands out.
     """
     require_columns(table, "group", "channels", "open", source="net.channel_table()")
-    top = table.channels.max()
-    ax = prepare(ax, "Open channels of each group", "", "channels", (-0.6, len(table) - 0.4), (0, 1.12 * top))
-    _name_bars(ax, table.group)
+    top = 1.12 * table.channels.max()
+    ax = _prepare_bars(ax, "Open channels of each group", table.group, "channels", top)
     chosen = table.group == selected
     numbers = _numbers(ax, table.channels, [f"{n}" for n in table.open])
     return [bars(ax, [table.channels, table.open], _all_and_open(chosen)), numbers]
@@ -43,11 +41,8 @@ def layer_macs(
     for table in (now, dense):
         require_columns(table, "layer", "macs", source="channels.cost_model.per_layer")
     millions, all_millions = now.macs / 1e6, dense.macs / 1e6
-    ax = prepare(
-        ax, "Cost per layer (vermillion: uses the group)", "", "million MACs",
-        (-0.6, len(now) - 0.4), (0, 1.12 * all_millions.max()),
-    )  # fmt: skip
-    _name_bars(ax, now.layer)
+    title, top = "Cost per layer (vermillion: uses the group)", 1.12 * all_millions.max()
+    ax = _prepare_bars(ax, title, now.layer, "million MACs", top)
     chosen = now.layer.isin(touched)
     return [bars(ax, [all_millions, millions], _all_and_open(chosen))]
 
@@ -61,11 +56,8 @@ def channel_prices(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     """
     require_columns(table, "group", "macs_per_channel", "stream", source="lesson 05")
     thousands = table.macs_per_channel / 1e3
-    ax = prepare(
-        ax, "What one channel costs (vermillion: of a stream)", "", "thousand MACs",
-        (-0.6, len(table) - 0.4), (0, 1.15 * thousands.max()),
-    )  # fmt: skip
-    _name_bars(ax, table.group)
+    title, top = "What one channel costs (vermillion: of a stream)", 1.15 * thousands.max()
+    ax = _prepare_bars(ax, title, table.group, "thousand MACs", top)
     numbers = _numbers(ax, thousands, [f"{t:.0f}" for t in thousands])
     return [bars(ax, thousands, _two_colours(table.stream)), numbers]
 
@@ -100,10 +92,12 @@ def _all_and_open(chosen: Sequence[bool]) -> list[list[str]]:
     return [[LIGHT] * len(chosen), _two_colours(chosen)]
 
 
-def _name_bars(ax: Axes, names: Sequence[str]) -> None:
-    many = len(names) > 5
-    size = "small" if len(names) < 16 else "x-small"
-    ticks(ax.xaxis, range(len(names)), list(names), rotation=90 if many else 0, fontsize=size)
+def _prepare_bars(ax: Axes | None, title: str, names: Sequence[str], ylabel: str, top: float) -> Axes:
+    """The background of bars, each with its name."""
+    ax = prepare(ax, title, "", ylabel, (-0.6, len(names) - 0.4), (0, top))
+    size, turned = "small" if len(names) < 16 else "x-small", 90 if len(names) > 5 else 0
+    ticks(ax.xaxis, range(len(names)), list(names), rotation=turned, fontsize=size)
+    return ax
 
 
 def _numbers(ax: Axes, heights: Sequence[float], texts: Sequence[str]) -> Artist:

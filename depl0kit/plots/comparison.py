@@ -8,7 +8,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from ..comparison.table import require_columns
-from ..support.arguments import checked
+from ..support import checked
 from .base import BLACK, BLUE, GREY, cells, marks, prepare, strokes, ticks, words
 from .leaders import Leaders
 from .methods import EDGE, METHODS, look, method_name, network_of, one_network
@@ -29,30 +29,20 @@ def paired_intervals(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist
     """
     names = ["data", "model", "method", "at", "difference", "low", "high", "reference", "cost", "confidence"]
     require_columns(table, *names, source="dk.paired_differences")
-    one_network(table)
-    rows = _rows(table)
+    rows = _rows(one_network(table))
     low, middle, high = (100 * rows[name].to_numpy(float) for name in ("low", "difference", "high"))
-    ends = np.concatenate([low, middle, high])
-    ax = prepare(
-        ax,
-        f"{network_of(table)}: accuracy minus that of {method_name(table.reference.iloc[0])}",
-        f"percentage points (mean and {100 * table.confidence.iloc[0]:g} % interval over seeds)",
-        "",
-        (-_limit(-ends), _limit(ends)),
-        (rows.y.max() + 0.7, -0.7),
-    )
-    _name_rows(ax, rows)
+    ax = _prepare_rows(ax, rows, np.concatenate([low, middle, high]))
     _, colours, markers = zip(*map(look, rows.method), strict=True)
     bars = [[(a, y), (b, y)] for a, y, b in zip(low, rows.y, high, strict=True)]
-    nothing = [
-        ax.text(0, row.y, " reached by no pair of runs", color=GREY, fontsize="small", va="center")
-        for row in rows[rows.difference.isna()].itertuples()
-    ]
+    empty = rows.y[rows.difference.isna()]
     return [
-        strokes(ax, [[(0, -0.7), (0, rows.y.max() + 0.7)]], GREY, 1),
+        strokes(ax, [[(0, y) for y in ax.get_ylim()]], GREY, 1),
         strokes(ax, bars, colours, 2.5),
         marks(ax, middle, rows.y, markers, 50, colours, EDGE),
-        *nothing,
+        *(
+            ax.text(0, y, " reached by no pair of runs", color=GREY, fontsize="small", va="center")
+            for y in empty
+        ),
     ]
 
 
@@ -73,7 +63,8 @@ def lambda_path(path: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     )  # fmt: skip
     points = path[["kept_macs", "val_accuracy"]].to_numpy(float)
     raw = path[["kept_macs", "raw_val_accuracy"]].to_numpy(float)
-    names = words(ax, *points.T, [f"λ {_two_digits(lam)}" for lam in path.lam], align=0)
+    lams = [float(f"{lam:.2g}") for lam in path.lam]  # :g then says 100, where .2g alone says 1e+02
+    names = words(ax, *points.T, [f"λ {lam:g}" for lam in lams], align=0)
     drawn = np.concatenate([np.stack([line[:-1], line[1:]], 1) for line in (raw, points)])
     drawn = drawn[np.isfinite(drawn).all((1, 2))]
     return [
@@ -114,14 +105,9 @@ def confusion(
     text = f"{total} of {counts.sum()}"
     if total:
         text += f"; most: {names[most[0]]} → {names[most[1]]} ({top})"
-    note = ax.text(
-        1, 1.02, text, transform=ax.transAxes, ha="right", va="bottom", color=GREY, fontsize="small"
-    )
+    style = {"ha": "right", "va": "bottom", "color": GREY, "fontsize": "small"}
+    note = ax.text(1, 1.02, text, transform=ax.transAxes, **style)
     return [image, note, *([_cell_numbers(ax, errors.filled(0), top)] if n <= 10 else [])]
-
-
-def _two_digits(number: float) -> str:
-    return f"{float(f'{number:.2g}'):g}"  # 100, where .2g alone says 1e+02
 
 
 def _limit(numbers: np.ndarray) -> float:
@@ -141,16 +127,24 @@ def _rows(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(y=rows.index + 1.0 * (rows.block + 1))  # a heading before each block
 
 
+def _prepare_rows(ax: Axes | None, rows: pd.DataFrame, ends: np.ndarray) -> Axes:
+    """The background of `paired_intervals`, wide enough for all `ends`."""
+    title = f"{network_of(rows)}: accuracy minus that of {method_name(rows.reference.iloc[0])}"
+    xlabel = f"percentage points (mean and {100 * rows.confidence.iloc[0]:g} % interval over seeds)"
+    limits = (-_limit(-ends), _limit(ends)), (rows.y.max() + 0.7, -0.7)
+    ax = prepare(ax, title, xlabel, "", *limits)
+    _name_rows(ax, rows)
+    return ax
+
+
 def _name_rows(ax: Axes, rows: pd.DataFrame) -> None:
     cost = rows.cost.iloc[0]
     what = COSTS.get(cost, cost).split(" (")[0]
     form = (lambda at: f"{percent(at)} of {what.split()[0]}") if cost.startswith("kept_") else short
-    heads = {block: f"{form(own['at'].iloc[0])}" for block, own in rows.groupby("block")}
-    first = rows.groupby("block").y.min() - 1
-    at = [*first, *rows.y]
-    names = [*(heads[block] for block in first.index), *map(method_name, rows.method)]
+    heads = rows.drop_duplicates("block")
+    at, names = [*(heads.y - 1), *rows.y], [*map(form, heads["at"]), *map(method_name, rows.method)]
     ax.set_yticks(at, names, fontsize="small" if len(at) < 16 else "x-small")
-    for label in ax.get_yticklabels()[: len(first)]:
+    for label in ax.get_yticklabels()[: len(heads)]:
         label.set_fontweight("bold")
     ax.tick_params("y", length=0)
 

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 
 from ..data.splits import Split
 from ..gates.hard_concrete import HardConcrete
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .base import BLACK, BLUE, GREEN, GREY, VERMILLION, prepare
 
 COLUMNS = 12
@@ -65,20 +64,17 @@ def gate_gradient(
     ax.set_xticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
     ax.set_xticks([], minor=True)
     i = len(temperatures) // 3  # where the curves are farthest apart
-    names = [
-        (temperatures[i], zero[i] + 0.03, "share that is exactly 0", "left", "bottom", GREEN),
-        (temperatures[i], sd[i] - 0.03, "standard deviation", "right", "top", VERMILLION),
-        (temperatures[0], mean[0] - 0.03, "mean (dots: exact slope of E[z])", "left", "top", BLUE),
-        (0.69, 1.0, "2/3, the papers' value", "left", "top", GREY),
-    ]
+    small = {"fontsize": "small"}
+    above, below = {"va": "bottom"} | small, {"va": "top"} | small
+    start, here = temperatures[0], temperatures[i]
     return [
         *(ax.plot(temperatures, y, color=c)[0] for y, c in ((zero, GREEN), (sd, VERMILLION), (mean, BLUE))),
         *ax.plot(temperatures[::3], slope[::3], ".", color=BLACK),
         ax.axvline(2 / 3, color=GREY, linestyle="dotted", linewidth=1),
-        *(
-            ax.text(x, y, name, ha=ha, va=va, color=color, fontsize="small")
-            for x, y, name, ha, va, color in names
-        ),
+        ax.text(here, zero[i] + 0.03, "share that is exactly 0", color=GREEN, **above),
+        ax.text(here, sd[i] - 0.03, "standard deviation", color=VERMILLION, ha="right", **below),
+        ax.text(start, mean[0] - 0.03, "mean (dots: exact slope of E[z])", color=BLUE, **below),
+        ax.text(0.69, 1.0, "2/3, the papers' value", color=GREY, **below),
     ]
 
 

@@ -12,8 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..comparison.table import require_columns
 from ..gates.diagnostics import directions
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, cells, prepare, spread, strokes
 from .network import bars
 
@@ -72,7 +71,7 @@ def likeliest_masks(
     for (name, q), colour in zip(others.items(), _colours(others), strict=True):
         y = np.maximum(q[order], FLOOR)
         share = q[order].sum()
-        artists.append(ax.add_artist(Line2D(x, y, color=colour, linestyle="", marker="o", markersize=4)))
+        artists.append(_line(ax, x, y, colour, linestyle="", marker="o", markersize=4))
         height = 0.85 - 0.3 * list(others).index(name)
         artists.append(_label(ax, 0.79, height, f"{name}: {share:.2f}\nof its mass is here", colour))
     return [*artists, _label(ax, 0.79, 0.2, f"exact: {exact[order].sum():.2f}", GREY)]
@@ -96,15 +95,12 @@ def all_open_curve(
     checks.filled("gains", gains)
     ends = tuple(checks.number("the ends of gains", end) for end in (gains[0], gains[-1]))
     ax = prepare(ax, "P(all gates open), black: exact", "gain g", "probability", ends, (-0.04, 1.04))
-    artists: list[Artist] = [ax.add_artist(Line2D(gains, exact, color=BLACK))]
+    artists = [_line(ax, gains, exact, BLACK)]
     for (name, (x, y)), colour in zip(trails.items(), _colours(trails), strict=True):
         width = 0.0 if name == "chain" else 1.2
-        artists.append(
-            ax.add_artist(Line2D(x, y, color=colour, linewidth=width, marker=".", markersize=5, alpha=0.8))
-        )
+        artists.append(_line(ax, x, y, colour, linewidth=width, marker=".", markersize=5, alpha=0.8))
         if len(x):
-            end = Line2D([x[-1]], [y[-1]], color=colour, marker="o", markersize=9, clip_on=False)
-            artists.append(ax.add_artist(end))
+            artists.append(_line(ax, [x[-1]], [y[-1]], colour, marker="o", markersize=9, clip_on=False))
     return [*artists, *_names(ax, 0.6, 0.5, trails)]
 
 
@@ -151,10 +147,9 @@ def kl_curves(
     widths = 1.5 + 2.0 * np.arange(len(kls))[::-1]
     artists: list[Artist] = []
     for (name, values), y, colour, width in zip(kls.items(), ends, _colours(kls), widths, strict=True):
-        artists.append(ax.add_artist(Line2D(x, values, color=colour, linewidth=width)))
-        artists.append(
-            ax.annotate(name, (x[-1], y), (6, 0), textcoords="offset points", va="center", color=colour)
-        )
+        beside = {"textcoords": "offset points", "va": "center", "color": colour}
+        artists.append(_line(ax, x, values, colour, linewidth=width))
+        artists.append(ax.annotate(name, (x[-1], y), (6, 0), **beside))
     return artists
 
 
@@ -188,10 +183,9 @@ def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: Axes | None = None)
     )
     artists: list[Artist] = []
     for i, ((name, s), colour) in enumerate(zip(spectra.items(), _colours(spectra), strict=True)):
-        artists.append(ax.add_artist(Line2D(np.arange(1, len(s) + 1), np.maximum(s, 1e-9), color=colour)))
-        artists.append(
-            _label(ax, 0.97, 0.93 - 0.09 * i, f"{name}: {directions(s):.0f} of {len(s)}", colour, "right")
-        )
+        text = f"{name}: {directions(s):.0f} of {len(s)}"
+        artists.append(_line(ax, np.arange(1, len(s) + 1), np.maximum(s, 1e-9), colour))
+        artists.append(_label(ax, 0.97, 0.93 - 0.09 * i, text, colour, "right"))
     return artists
 
 
@@ -201,6 +195,10 @@ def _prepare_log(ax: Axes | None, *background: Any) -> Axes:
         ax = prepare(ax, *background)
         ax.set_yscale("log")
     return prepare(ax, *background)
+
+
+def _line(ax: Axes, x: Sequence[float], y: Sequence[float], colour: str, **style: Any) -> Artist:
+    return ax.add_artist(Line2D(x, y, color=colour, **style))
 
 
 def _colours(names: Iterable[str]) -> list[str]:

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from ..gates.hard_concrete import TEST_RULES, HardConcrete
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .base import BLACK, BLUE, VERMILLION, prepare
 
 _Z_RANGE = (-0.5, 1.5)  # room for a note on either side

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ..comparison.table import DENSE
-from ..support.arguments import checked
+from ..support import checked
 from .base import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILLION, YELLOW
 
 METHODS = {  # name -> (label, colour, marker)
@@ -41,10 +41,8 @@ def method_name(method: Any) -> Any:
 
 def in_order(methods: pd.Series) -> list[str]:
     """Each method once: those of METHODS in their order, then others by name."""
-    order = list(METHODS)
-    return sorted(
-        methods.unique(), key=lambda name: (order.index(name) if name in order else len(order), name)
-    )
+    known, found = list(METHODS), methods.unique()
+    return [name for name in known if name in found] + sorted(set(found) - set(known))
 
 
 def is_faded(method: str, highlight: str | None) -> bool:

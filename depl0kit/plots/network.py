@@ -12,8 +12,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 
 from ..comparison.table import require_columns
 from ..gates.diagnostics import correlation_matrix
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .base import (
     BLACK,
     BLUE,

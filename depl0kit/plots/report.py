@@ -14,7 +14,7 @@ from ..comparison.fronts import area_under_front
 from ..comparison.intervals import area_intervals, paired_differences
 from ..comparison.sweeps import SweepFolder, load_results, summary
 from ..comparison.table import DENSE, reported
-from ..support.arguments import checked
+from ..support import checked
 from ..support.files import write_atomically
 
 STYLE = """

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 
-from ..support.arguments import checked
+from ..support import checked
 
 ROOM = 0.12  # share of the axes' width to the left of the cheapest run: space for names
 

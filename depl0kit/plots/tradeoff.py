@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 
 from ..comparison.intervals import mean_interval
 from ..comparison.table import DENSE, finished, require_columns
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from .base import BLACK, GREY, marks, prepare, sized, strokes, ticks, words
 from .leaders import KEY, Leaders
 from .methods import colours_of, edges_of, in_order, is_faded, look, method_name, network_of, one_network

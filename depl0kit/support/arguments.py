@@ -10,9 +10,10 @@ arguments go together.
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import fields
-from functools import cache, wraps
-from importlib import import_module
+from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin
@@ -22,8 +23,6 @@ import numpy as np
 from . import checks
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-# names in annotations that are imported only for type checkers
-LATE = {"Axes": "matplotlib.axes", "GatedModel": "depl0kit.gates.gated", "Split": "depl0kit.data.splits"}
 
 
 def checked(function: Function) -> Function:
@@ -32,11 +31,8 @@ def checked(function: Function) -> Function:
     A call raises a ValueError if an argument cannot be converted.
     """
     signature = inspect.signature(function)
-
-    @cache  # at the first call: some annotations name what is imported later
-    def wanted() -> dict[str, Any]:
-        named = (p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-        return {p.name: _resolved(p.annotation, function) for p in named if p.annotation is not p.empty}
+    named = (p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+    wanted = {p.name: p.annotation for p in named if p.annotation is not p.empty}
 
     @wraps(function)
     def call(*positional: Any, **by_name: Any) -> Any:
@@ -44,40 +40,30 @@ def checked(function: Function) -> Function:
             given = signature.bind(*positional, **by_name)
         except TypeError:  # too few, too many or unknown ones: Python says so itself
             return function(*positional, **by_name)
-        for name in given.arguments.keys() & wanted().keys():
-            given.arguments[name] = fitted(name, given.arguments[name], wanted()[name])
+        for name in given.arguments.keys() & wanted.keys():
+            given.arguments[name] = fitted(name, given.arguments[name], wanted[name])
         return function(*given.args, **given.kwargs)
 
     return call
 
 
 def fit_fields(record: Any) -> None:
-    """Convert all fields of a dataclass, even a frozen one: for `__post_init__`.
-
-    Raises:
-        ValueError: a field cannot be converted.
-    """
+    """Convert all fields of a dataclass, even a frozen one, or raise ValueError: for `__post_init__`."""
     for field in fields(record):
         value = fitted(field.name, getattr(record, field.name), field.type)
         object.__setattr__(record, field.name, value)
 
 
 def fitted(name: str, value: Any, hint: Any) -> Any:
-    """`value` converted to what `hint`, an annotation, says.
-
-    Raises:
-        ValueError: it cannot be converted; the text says what `name` must be.
-    """
+    """`value` converted to what `hint`, an annotation, says; a ValueError says what `name` must be."""
     options = [o for o in _options(hint) if o is not NoneType]
     if value is None and len(options) < len(_options(hint)):
         return None
     if len(options) == 1:
         return _fit(name, value, options[0])
     for option in options:
-        try:
+        with suppress(ValueError):  # perhaps the next one fits
             return _fit(name, value, option)
-        except ValueError:  # perhaps the next one fits
-            continue
     raise _refusal(name, " or ".join(dict.fromkeys(map(_in_words, options))), value)
 
 
@@ -102,8 +88,8 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
         return _fit_mapping(name, value, *get_args(hint) or (Any, Any))
     if kind is Callable:
         fits = callable(value)
-    elif kind.__name__ in LIKE:
-        fits = hasattr(value, LIKE[kind.__name__])
+    elif kind is Executor:  # those of submitit and others do not inherit from it
+        fits = hasattr(value, "submit")
     else:
         fits = isinstance(value, kind)
     if not fits:
@@ -113,20 +99,13 @@ def _fit(name: str, value: Any, hint: Any) -> Any:
 
 def _fit_entries(name: str, value: Any, hint: Any) -> list:
     if not is_list(value):
-        return [_fit_alone(name, value, hint)]
+        if hint is not Any and value is not None:  # a single value: allowed if it could be an entry
+            with suppress(ValueError):
+                return [fitted(name, value, hint)]
+        raise _refusal(name, _in_words(list), value)
     # arrays first become plain numbers, which is fast; not matrices, whose entries are arrays
     entries = value.tolist() if getattr(value, "ndim", 0) == 1 else value
     return [fitted(f"every entry of {name}", entry, hint) for entry in entries]
-
-
-def _fit_alone(name: str, value: Any, hint: Any) -> Any:
-    """A single value where a list is meant: allowed if it could be an entry."""
-    try:
-        if hint is Any or value is None:
-            raise ValueError
-        return fitted(name, value, hint)
-    except ValueError:
-        raise _refusal(name, _in_words(list), value) from None
 
 
 def _fit_tuple(name: str, value: Any, hints: tuple) -> tuple:
@@ -176,8 +155,6 @@ FITS: dict[Any, Callable[[str, Any], Any]] = {
     np.ndarray: _fit_array,
     os.PathLike: _fit_path,
 }
-# types that objects need not inherit from, such as executors of submitit, and the method that they must have
-LIKE = {"Executor": "submit"}
 WORDS = {  # by the name of the type; some say how to get one
     "bool": "True or False",
     "int": "a whole number",
@@ -217,11 +194,3 @@ def is_list(value: Any) -> bool:
     """Whether it has entries in an order; scalars of NumPy and torch have none."""
     is_other = isinstance(value, str | bytes | Mapping | Set) or getattr(value, "ndim", 1) == 0
     return isinstance(value, Iterable) and not is_other
-
-
-def _resolved(annotation: Any, function: Callable) -> Any:
-    """An annotation; those in quotation marks are looked up."""
-    if not isinstance(annotation, str):
-        return annotation
-    late = {name: getattr(import_module(module), name) for name, module in LATE.items()}
-    return eval(annotation, function.__globals__, late)

@@ -1,10 +1,13 @@
-"""Checks of what users pass in: every message names the value, what is allowed, and a way out."""
+"""Checks of what users pass in: each returns the value as a plain one, or raises a ValueError.
+
+Its message names the value, what is allowed, and a way out.
+"""
 
 import difflib
 import math
 import operator
 import os
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 
 MOST = 2**63 - 1  # the largest whole number that NumPy and torch can hold
@@ -44,11 +47,17 @@ def _short(text: str) -> str:
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 3]}..."
 
 
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first of some names, and how many more there are; "nothing" for none."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more or "nothing"
+
+
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
-    """Return `value` if it is one of `allowed`; otherwise raise ValueError and suggest the nearest."""
+    """`value`, if it is one of `allowed`; the message suggests the nearest."""
     allowed = list(allowed)
     if isinstance(value, str) and value in allowed:
-        return value
+        return str(value)  # NumPy's text, too
     near = difflib.get_close_matches(str(value).lower(), allowed, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown {name} {shown(value)}: choose one of {', '.join(map(repr, allowed))}.{hint}")
@@ -57,11 +66,7 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
 def number(
     name: str, value: float, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False
 ) -> float:
-    """Return `value` as a float if it is finite and low <= value <= high (low < value where `open_low`).
-
-    Raises:
-        ValueError: it is not a number (text and True are not), infinite, NaN, or outside the range.
-    """
+    """A finite number (text and True are none) with low <= value <= high, or low < value if `open_low`."""
     x = _float(value)
     # NaN compares false with everything, and is refused by isfinite
     if not (math.isfinite(x) and (x > low if open_low else x >= low) and x <= high):
@@ -83,22 +88,14 @@ def _float(value: object) -> float:
 
 
 def share(name: str, value: float) -> float:
-    """Return `value` as a float if it lies between 0 and 1, both excluded.
-
-    Raises:
-        ValueError: it is not a number, or 0, 1 or outside.
-    """
+    """A number between 0 and 1, both excluded."""
     if not 0 < (x := number(name, value, 0, 1)) < 1:
         raise ValueError(f"{name} must lie between 0 and 1, both excluded, got {shown(value)}.")
     return x
 
 
 def whole(name: str, value: int, low: int = -MOST, high: int = MOST) -> int:
-    """Return `value` as an int if it is a whole number (NumPy's and torch's too) from `low` to `high`.
-
-    Raises:
-        ValueError: it is not whole, or outside.
-    """
+    """A whole number from `low` to `high`."""
     try:
         n = None if is_switch(value) or getattr(value, "ndim", 0) > 0 else operator.index(value)
     except (TypeError, RuntimeError):  # the second: a tensor without a value
@@ -116,11 +113,7 @@ def is_switch(value: object) -> bool:
 
 
 def switch(name: str, value: bool) -> bool:
-    """Return `value` as a bool if it is True or False, also one of NumPy or torch.
-
-    Raises:
-        ValueError: it is anything else, such as 1 or "no", which count as True in Python.
-    """
+    """True or False; not 1 or "no", which count as True in Python."""
     if not is_switch(value) or getattr(value, "ndim", 0) > 0:
         raise ValueError(f"{name} must be True or False, got {shown(value)}.")
     return bool(value)
@@ -141,22 +134,14 @@ def shape(name: str, values: object, *sides: int | None) -> None:
 
 
 def path(name: str, value: str | os.PathLike) -> Path:
-    """Return `value` as a Path, `~` in it as the home folder.
-
-    Raises:
-        ValueError: it is not a path.
-    """
+    """A path, with `~` in it as the home folder."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in os.fspath(value):
         raise ValueError(f"{name} must be a path, got {shown(value)}.")
     return Path(os.path.expanduser(value))
 
 
 def folder(value: str | os.PathLike) -> Path:
-    """Return `value` as the Path of a folder, which may not exist yet.
-
-    Raises:
-        ValueError: it is not a path, or a file or a link to nothing is in its place or above it.
-    """
+    """The path of a folder that exists or can be made: no file or link to nothing is there or above it."""
     found = path("a folder", value)
     for place in (found, *found.parents):
         if place.is_symlink() and not place.exists():
@@ -167,11 +152,7 @@ def folder(value: str | os.PathLike) -> Path:
 
 
 def new_file(value: str | os.PathLike) -> Path:
-    """Return `value` as the Path of a file that can be written, or replaced.
-
-    Raises:
-        ValueError: it is not a path, or a folder, or no file can be made there.
-    """
+    """The path of a file that can be written, or replaced."""
     found = path("a file", value)
     if found.is_dir():
         raise ValueError(f"{found} is a folder: name a file in it, such as {found / 'small.safetensors'}.")

@@ -22,11 +22,7 @@ def best_device() -> torch.device:
 
 
 def named_device(name: str | None) -> torch.device:
-    """The device of that name, such as "cpu", "cuda" or "cuda:1"; the best one if None.
-
-    Raises:
-        ValueError: this machine has no such device.
-    """
+    """The device of that name, such as "cpu", "cuda" or "cuda:1"; the best one if None."""
     if name is None:
         return best_device()
     kinds = {

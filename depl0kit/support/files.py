@@ -29,19 +29,17 @@ WORDS = {float: "a number", int: "a whole number", str: "text", bool: "true or f
 
 
 class DamagedFileError(Exception):
-    """A file is not what it should be; the text says what was expected and what was found."""
+    """A file is not what it should be; the text says what was expected and what was found.
+
+    The readers here raise FileNotFoundError where there is no file.
+    """
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
     """Let `write` fill a new file, and put it in the place of `path` when it is complete.
 
-    Others see the old file or the new one, never a part, even if this process is killed.
-
-    Args:
-        durable: wait until the disk has it, so that it survives a power cut.
-
-    Raises:
-        OSError: it cannot be written; an old file is still there.
+    Others see the old file or the new one, never a part, even if this process is killed or an OSError is
+    raised. `durable`: wait until the disk has it, so that it survives a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as folder:
@@ -75,25 +73,17 @@ def write_json(path: Path, content: Mapping, durable: bool = True) -> None:
     write_atomically(path, lambda unfinished: unfinished.write_text(f"{text}\n"), durable)
 
 
-def read_file(path: Path) -> bytes:
-    """The content of an ordinary file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedFileError: it is a folder, or a pipe, which would keep its reader waiting.
-    """
+def read_file(path: Path, start: int = 0) -> bytes:
+    """What an ordinary file holds from a byte on; a pipe, which would keep its reader waiting, is refused."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise DamagedFileError(f"{path} is damaged: expected a file, found a folder, a pipe or a device")
-    return path.read_bytes()
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read()
 
 
 def read_json(path: Path) -> dict:
-    """The object in a JSON file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedFileError: it holds no JSON object.
-    """
+    """The object in a JSON file."""
     try:
         content = json.loads(read_file(path))
     except (ValueError, RecursionError) as error:
@@ -178,11 +168,7 @@ def _flat(content: Mapping[str, Any], start: str = "") -> dict[str, Any]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
-    """Tensors (on the CPU) and notes with a checksum, atomically.
-
-    Raises:
-        OSError: it cannot be written; an old file is still there.
-    """
+    """Tensors (on the CPU) and notes with a checksum, atomically."""
     content = {key: tensor.contiguous() for key, tensor in tensors.items()}
     notes = dict(notes or {})
 
@@ -196,12 +182,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and notes in `path`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DamagedFileError: it is no safetensors file, or not what was written.
-    """
+    """The tensors and notes in `path`."""
     try:
         with safe_open(path, "pt") as file:
             keys, notes = file.keys(), file.metadata() or {}

@@ -11,11 +11,7 @@ from .files import WORDS, is_of
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a file, with or without the byte order mark that editors of Windows begin it with.
-
-    Raises:
-        ValueError: it holds no TOML.
-    """
+    """The table in a file, with or without the byte order mark that editors of Windows begin it with."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except RecursionError:
@@ -25,11 +21,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def check_types(table: Mapping[str, Any], types_: Mapping[str, Any], kind: str) -> None:
-    """Refuse keys that are not in `types_`, and values that are not of their key's type.
-
-    Raises:
-        ValueError: it names the key and what is allowed.
-    """
+    """Refuse keys that are not in `types_`, and values that are not of their key's type."""
     for key, value in table.items():
         expected = types_[checks.one_of(kind, key, types_)]
         if not _fits(value, expected):

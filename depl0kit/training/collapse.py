@@ -12,11 +12,6 @@ def collapse_notice(rows: Sequence[Mapping[str, float]], classes: int, config: T
     has less than half of its best, and has closed a tenth of the MACs since; or if less than .05 is left at
     less than a twentieth of the MACs.
 
-    Args:
-        rows: of `run.history`, in their order.
-        classes: how many the data have, at least 2.
-        config: settings of the run.
-
     Example:
         >>> rows = [{"epoch": 1, "val_accuracy": 0.95, "kept_macs": 0.9, "lam": 64.0},
         ...         {"epoch": 2, "val_accuracy": 0.12, "kept_macs": 0.01, "lam": 64.0}]

@@ -1,16 +1,15 @@
 """The settings of one training run."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 from ..channels.cost import COSTS
 from ..support import checks
+from ..support.arguments import is_list
 from .knobs import KNOBS
-from .schedules import GATE_SCHEDULES, SCHEDULES
 
-PRECISIONS = ("float32", "bfloat16")
 WARMUP, RAMP = 2 / 15, 3 / 15  # shares of `epochs`, where no number is given
 
 
@@ -74,20 +73,12 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, check in CHECKS.items():
-            self._keep(name, check)
-        for name, check in OPTIONAL.items():
-            if getattr(self, name) is not None:
-                self._keep(name, check)
-        for name, allowed in CHOICES.items():
-            self._keep(name, partial(_choice, allowed=allowed))
-        self._keep("milestones", _milestones)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                object.__setattr__(self, field.name, CHECKS[field.name](field.name, value))
         if self.milestones and self.schedule != "steps":
             raise ValueError(f'milestones belong to schedule="steps", got schedule={self.schedule!r}.')
-
-    def _keep(self, name: str, check: Callable[[str, Any], Any]) -> None:
-        """Replace the value given by what a check returns, a plain value."""
-        object.__setattr__(self, name, check(name, getattr(self, name)))
 
     @property
     def all_epochs(self) -> int:
@@ -115,35 +106,27 @@ class TrainConfig:
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _choice(name: str, value: str, allowed: Collection[str]) -> str:
-    return str(checks.one_of(name, value, allowed))  # NumPy's text, too
-
-
-def _milestones(name: str, value: Iterable[float]) -> tuple[float, ...]:
-    is_scalar = getattr(value, "ndim", 1) == 0 or not isinstance(value, Iterable)
-    if is_scalar or isinstance(value, str | bytes | Mapping):
+def _milestones(name: str, value: Sequence[float]) -> tuple[float, ...]:
+    if not is_list(value):
         raise ValueError(f"{name} must be a list of epochs, such as (30, 60), got {checks.shown(value)}.")
     return tuple(_not_negative(f"every entry of {name}", epoch) for epoch in value)
 
 
 _not_negative = partial(checks.number, low=0)
-CHECKS = {
-    "lam": KNOBS["lam"].check,
-    **dict.fromkeys(("lr", "weight_decay"), _not_negative),
+CHOICES = {
+    "cost": COSTS,
+    "schedule": ("one_cycle", "steps", "constant"),
+    "gate_schedule": ("hold_then_fall", "constant"),
+    "precision": ("float32", "bfloat16"),
+}
+CHECKS: dict[str, Callable[[str, Any], Any]] = {  # of fields that are not None; each returns a plain value
+    **{name: knob.check for name, knob in KNOBS.items()},
+    **{name: partial(checks.one_of, allowed=allowed) for name, allowed in CHOICES.items()},
+    "budget": checks.share,
+    "milestones": _milestones,
+    **dict.fromkeys(("lr", "weight_decay", "warmup", "ramp"), _not_negative),
     **dict.fromkeys(("momentum", "decay"), partial(checks.number, low=0, high=1)),
     **dict.fromkeys(("epochs", "batch_size"), partial(checks.whole, low=1)),
     **dict.fromkeys(("fine_tune_epochs", "seed"), partial(checks.whole, low=0)),
     **dict.fromkeys(("augment", "compile"), checks.switch),
-}
-OPTIONAL = {  # where they are not None
-    "budget": checks.share,
-    "temperature": KNOBS["temperature"].check,
-    "gate_lr": KNOBS["gate_lr"].check,
-    **dict.fromkeys(("warmup", "ramp"), _not_negative),
-}
-CHOICES = {
-    "cost": COSTS,
-    "schedule": SCHEDULES,
-    "gate_schedule": GATE_SCHEDULES,
-    "precision": PRECISIONS,
 }

@@ -54,8 +54,7 @@ def ranks() -> Ranks:
 def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
     """Join the other processes of this run, if torchrun started any, and yield the device to compute on.
 
-    Args:
-        device: "cpu", "cuda", ...; None takes the best one, of several GPUs that of the local rank.
+    Without `device` it is the best one; "cuda" is the GPU of the local rank.
     """
     device = torch.device(device) if device is not None else best_device()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
@@ -75,8 +74,7 @@ def joined(device: str | torch.device | None = None) -> Iterator[torch.device]:
 def wrapped(module: nn.Module, device: torch.device, some_unused: bool = False) -> nn.Module:
     """`module`, with gradients averaged over all processes in its backward pass.
 
-    Args:
-        some_unused: whether some parameters may get no gradient.
+    `some_unused`: some parameters may get no gradient.
     """
     if ranks().world == 1:
         return module
@@ -108,23 +106,17 @@ def from_first(value: Any) -> Any:
 
 
 def agree(what: Mapping[str, Any], ignored: Collection[str] = ()) -> None:
-    """Refuse to train where the processes were started with different settings: they would compute
-    different things, or wait for each other for ever.
+    """Raise a ValueError in all processes if they differ in `what`, plain values by name.
 
-    Args:
-        what: plain values by name, which may be in dicts of their own.
-        ignored: dotted names that may differ.
-
-    Raises:
-        ValueError: they differ; all processes raise it, with the first name and both values.
+    They would compute different things, or wait for each other for ever. `ignored`: names that may differ,
+    dotted if they are in a dict within.
     """
     if not dist.is_initialized():
         return
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, dict(what))
     for rank, other in enumerate(everyone):
-        difference = different_field(everyone[0], other, ignored)
-        if difference is not None:
+        if difference := different_field(everyone[0], other, ignored):
             name, first, found = difference
             raise ValueError(
                 f"the processes of this run differ in {name}: {first!r} in process 0, {found!r} in process "

@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from ..data.loading import Split
-from ..support.arguments import checked
+from ..data.splits import Split
+from ..support import checked
 from ..support.modes import eval_mode
 from . import distributed, layout
 

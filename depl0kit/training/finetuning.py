@@ -1,16 +1,15 @@
 """After training: batch-norm statistics for the test-time gates, and a few epochs without a price."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..data.loading import Data, Split
+from ..data.loading import Data
 from ..gates.gated import GatedModel
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from ..support.modes import eval_mode
 from . import layout
 from .config import TrainConfig
@@ -43,20 +42,15 @@ def reestimate_batch_norm(net: nn.Module, data: Data) -> None:
                 norm.reset_running_stats()
                 norm.momentum = None  # the plain mean over all batches
                 norm.train()
-            for x, _ in _equal_batches(data.to(device).train) if norms else ():
+            # batches of one size, as each counts alike in the mean (a few images are left out); in a random
+            # order, as a batch of one class, of sorted data, has too small a variance
+            size = max(1, len(data.train) // -(-len(data.train) // BATCH))
+            batches = data.to(device).train.batches(size, torch.Generator().manual_seed(0))
+            for x, _ in batches if norms else ():
                 net(layout.laid(x, trial.layout))
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
-
-
-def _equal_batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images, but for a few, in batches of one size: each counts alike in the mean.
-
-    In a random order: a batch of one class, as in sorted data, has too small a variance.
-    """
-    size = max(1, len(split) // -(-len(split) // BATCH))
-    return split.batches(size, torch.Generator().manual_seed(0))
 
 
 @checked
@@ -104,15 +98,14 @@ def fine_tune(
         rates=lambda start, middle: [weight_rate(config, start, middle)],
         price=penalty and (lambda _share, _epoch: penalty(net)),
     )  # fmt: skip
+    rows = []
     try:
-        return pd.DataFrame([_one_epoch(loop, epoch) for epoch in range(1, epochs + 1)])
+        for epoch in range(1, epochs + 1):
+            for _ in loop.epoch(epoch):
+                pass
+            if what := not_finite(loop.row):
+                raise ValueError(f"{what}: try a smaller lr (now {lr:g}).")
+            rows.append(loop.row)
     finally:
         net.eval()
-
-
-def _one_epoch(loop: Loop, epoch: int) -> dict[str, float]:
-    for _ in loop.epoch(epoch):
-        pass
-    if what := not_finite(loop.row):
-        raise ValueError(f"{what}: try a smaller lr (now {loop.config.lr:g}).")
-    return loop.row
+    return pd.DataFrame(rows)

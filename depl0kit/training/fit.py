@@ -13,9 +13,7 @@ from .config import TrainConfig
 def prepared(net: nn.Module, data: Data, config: TrainConfig) -> tuple[Data, layout.Trial]:
     """The data on the network's device, and what a trial step showed; it lays the weights as that says.
 
-    Raises:
-        ValueError: network and data do not suit each other (see `check_fit`), or the batch size cannot be
-            divided among the processes of torchrun.
+    Errors: those of `check_fit`, and a batch size that the processes of torchrun cannot share.
     """
     world = distributed.ranks().world
     if config.batch_size % world:

@@ -13,32 +13,16 @@ from ..support import checks
 
 @dataclass(frozen=True)
 class Knob:
-    """One number, never negative, that the next step uses as soon as it is set.
+    """One number, never negative, that the next step uses as soon as it is set."""
 
-    Attributes:
-        label, hint: its name on a slider, and what the slider says under the mouse.
-        text: its value in a line of text, for `str.format`.
-        usual: the range of its slider, in which it is useful; `check` allows more.
-        zero: whether 0 is allowed.
-    """
-
-    label: str
-    hint: str
-    text: str
-    usual: tuple[float, float]
-    zero: bool = True
+    label: str  # its name on a slider
+    hint: str  # what the slider says under the mouse
+    text: str  # its value in a line of text, for `str.format`
+    usual: tuple[float, float]  # the range of its slider; `check` allows more
+    zero: bool = True  # whether 0 is allowed
 
     def check(self, name: str, value: float) -> float:
-        """Return `value` as a float.
-
-        Raises:
-            ValueError: it is not a finite number, or it is out of bounds.
-
-        Example:
-            >>> KNOBS["temperature"].check("temperature", 0)
-            Traceback (most recent call last):
-            ValueError: temperature must be a number in (0, inf), got 0.
-        """
+        """Return `value` as a float."""
         return checks.number(name, value, 0, open_low=not self.zero)
 
 

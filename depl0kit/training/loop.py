@@ -83,24 +83,17 @@ class Loop:
         self.net.train()
         freeze(self._frozen)
         torch.manual_seed(epoch_seed(self.config.seed, number, 1 + self.ranks.rank))  # of dropout
-        for step, (x, y) in enumerate(self._batches(number)):
-            now = number - 1 + step / self.steps
-            self._set_rates(step + (number - 1) * self.steps)
+        order = torch.Generator().manual_seed(epoch_seed(self.config.seed, number, 0))
+        part = self.ranks.rank, self.ranks.world  # this process's, of every batch
+        batches = self.data.train.batches(self.config.batch_size, order, self.config.augment, part)
+        for step, (x, y) in enumerate(batches):
+            now, before = number - 1 + step / self.steps, step + (number - 1) * self.steps
+            rates = self.rates(before / self.steps, (before + 0.5) / self.steps)
+            for optimiser, rate in zip(self.optimisers, rates, strict=True):
+                optimiser.param_groups[0]["lr"] = rate
             total = total + self._step(x, y, now)  # on the device: nothing waits for it here
             yield now
         self.row = self._log(number, total / self.steps) | {"seconds": time.perf_counter() - begun}
-
-    def _set_rates(self, step: int) -> None:
-        """Set the learning rates of a step, counted from the start of the run."""
-        rates = self.rates(step / self.steps, (step + 0.5) / self.steps)
-        for optimiser, rate in zip(self.optimisers, rates, strict=True):
-            optimiser.param_groups[0]["lr"] = rate
-
-    def _batches(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's part of every batch of an epoch."""
-        order = torch.Generator().manual_seed(epoch_seed(self.config.seed, number, 0))
-        part = self.ranks.rank, self.ranks.world
-        return self.data.train.batches(self.config.batch_size, order, self.config.augment, part)
 
     def _step(self, x: Tensor, y: Tensor, now: float) -> Tensor:
         """One optimisation step; returns the batch's cross-entropy, weighed among the processes."""
@@ -153,8 +146,7 @@ def steps_per_epoch(data: Data, config: TrainConfig) -> int:
 def epoch_seed(seed: int, epoch: int, stream: int) -> int:
     """Seed of one epoch of a run: its randomness does not depend on the epochs before.
 
-    Args:
-        stream: 0 for what all processes draw alike, 1 + rank for what each draws by itself.
+    `stream` is 0 for what all processes draw alike, 1 + rank for what each draws by itself.
     """
     words = np.random.SeedSequence((seed, epoch, stream)).generate_state(2)
     return int(words[0]) << 31 ^ int(words[1])

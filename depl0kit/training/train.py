@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from ..data.loading import Data
 from ..gates.gated import GatedModel
-from ..support.arguments import checked
+from ..support import checked
 from . import distributed
 from .config import TrainConfig
 from .runs.recording import recorded

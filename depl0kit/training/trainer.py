@@ -13,10 +13,8 @@ from torch import Tensor
 from ..data.loading import Data
 from ..gates.gated import GatedModel
 from ..gates.posterior import is_undecided
-from ..support import checks
-from ..support.arguments import checked
+from ..support import checked, checks
 from . import distributed, objective
-from .checkpoint import restore, take_checkpoint
 from .collapse import collapse_notice
 from .config import TrainConfig
 from .fit import prepared
@@ -24,7 +22,7 @@ from .knobs import KNOBS
 from .loop import Loop, epoch_seed, not_finite, sgd, steps_per_epoch
 from .rates import rates
 from .runs.about import about
-from .runs.checkpoints import Checkpoint
+from .runs.checkpoints import Checkpoint, restore, take_checkpoint
 from .runs.run import GateMoment, Run
 
 MOMENTS = 80  # of the gates in a whole run, but 1 to 4 in an epoch

@@ -18,8 +18,8 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from depl0kit.data import cifar
-from depl0kit.data.loading import Data, DataNotFoundError, load_data
+from depl0kit.data import Data, cifar, load_data
+from depl0kit.data.files import DataNotFoundError
 
 SOURCES = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 PER_BATCH, TEST = {"cifar10": 40, "cifar100": 1000}, {"cifar10": 30, "cifar100": 200}

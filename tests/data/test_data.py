@@ -22,7 +22,8 @@ from torchvision.datasets import FashionMNIST
 
 from depl0kit.data import data_set, fashion_mnist, splits
 from depl0kit.data import loading as dk_data
-from depl0kit.data.loading import Data, DataNotFoundError, data_root, load_data
+from depl0kit.data.files import DataNotFoundError
+from depl0kit.data.loading import Data, data_root, load_data
 from depl0kit.data.splits import MemorySplit
 
 DEBIAN = fashion_mnist.DEBIAN_FOLDER

@@ -15,9 +15,10 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from depl0kit.data import decoding, image_folder, listing
+from depl0kit.data import Data, decoding, image_folder, listing, load_data
 from depl0kit.data import loading as dk_data
-from depl0kit.data.loading import DamagedImageError, Data, DataNotFoundError, load_data
+from depl0kit.data.decoding import DamagedImageError
+from depl0kit.data.files import DataNotFoundError
 from depl0kit.data.splits import MemorySplit, Split
 from depl0kit.data.streaming import StreamedSplit
 

@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from depl0kit.data.loading import DamagedImageError, Data, DataNotFoundError, load_data
+from depl0kit.data import Data, load_data
+from depl0kit.data.decoding import DamagedImageError
+from depl0kit.data.files import DataNotFoundError
 from depl0kit.data.streaming import StreamedSplit
 
 WNIDS = ("n01440764", "n01443537")

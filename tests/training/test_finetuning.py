@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import depl0kit as dk
-from depl0kit.training import schedules
+from depl0kit.training.rates import one_cycle
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_it_trains_at_the_rates_of_a_run(data):
         hook.remove()
     fine_tuned, *_ = rates.values()
     assert fine_tuned == rates[trainer.optimisers["weights"]] and len(fine_tuned) == 12
-    assert fine_tuned == [0.05 * schedules.one_cycle((step + 0.5) / 12) for step in range(12)]
+    assert fine_tuned == [0.05 * one_cycle((step + 0.5) / 12) for step in range(12)]
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ import torch
 
 import depl0kit as dk
 from depl0kit.data.loading import Data
-from depl0kit.training import schedules
 from depl0kit.training.collapse import collapse_notice
+from depl0kit.training.rates import one_cycle
 from depl0kit.training.runs.control import LOOK_SECONDS
 from depl0kit.training.runs.recording import recorded
 
@@ -171,7 +171,7 @@ def test_until_stop_holds_price_and_rates_as_they_are_at_the_end_of_the_ramp(few
     first, rest = made.run.history[:3], made.run.history[3:]
     assert first.drop(columns=SECONDS).equals(plain.run.history[:3].drop(columns=SECONDS))
     assert rest.lr.nunique() == rest.gate_lr.nunique() == 1
-    assert rest.lr.iloc[0] == config.lr * schedules.one_cycle(0.5)  # 3 of 6 epochs
+    assert rest.lr.iloc[0] == config.lr * one_cycle(0.5)  # 3 of 6 epochs
     assert rest.gate_lr.iloc[0] == made.gate_lr
     assert len(made.run.history) == 12 and made.run.status == "running"
 

@@ -12,11 +12,7 @@ from ...support import checks
 
 
 def structure(model: nn.Module, data: Data, keep: float) -> Channels:
-    """The channels of a copy of `model`; `keep` is checked.
-
-    Raises:
-        ValueError: nothing can be removed, or `keep` is not between 0 and 1.
-    """
+    """The channels of a copy of `model`; `keep` is checked."""
     checks.share("keep", keep)
     model = copied(unwrapped(model))
     channels = Channels(model, data.example.to(next(model.parameters()).device))
@@ -39,9 +35,6 @@ def best_channels(channels: Channels, scores: list[Tensor], keep: float) -> list
 
     The threshold is as low as `keep`, the share of the dense MACs, allows. The best channel of every
     group stays in any case, and so do those with an infinite score.
-
-    Raises:
-        ValueError: that alone costs more than `keep`.
     """
     scores = [score.cpu().index_fill(0, score.cpu().argmax(), torch.inf) for score in scores]
     flat, sizes = torch.cat(scores), [len(score) for score in scores]

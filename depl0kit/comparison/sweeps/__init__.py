@@ -3,10 +3,10 @@
 results = dk.sweep(dk.Grid(methods=("mean_field", "l1_global"), budget=(0.5, 0.2), seeds=(0, 1, 2)))
 """
 
+from ..table import summary
 from .grid import METHODS, Grid, Job, load_grid, spec_names
 from .results import SweepFolder, load_results
 from .runner import sweep
-from .summary import summary
 
 __all__ = [
     "METHODS", "Grid", "Job", "SweepFolder", "load_grid", "load_results", "spec_names", "summary", "sweep",

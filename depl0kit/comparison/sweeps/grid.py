@@ -5,15 +5,15 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ...data.loading import is_folder
 from ...gates.posteriors import POSTERIORS
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
+from ...support.arguments import is_list
 from ...support.toml import check_types, read_toml
 from ...training.config import TrainConfig
 from ...training.recipes import TRAIN_FIELDS
@@ -28,43 +28,34 @@ SHARED = TrainConfig(fine_tune_epochs=3)  # settings of a grid's runs by default
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep.
-
-    Attributes:
-        stage: "tune" for runs that choose a gate lr, "report" for those that results are about.
-        lam, budget: one of them, the price of a posterior; `budget` is the share of the dense MACs that a
-            baseline keeps. Both None: the dense network.
-        train: settings of the training; of the fine-tuning that follows in the compact network too.
-    """
+    """One run of a sweep; of the dense network, if it has neither `lam` nor `budget`."""
 
     data: str
     model: str
     method: str
     seed: int
-    lam: float | None = None
-    budget: float | None = None
+    lam: float | None = None  # price of a posterior
+    budget: float | None = None  # instead of `lam`; or the share of the dense MACs that a baseline keeps
     gate_lr: float | None = None
-    stage: str = "report"
+    stage: str = "report"  # "tune" for runs that choose a gate lr
     train_images: int | None = None
     skip_damaged: bool = False
+    # of the training, and of the fine-tuning that follows in the compact network
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @property
     def name(self) -> str:
         """Unique in its sweep, and a good name of a folder, whatever the data and the model are called."""
+        prices = {"lam": self.lam, "budget": self.budget}
+        if self.stage == "tune":
+            prices["gate_lr"] = self.gate_lr
         parts = [_clear(name) for name in (self.data, self.model, self.method)]
-        parts += [f"{kind}{_exact(value)}" for kind, value in self._prices()]
+        parts += [f"{kind}{_exact(value)}" for kind, value in prices.items() if value is not None]
         return "-".join([*parts, f"seed{self.seed}"])
 
     def settings(self) -> dict[str, Any]:
         """All fields as JSON gives them back: what tells one run from another."""
         return json.loads(json.dumps(asdict(self)))
-
-    def _prices(self) -> list[tuple[str, float]]:
-        given = [("lam", self.lam), ("budget", self.budget)]
-        if self.stage == "tune":
-            given.append(("gate_lr", self.gate_lr))
-        return [(kind, value) for kind, value in given if value is not None]
 
     def config(self) -> TrainConfig:
         """Settings of the training with gates, before the compact network is fine-tuned."""
@@ -199,17 +190,12 @@ class Grid:
 
 
 def _several(name: str, values: Any) -> tuple:
-    """What was given for a field that holds several values: a list, a range, an array, or one value alone.
-
-    Raises:
-        ValueError: it has no order, such as a set.
-    """
-    values = checks.plain(values)
-    if isinstance(values, str | os.PathLike) or not isinstance(values, Iterable):
-        values = () if values is None else (values,)
-    elif isinstance(values, Mapping | Set | bytes):
+    """What was given for a field that holds several values: a list, a range, an array, or one value alone."""
+    if isinstance(values, Mapping | Set | bytes):
         raise ValueError(f"{name} must be a list, got a {type(values).__name__}: write {name}=[...].")
-    return tuple(checks.plain(value) for value in values)
+    if not is_list(values):
+        values = () if values is None else (values,)
+    return tuple(map(checks.plain, values))
 
 
 def _price(name: str, value: Any) -> float:
@@ -218,22 +204,15 @@ def _price(name: str, value: Any) -> float:
 
 
 def _seed(name: str, value: Any) -> int:
-    seed = checks.whole(f"every entry of {name}", value, 0)
-    if seed >= 2**63:
-        raise ValueError(f"every entry of {name} must be less than 2**63, as torch's random numbers need it.")
-    return seed
-
-
-def _method(name: str, value: Any) -> str:
-    return checks.one_of("method", value, METHODS)
+    return checks.whole(f"every entry of {name}", value, 0)
 
 
 def _data(name: str, value: Any) -> str:
     """A folder by its whole path: the same grid then means the same images wherever it is run from."""
     if not isinstance(value, str | os.PathLike):
         raise ValueError(f"{name} must be names of data sets or paths of folders, got {checks.shown(value)}.")
-    value = value if isinstance(value, str) else Path(value)
-    return str(Path(value).expanduser().absolute()) if is_folder(value) else value
+    path = Path(value).expanduser()
+    return str(path.absolute()) if is_folder(value if isinstance(value, str) else path) else value
 
 
 def _model(name: str, value: Any) -> str:
@@ -242,10 +221,14 @@ def _model(name: str, value: Any) -> str:
     return value
 
 
-LISTS = {  # the fields of a grid that hold several values, and what checks each value
-    "methods": _method, "lam": _price, "budget": checks.share, "seeds": _seed, "data": _data,
-    "models": _model, "gate_lr": _price, "tune_budget": checks.share, "tune_seeds": _seed,
-}  # fmt: skip
+LISTS: dict[str, Callable[[str, Any], Any]] = {  # the fields that hold several values, and the check of each
+    "methods": lambda _, value: checks.one_of("method", value, METHODS),
+    "data": _data,
+    "models": _model,
+    **dict.fromkeys(("lam", "gate_lr"), _price),
+    **dict.fromkeys(("budget", "tune_budget"), checks.share),
+    **dict.fromkeys(("seeds", "tune_seeds"), _seed),
+}
 GRID_FIELDS = {f.name: f.type for f in fields(Grid) if f.name != "train"}
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 from ...support.device import best_device
 from ...support.files import DamagedFileError, different_field, read_json, write_atomically, write_json
 from ...support.versions import versions
@@ -36,31 +35,20 @@ class SweepFolder:
         self.path = checks.folder(path)
 
     def begin(self, grid: Grid, version: str) -> None:
-        """Note what is run here; refuse if it is not what was run here.
-
-        Raises:
-            ValueError: the folder holds a sweep of another version or grid; the text names the difference.
-        """
+        """Note what is run here; refuse if it is not what was run here."""
         about = {"format": FORMAT, "version": version, "grid": grid.describe()}
         noted = self.path / ABOUT
-        if noted.is_file():
-            difference = different_field(self.about(), about)
-            if difference is not None:
-                name, before, now = difference
-                raise ValueError(
-                    f"{self.path} holds a sweep with {name} = {before!r}, not {now!r}: sweep the same grid "
-                    "to resume it, or choose another folder."
-                )
-        else:
+        if not noted.is_file():
             write_json(noted, about | {"environment": versions(best_device()), "command": _command()})
+        elif difference := different_field(self.about(), about):
+            name, before, now = difference
+            raise ValueError(
+                f"{self.path} holds a sweep with {name} = {before!r}, not {now!r}: sweep the same grid "
+                "to resume it, or choose another folder."
+            )
 
     def about(self) -> dict[str, Any]:
-        """What was noted by `begin`.
-
-        Raises:
-            FileNotFoundError: there is no sweep here.
-            ValueError: its sweep.json is damaged.
-        """
+        """What was noted by `begin`."""
         path = self.path / ABOUT
         if not path.is_file():  # also what would block whoever reads it, such as a FIFO
             raise FileNotFoundError(f"there is no sweep in {self.path}: it has no {ABOUT}.")
@@ -143,7 +131,5 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 
 def _command() -> str:
     """The words of the shell; of a notebook only that it was one."""
-    program = Path(sys.argv[0]).name
-    if program == "__main__.py":
-        return " ".join(["python -m depl0kit", *sys.argv[1:]])
-    return "depl0kit.sweep(...)"
+    is_shell = Path(sys.argv[0]).name == "__main__.py"
+    return " ".join(["python -m depl0kit", *sys.argv[1:]]) if is_shell else "depl0kit.sweep(...)"

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from concurrent.futures import BrokenExecutor, Executor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 from ...support.versions import version
 from ..table import DENSE
 from .grid import Grid, Job
@@ -103,9 +102,11 @@ class _Sweep:
         try:
             futures = {executor.submit(run_job, job, self.folder.run_folder(job)): job for job in jobs}
             for future in as_completed(futures):
-                if isinstance(future.exception(), BrokenExecutor) and self.executor is None:
-                    continue
-                self._take(futures[future], _row(futures[future], future), bar)
+                job, error = futures[future], future.exception()
+                if error is None:
+                    self._take(job, future.result(), bar)
+                elif self.executor is not None or not isinstance(error, BrokenExecutor):
+                    self._take(job, failed(job, f"{type(error).__name__}: {error}"), bar)
         except BaseException:  # also an interrupt: its runs resume from their checkpoints another time
             if self.executor is None:
                 kill(executor)
@@ -144,23 +145,13 @@ class _Sweep:
         text = f"{bad} failed" if bad else ""
         if good:
             best = max(good, key=lambda row: row["val_accuracy"])
-            text = (
-                f"best {best['val_accuracy']:.3f} ({best['method']}, {best['kept_macs']:.0%} of MACs) {text}"
-            )
+            what = f"{best['method']}, {best['kept_macs']:.0%} of MACs"
+            text = f"best {best['val_accuracy']:.3f} ({what}) {text}"
         bar.set_postfix_str(text.strip())
 
 
-def _row(job: Job, future: Future) -> dict[str, Any]:
-    error = future.exception()
-    return future.result() if error is None else failed(job, f"{type(error).__name__}: {error}")
-
-
 def _greet(executor: Executor) -> None:
-    """Make sure that the workers of an executor have this package.
-
-    Raises:
-        RuntimeError: they cannot import it, or have another version.
-    """
+    """Raise a RuntimeError if the workers of an executor lack this package, or have another version."""
     try:
         theirs = executor.submit(version).result()
     except Exception as error:  # each executor has an exception of its own for this
@@ -170,6 +161,5 @@ def _greet(executor: Executor) -> None:
         ) from error
     if theirs != version():
         raise RuntimeError(
-            f"the executor's workers have depl0kit {theirs}, here it is {version()}: install the "
-            "same version."
+            f"the executor's workers have depl0kit {theirs}, here it is {version()}: install one version."
         )

@@ -10,9 +10,6 @@ def chosen_gate_lrs(table: pd.DataFrame) -> dict[tuple[str, str, str], float]:
 
     Of the rates with which gates reach the budget in every trial, the one with the best mean validation
     accuracy; if none does, the one that comes nearest: an accuracy means little where nothing was removed.
-
-    Raises:
-        ValueError: no trial of a method succeeded.
     """
     trials = table[table.stage == "tune"]
     chosen = {}

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 from ..dependency import Dependency
 from ..posterior import BOUND
 from .problems import ExactPosterior
@@ -94,7 +93,12 @@ def fit_mean_field(
     mu = torch.rand(shape, generator=_rng(seed), dtype=torch.float64)
     mu[:2] = torch.tensor([[0.01], [0.99]], dtype=torch.float64)[: len(mu)]  # random starts may miss these
     if start is not None:
-        mu = _start(start, target.n)
+        mu = torch.as_tensor(start, dtype=torch.float64)[None].clone()
+        if mu.shape != (1, target.n) or not ((mu >= 0) & (mu <= 1)).all():
+            raise ValueError(
+                f"start must be P(open) of each of the {target.n} gates, in [0, 1], "
+                f"got {checks.plain(start)!r}."
+            )
     for _ in range(SWEEPS):
         before, mu = mu, _sweep(mu, target)
         if (mu - before).abs().max() < SETTLED:
@@ -135,7 +139,10 @@ def fit_generator(
     rng, solutions = _rng(seed), []
     for start in range(checks.whole("starts", starts, 1)):
         posterior = _small_generator(sizes, direction, (start + 1) / (starts + 1), rng)
-        log_q = partial(_log_generator, posterior, target)
+
+        def log_q(posterior: Dependency = posterior) -> Tensor:
+            return _log_independent(posterior.flat_prob_open()[None], target)[0]
+
         # short first steps: after a long one, tanh saturates and its gradient vanishes
         solutions.append(_minimise(log_q, list(posterior.parameters()), target, iterations, step=0.1))
     return _best("generator", target, torch.stack(solutions))
@@ -207,24 +214,10 @@ def _small_generator(
     return posterior
 
 
-def _start(start: Sequence[float] | Tensor, n: int) -> Tensor:
-    mu = torch.as_tensor(start, dtype=torch.float64)
-    if mu.shape != (n,) or not ((mu >= 0) & (mu <= 1)).all():
-        raise ValueError(
-            f"start must be P(open) of each of the {n} gates, in [0, 1], got {checks.plain(start)!r}."
-        )
-    return mu[None].clone()
-
-
 def _log_independent(mu: Tensor, target: ExactPosterior) -> Tensor:
     """log q of all masks, [S, 2^n], for independent gates with P(open) = mu, [S, n]."""
     mu = mu.clamp(NEVER_CERTAIN, 1 - NEVER_CERTAIN)
     return mu.log() @ target.masks.T + (1 - mu).log() @ (1 - target.masks).T
-
-
-def _log_generator(posterior: Dependency, target: ExactPosterior) -> Tensor:
-    """log q of all masks, [2^n], for the gates of a generator."""
-    return _log_independent(posterior.flat_prob_open()[None], target)[0]
 
 
 def _log_chain(weights: list[Tensor], target: ExactPosterior) -> Tensor:

@@ -13,19 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 
 MAX_GATES = 12  # 4096 masks are fast; 20 gates have a million masks
 
 
 @checked
 def all_masks(n: int) -> Tensor:
-    """Every mask of n gates, [2^n, n] of 0. and 1.: row k is the number k in binary, first gate first.
-
-    Raises:
-        ValueError: n is not a whole number from 1 to 12.
-    """
+    """Every mask of n gates, [2^n, n] of 0. and 1.: row k is the number k in binary, first gate first."""
     if checks.whole("n, the number of gates,", n, 1) > MAX_GATES:
         raise ValueError(f"n must be at most {MAX_GATES} gates (2^n masks are enumerated), got {n}.")
     return (torch.arange(2**n)[:, None] >> torch.arange(n - 1, -1, -1) & 1).double()
@@ -214,11 +209,7 @@ def collinear_regression(correlation: float, **data: Any) -> ExactPosterior:
 
 
 def _data(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
-    """x and y in float64.
-
-    Raises:
-        ValueError: their shapes do not match, x has too many columns, or a value is not finite.
-    """
+    """x and y in float64."""
     x, y = torch.as_tensor(x, dtype=torch.float64), torch.as_tensor(y, dtype=torch.float64)
     if x.dim() != 2 or y.shape != x.shape[:1]:
         raise ValueError(f"x must be [N, n] and y [N], got {list(x.shape)} and {list(y.shape)}.")

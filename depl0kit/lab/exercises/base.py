@@ -1,9 +1,8 @@
 """What the checkers share.
 
-A checker is a function decorated with `exercise` that looks at what the reader wrote. It returns the
-line for a right answer, and raises `Wrong` with the line for a wrong one. It calls the reader's function
-through `call` or `run`, which turn errors into `Wrong`, and with new arguments every time, as the function
-may change them.
+A checker is a function decorated with `exercise` that looks at what the reader wrote. It returns the line
+for a right answer, and raises `Wrong` with the line for a wrong one, as do the functions here. It calls the
+reader's function through `call` or `run`, with new arguments every time, as the function may change them.
 """
 
 import contextlib
@@ -39,22 +38,14 @@ def exercise(checker: Callable[..., str]) -> Callable[..., None]:
 
 
 def call(function: Callable[..., Any], *arguments: Any) -> float:
-    """The number that the reader's function returns.
-
-    Raises:
-        Wrong: it is not a function, raises, or returns something other than one finite number.
-    """
+    """The number that the reader's function returns."""
     name = getattr(function, "__name__", "your function")
     shown = f"{name}({', '.join(f'{float(a):g}' for a in arguments)})"
     return number(shown, run(function, shown, *arguments))
 
 
 def run(function: Callable[..., Any], shown: str, *arguments: Any) -> Any:
-    """What the reader's function returns.
-
-    Raises:
-        Wrong: it is not a function, raises, or returns nothing: it is unsolved, or prints its result instead.
-    """
+    """What the reader's function returns; nothing if it is unsolved, or prints its result instead."""
     if not callable(function):
         raise Wrong(f"Expected the function itself, without brackets after its name; got {brief(function)}.")
     printed = io.StringIO()
@@ -72,22 +63,19 @@ def run(function: Callable[..., Any], shown: str, *arguments: Any) -> Any:
 
 
 def solved(name: str, answer: Any, hint: str = "replace it with your answer") -> None:
-    """Raises Wrong if `answer` is still the placeholder of the notebook."""
+    """Refuse an `answer` that is still the placeholder of the notebook."""
     if answer is None or answer is ...:
         raise Wrong(f"{name} is still {answer}: {hint}.")
 
 
 def number(name: str, answer: Any) -> float:
-    """`answer` as a float.
-
-    Raises:
-        Wrong: it is None (not solved yet), or not one finite number.
-    """
+    """`answer` as a float, if it is one finite number."""
     solved(name, answer)
-    try:
-        value = None if isinstance(answer, str | bytes | bool) else _float(answer)
-    except Exception:  # a list, a tensor of many entries, ...
-        value = None
+    value = None
+    if not isinstance(answer, str | bytes | bool):
+        with contextlib.suppress(Exception):  # a list, a tensor of many entries, ...
+            # .item() where there is one: NumPy warns about float([x])
+            value = float(answer.item() if hasattr(answer, "item") else answer)
     if value is None:
         raise Wrong(f"{name} should be one number, not {type(answer).__name__} {brief(answer)}.")
     if not math.isfinite(value):
@@ -95,14 +83,10 @@ def number(name: str, answer: Any) -> float:
     return value
 
 
-def _float(answer: Any) -> float:
-    return float(answer.item() if hasattr(answer, "item") else answer)  # NumPy warns about float([x])
-
-
 def refuse_mistakes(
     mistakes: Iterable[tuple[Callable[..., Any], str]], gives_it: Callable[[Callable[..., Any]], bool]
 ) -> None:
-    """Raises Wrong with the reason of the first of `mistakes`, (formula, reason), that gives the answer."""
+    """Refuse an answer that one of `mistakes`, (formula, reason), gives, with the reason of the first."""
     for formula, reason in mistakes:
         if gives_it(formula):
             raise Wrong(reason)

@@ -5,12 +5,6 @@ from typing import Any
 
 from .base import Wrong, call, exercise, near, refuse_mistakes
 
-
-def _channel_macs(kernel: float, inputs: float, outputs: float, height: float, width: float) -> float:
-    """MACs of one channel that one convolution writes, from `inputs`, and another reads, for `outputs`."""
-    return kernel**2 * height * width * (inputs + outputs)
-
-
 # what readers write instead, as (formula, what is wrong with it)
 MISTAKES: list[tuple[Callable[..., float], str]] = [
     (
@@ -40,9 +34,9 @@ MISTAKES: list[tuple[Callable[..., float], str]] = [
 @exercise
 def check_channel_macs(channel_macs: Callable[..., Any]) -> str:
     """MACs of one channel: a function of kernel, inputs, outputs, height and width."""
-    case = 3, 5, 7, 8, 9
-    answer = call(channel_macs, *case)
-    if not near(answer, truth := _channel_macs(*case)):
+    case = k, i, o, h, w = 3, 5, 7, 8, 9  # kernel, inputs, outputs, height, width
+    answer, truth = call(channel_macs, *case), k * k * h * w * (i + o)  # it is written, and it is read
+    if not near(answer, truth):
         refuse_mistakes(MISTAKES, lambda formula: near(answer, formula(*case)))
         raise Wrong(f"channel_macs(3, 5, 7, 8, 9) should be {truth:g}, yours is {answer:g}.")
     return "Right: a channel costs where it is written and where it is read."

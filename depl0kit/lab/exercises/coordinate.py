@@ -15,8 +15,7 @@ CASES: list[tuple[tuple[float, ...], float, float]] = [  # P(open) of the other 
     ((0.3,), 2.0, 0.5),
     ((1.0, 0.6), 4.0, 3.0),
 ]
-
-
+OTHERS_PAY = "Only this gate's own price matters: the others pay theirs whether it is open or not."
 # what readers write instead, as (formula, what is wrong with it); o: the other gates, g: gain, p: price
 MISTAKES: list[tuple[Callable[[Sequence[float], float, float], float], str]] = [
     (lambda o, g, p: g * math.prod(o) - p, "That is the log odds: a sigmoid turns it into a probability."),
@@ -25,14 +24,8 @@ MISTAKES: list[tuple[Callable[[Sequence[float], float, float], float], str]] = [
         "The price has the wrong sign: an open gate costs something.",
     ),
     (lambda o, g, p: sigmoid(p - g * math.prod(o)), "That is the probability that the gate is closed."),
-    (
-        lambda o, g, p: sigmoid(g * math.prod(o) - p * (len(o) + 1)),
-        "Only this gate's own price matters: the others pay theirs whether it is open or not.",
-    ),
-    (
-        lambda o, g, p: sigmoid(g * math.prod(o) - p * (sum(o) + 1)),
-        "Only this gate's own price matters: the others pay theirs whether it is open or not.",
-    ),
+    (lambda o, g, p: sigmoid(g * math.prod(o) - p * (len(o) + 1)), OTHERS_PAY),
+    (lambda o, g, p: sigmoid(g * math.prod(o) - p * (sum(o) + 1)), OTHERS_PAY),
     (
         lambda o, g, p: sigmoid(g * sum(o) - p),
         "The gain is paid only if *all* the others are open: their probabilities multiply.",

@@ -26,10 +26,6 @@ def _generate(
     return result
 
 
-def _each_from_ones(weights: Vectors, biases: Vectors) -> Vectors:
-    return [_generate([w], [b])[0] for w, b in zip(weights, biases, strict=True)]
-
-
 # what readers write instead, as (chain, what is wrong with it)
 MISTAKES: list[tuple[Callable[[Vectors, Vectors], Vectors], str]] = [
     (lambda w, b: _generate(w, b, bound=1.0), "The bound c = log 100 in front of tanh is missing."),
@@ -44,7 +40,7 @@ MISTAKES: list[tuple[Callable[[Vectors, Vectors], Vectors], str]] = [
     ),
     (lambda w, b: _generate(w, [0 * x for x in b]), "The biases are missing."),
     (
-        _each_from_ones,
+        lambda w, b: [_generate([one], [other])[0] for one, other in zip(w, b, strict=True)],
         "Only the first group starts from ones; the others read the log α of the group before.",
     ),
 ]
@@ -67,18 +63,12 @@ def check_generate(generate: Callable[..., Any]) -> str:
     if not differing:
         return "Right: three groups, bounded by log 100, each computed from the one before."
     refuse_mistakes(MISTAKES, lambda chain: all(map(_close, vectors, chain(*_three_groups()))))
-    raise Wrong(
-        f"Group {differing[0] + 1} is the first that differs. "
-        "It should be c·tanh(W h + b) of the group before."
-    )
+    first = f"Group {differing[0] + 1} is the first that differs."
+    raise Wrong(f"{first} It should be c·tanh(W h + b) of the group before.")
 
 
 def _vectors(answer: Any, sizes: list[int]) -> Vectors:
-    """`answer` as one array per group.
-
-    Raises:
-        Wrong: it is not a list of one array per group, of the right size and of finite numbers.
-    """
+    """`answer`, if it is a list of one array of finite numbers per group."""
     wanted = f"Expected a list of {len(sizes)} arrays, one per group"
     if not isinstance(answer, list | tuple):
         raise Wrong(f"{wanted}; got {type(answer).__name__}.")

@@ -8,12 +8,6 @@ from torch import Tensor
 
 from .base import Wrong, exercise, refuse_mistakes, run
 
-
-def _fold(weight: Tensor, gate: Tensor) -> Tensor:
-    """The weight without the inputs of closed gates, the others multiplied by their gates."""
-    return weight[:, gate > 0] * gate[gate > 0][:, None, None]
-
-
 # what readers write instead, as (formula, what is wrong with it)
 MISTAKES: list[tuple[Callable[[Tensor, Tensor], Tensor], str]] = [
     (
@@ -46,7 +40,8 @@ def check_fold(fold: Callable[..., Any]) -> str:
     if not answer.is_floating_point():
         raise Wrong(f"Expected a tensor of float32, like the old weight; got {answer.dtype}.")
     refuse_mistakes(MISTAKES, lambda formula: _same(answer, formula(*_layer())))
-    truth = _fold(*_layer())
+    weight, gate = _layer()
+    truth = weight[:, gate > 0] * gate[gate > 0][:, None, None]
     if answer.shape != truth.shape:
         raise Wrong(
             f"For 4 inputs, 2 of them open, the weight is {list(truth.shape)}; yours is {list(answer.shape)}."

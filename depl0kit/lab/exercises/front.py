@@ -39,11 +39,7 @@ def _check(front: Callable, costs: list[float], accuracies: list[float], why: st
 
 
 def _truths(shown: str, answer: Any, runs: int) -> list[bool]:
-    """`answer` as a list of truth values, one for each run.
-
-    Raises:
-        Wrong: it is not a list, holds something else (indices, or 0 and 1), or has the wrong length.
-    """
+    """`answer`, if it is a list of truth values, one for each run; not of indices, or of 0 and 1."""
     wanted = f"{shown} should be a list of True and False, one for each run"
     try:
         entries = None if isinstance(answer, str | bytes | Mapping | Set) else list(islice(answer, runs + 1))

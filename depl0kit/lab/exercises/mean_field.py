@@ -16,11 +16,7 @@ def _penalty(
     left: Callable[[float, float], float] = lambda i, o: i * o,
     image: float = 1.0,
 ) -> float:
-    """lambda x expected / dense MACs of a chain; its first layer reads the image, which is always open.
-
-    `left`: the share of a layer's MACs that is left, from the open shares of its inputs and outputs.
-    `image`: the share of the first layer's inputs that a mistaken answer takes for open.
-    """
+    """lambda x expected / dense MACs of a chain; with other values of `left` and `image`, mistaken ones."""
     shares = [image, *(float(p.mean()) for p in prob_open)]
     expected = sum(m * left(i, o) for m, i, o in zip(macs, shares, shares[1:], strict=False))
     return lam * expected / sum(macs)

@@ -1,7 +1,7 @@
 """The exercise of 01_one_gate: the probability of being open."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import starmap
 
 import torch
@@ -55,18 +55,12 @@ def check_prob_open(prob_open: Callable[..., float]) -> str:
     answers = [call(prob_open, torch.tensor(a), *rest) for a, *rest in CASES]
     refuse_mistakes(MISTAKES, lambda formula: all(map(near, answers, starmap(formula, CASES))))
     for case, answer in zip(CASES, answers, strict=True):
-        if not near(answer, truth := _prob_open(*case)):
+        a, t, gamma, zeta = case
+        truth = float(HardConcrete(t, (gamma, zeta)).prob_open(torch.tensor(a)))
+        if not near(answer, truth):
             raise Wrong(
-                f"{_gate(case)}: yours is {answer:.3f}, but {truth:.3f} of its draws are open. "
+                f"log α = {a:g}, β = {t:.2g}, γ = {gamma:g}, ζ = {zeta:g}: "
+                f"yours is {answer:.3f}, but {truth:.3f} of its draws are open. "
                 "Start from z > 0, that is s > -γ/(ζ-γ), and take the logit of both sides."
             )
     return "Right: it agrees with the package at five different gates."
-
-
-def _prob_open(log_alpha: float, temperature: float, gamma: float, zeta: float) -> float:
-    return float(HardConcrete(temperature, (gamma, zeta)).prob_open(torch.tensor(log_alpha)))
-
-
-def _gate(case: Sequence[float]) -> str:
-    a, t, gamma, zeta = case
-    return f"log α = {a:g}, β = {t:.2g}, γ = {gamma:g}, ζ = {zeta:g}"

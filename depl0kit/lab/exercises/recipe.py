@@ -21,12 +21,10 @@ def check_recipe(text: str) -> str:
     if not text.strip():
         raise Wrong("The text is still empty.")
     answer, base = _read(text), load_recipe(BASE, posterior="forward")
-    for name, wanted, hint in (
-        ("epochs", SHORT["epochs"], "A tenth of 300."),
-        ("milestones", SHORT["milestones"], "They are epochs, a tenth of the recipe's, too."),
-    ):
-        if getattr(answer.train, name) != wanted:
-            raise Wrong(f"{name} is {_plainly(getattr(answer.train, name))}, not {_plainly(wanted)}. {hint}")
+    hints = {"epochs": "A tenth of 300.", "milestones": "They are epochs, a tenth of the recipe's, too."}
+    for name, wanted in SHORT.items():
+        if (found := getattr(answer.train, name)) != wanted:
+            raise Wrong(f"{name} is {_plainly(found)}, not {_plainly(wanted)}. {hints[name]}")
     if answer.posterior != "forward":
         raise Wrong(f"posterior is {answer.posterior!r}, not 'forward'.")
     if answer.lam_per_weight != PRICE:

@@ -5,6 +5,12 @@ from collections.abc import Callable
 
 from .base import Wrong, call, exercise, near, number
 
+SHARES = {  # what readers write instead of a quarter
+    0.5: "share is one half only if just the inputs, or just the outputs, close.",
+    0.75: "for share you give what is saved. What is left?",
+    25: "give share as a number between 0 and 1, not in per cent.",
+}
+
 
 @exercise
 def check_macs(macs: Callable[..., float], share: float) -> str:
@@ -40,11 +46,8 @@ def _check_growth(ratio: float, argument: str) -> None:
 
 
 def _check_share(share: float) -> None:
-    if near(share, 0.5):
-        raise Wrong("macs is right; share is one half only if just the inputs, or just the outputs, close.")
-    if near(share, 0.75):
-        raise Wrong("macs is right; for share you give what is saved. What is left?")
-    if near(share, 25):
-        raise Wrong("macs is right; give share as a number between 0 and 1, not in per cent.")
+    for mistake, reason in SHARES.items():
+        if near(share, mistake):
+            raise Wrong(f"macs is right; {reason}")
     if not near(share, 0.25):
         raise Wrong(f"macs is right, share {share:g} is not: divide macs of the halved layer by macs.")

@@ -9,22 +9,20 @@ import ipywidgets as widgets
 import numpy as np
 import traitlets
 
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 
 
 class NumberSlider(anywidget.AnyWidget):
     """A slider over given numbers, with a box beside it that takes any other number of the range.
 
-    A screen reader hears the number, not the position of the handle.
+    Screen readers say the number, not the position of the handle.
 
     Traits:
-        value: the number itself; 0 at the end named `first`, None at the end named `last`.
-        numbers: the positions of the handle, rising.
-        first: a word for 0, before all numbers; "" if there is no such end.
-        last: a word for None, after all numbers; "" if there is no such end.
+        value: the number; 0 at the end named `first`, None at the end named `last`.
+        numbers: those at which the handle can stand, rising.
+        first, last: words for ends before and after all numbers, which mean 0 and None; "" for no such end.
         description, tooltip: its name, and a hint that appears under the mouse.
-        disabled: shows its value, and cannot be moved.
+        disabled: it shows its value, but cannot be moved.
     """
 
     _esm = Path(__file__).with_name("slider.js")
@@ -64,10 +62,10 @@ def log_slider(
     last: str = "",
     hint: str = "",
 ) -> NumberSlider:
-    """A slider over ten numbers a decade.
+    """A logarithmic slider with ten numbers a decade.
 
     Args:
-        value: where it starts; 0 is the end `first`, None the end `last`.
+        value: at the start; 0 for the end `first`, None for the end `last`.
         first, last: words for ends outside the range, such as "off" (see `NumberSlider`).
 
     Raises:

@@ -16,31 +16,22 @@ from .picture import text_size
 
 SAVED = '<p class="depl0kit-saved">This explorer has no kernel yet: run this cell again.</p>'
 CLOSED = '<p class="depl0kit-saved">This explorer was closed: run the cell again that made it.</p>'
-
-
 # id of a cell -> the last run of this cell that made explorers, and these explorers
 _MADE: "dict[str, tuple[str, list[Explorer]]]" = {}
-
-
-def _running_cell() -> tuple[str, str]:
-    """Id of the cell, and id of this run of it; empty outside a notebook, or where they are unknown."""
-    shell = get_ipython()
-    message = shell.get_parent() if hasattr(shell, "get_parent") else {}
-    return message.get("metadata", {}).get("cellId", ""), message.get("header", {}).get("msg_id", "")
 
 
 class Explorer(widgets.VBox):
     """Controls, a live figure and a line of numbers; shows itself as the last line of a cell.
 
-    A subclass makes the controls and the figure and may override `numbers`. Every change of a
-    control calls the figure's `draw` with the values of all controls, by name. An error in it
-    is shown as one line under the figure and kept in `error`. `reset_hint` says what Reset does;
-    None makes no such button.
+    A subclass makes the controls and the figure, and may override `numbers`. When a control changes, the
+    figure's `draw` is called with the values of all controls, by name. An error in it is shown as one line
+    under the figure, and kept in `error`. `reset_hint` says what the Reset button does; None: there is no
+    such button.
 
     Args:
-        figure: its `draw` takes the controls' names as keywords.
-        controls: name -> widget with a `value`; check boxes are shown beside the buttons.
-        buttons: shown under the controls, before Reset.
+        figure: its `draw` takes the names of the controls as keywords.
+        controls: name -> widget with a `value`; check boxes are placed beside the buttons.
+        buttons: placed under the controls, before Reset.
 
     Attributes:
         controls: the widgets by name.
@@ -82,18 +73,19 @@ class Explorer(widgets.VBox):
         return {name: control.value for name, control in self.controls.items()}
 
     def numbers(self, **state: Any) -> str:
-        """The live line under the figure, as plain text."""
+        """The text of the line under the figure."""
         return ""
 
     def redraw(self, _change: object = None) -> None:
-        """Draw the present state; an error becomes one line."""
+        """Draw the current state; an error becomes one line."""
         try:
             text, wrong = self._show()
             self.error = None
-        except Exception as error:  # shown to the reader: a traceback in a widget reaches nobody
+        except Exception as error:  # shown to the reader, who does not see the traceback of a widget
             text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             wrong, self.error = True, error
-        self._say(text, wrong)
+        mark = "depl0kit-error" if wrong else "depl0kit-numbers"
+        self._line.value = f'<span class="{mark}">{html.escape(text)}</span>'
 
     def _show(self) -> tuple[str, bool]:
         """Draw; returns the line under the figure, and whether it reports something wrong."""
@@ -101,20 +93,15 @@ class Explorer(widgets.VBox):
         self.figure.update(**state)
         return self.numbers(**state), False
 
-    def _say(self, text: str, wrong: bool) -> None:
-        """Plain text in the line under the figure."""
-        mark = "depl0kit-error" if wrong else "depl0kit-numbers"
-        self._line.value = f'<span class="{mark}">{html.escape(text)}</span>'
-
     def reset(self) -> None:
-        """All controls back to where they started; one drawing."""
+        """All controls back to their first values, and draw once."""
         with self._unwatched():
             for name, value in self._start.items():
                 self.controls[name].value = value
         self.redraw()
 
     def close(self) -> None:
-        """Remove the explorer from the page, with everything in it; it cannot be shown again."""
+        """Remove the explorer from the page; it cannot be shown again."""
         if self.comm is None:  # ipywidgets closes a widget again when its memory is freed
             return
         for row in self.children:
@@ -124,8 +111,10 @@ class Explorer(widgets.VBox):
         _close_with_parts(self, super().close)
 
     def _replace_earlier(self) -> None:
-        """Close the explorers of an earlier run of this cell: they would stay as long as the kernel."""
-        cell, run = _running_cell()
+        """Close the explorers of an earlier run of this cell, which would stay in memory."""
+        shell = get_ipython()
+        message = shell.get_parent() if hasattr(shell, "get_parent") else {}  # none outside a notebook
+        cell, run = message.get("metadata", {}).get("cellId", ""), message.get("header", {}).get("msg_id", "")
         made_by, made = _MADE.get(cell, (run, []))
         if made_by != run:
             for explorer in made:
@@ -136,7 +125,7 @@ class Explorer(widgets.VBox):
 
     @contextmanager
     def _unwatched(self) -> Iterator[None]:
-        """Inside it, controls can be set without a drawing."""
+        """Inside it, controls can be set, and nothing is drawn."""
         for control in self.controls.values():
             control.unobserve(self.redraw, "value")
         try:
@@ -146,7 +135,7 @@ class Explorer(widgets.VBox):
                 control.observe(self.redraw, "value")
 
     def _ipython_display_(self) -> None:
-        """Show the explorer; a saved notebook says how to get it back, as JupyterLab itself does not."""
+        """Show the explorer; a saved notebook says how to show it again, as JupyterLab itself does not."""
         if self.comm is None:
             display(HTML(CLOSED))
             return

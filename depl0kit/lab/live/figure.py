@@ -21,8 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ...plots.base import LIVE, settings, tick_names
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 from .picture import Picture, encode_png, text_size
 
 _DPI = 100  # of a figure at normal text size, one screen pixel per CSS pixel; 10 points are 14 pixels then
@@ -106,7 +105,9 @@ class LiveFigure:
                     artist.remove()
             self._artists, self._still = new, [artist for artist in new if artist in self._artists]
             self._state = state
-            self._arrange_once()
+            if isinstance(engine := self._figure.get_layout_engine(), ConstrainedLayoutEngine):
+                engine.execute(self._figure)  # not at every update: it costs as much as ten drawings
+                self._figure.set_layout_engine("none")
             self._show()
 
     def arrange_again(self) -> None:
@@ -136,8 +137,6 @@ class LiveFigure:
 
     def _repr_png_(self) -> bytes | None:
         return self.png or None
-
-    # ---- the screen
 
     def _follow_screen(self, _change: object) -> None:
         with _DRAWING:
@@ -180,8 +179,6 @@ class LiveFigure:
         self._background: Any = None  # pixels of the axes
         self._ground: Any = None  # the background and the kept artists, as of `_laid`
 
-    # ---- drawing
-
     def _new_artists(self, state: dict[str, Any]) -> list[Artist]:
         before = self._children()
         try:
@@ -200,12 +197,6 @@ class LiveFigure:
 
     def _children(self) -> set[Artist]:
         return {child for ax in self.axes for child in ax.get_children()}
-
-    def _arrange_once(self) -> None:
-        """Place the panels, but not at every update: it costs as much as ten drawings."""
-        if isinstance(engine := self._figure.get_layout_engine(), ConstrainedLayoutEngine):
-            engine.execute(self._figure)
-            self._figure.set_layout_engine("none")
 
     def _show(self) -> None:
         self._lay_ground()

@@ -10,7 +10,7 @@ import numpy as np
 import traitlets
 
 from ...plots.base import PROJECTOR, STYLE
-from ...support.arguments import checked
+from ...support import checked
 
 _TEXT = {"size": 1.0}  # in explorers, relative to the size for a reader at a desk
 LARGE = 1.5  # for readers in the last row

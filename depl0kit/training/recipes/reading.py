@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...gates.posteriors import POSTERIORS
-from ...support import checks
-from ...support.arguments import checked
+from ...support import checked, checks
 from ...support.toml import check_types, read_toml
 from ..config import TrainConfig
 from .recipe import RECIPE_FIELDS, TRAIN_FIELDS, Recipe
@@ -91,11 +90,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def _price(table: Mapping[str, Any]) -> str | None:
-    """Which price a table sets.
-
-    Raises:
-        ValueError: it sets two.
-    """
+    """Which price a table sets; it must not set two."""
     found = [name for name in PRICES if name in table or name in table.get("train", {})]
     if len(found) > 1:
         raise ValueError(f"a run has one price, got {' and '.join(found)}: choose one of them.")
@@ -112,11 +107,7 @@ def _without_price(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_table(table: dict[str, Any], path: Path) -> None:
-    """Keys and types of one file.
-
-    Raises:
-        ValueError: it names the file, the key, and what is allowed.
-    """
+    """Refuse wrong keys and types of one file."""
     try:
         check_types(table, RECIPE_FIELDS | LINKS, "key")
         check_types(table.get("train", {}), TRAIN_FIELDS, "key in [train]")

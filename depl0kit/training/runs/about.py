@@ -62,12 +62,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def read_config(config: Path) -> tuple[dict[str, Any], TrainConfig]:
-    """What a config.json holds, as this version would write it, and its settings.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is of another version, or damaged.
-    """
+    """What a config.json holds, as this version would write it, and its settings; see `RunFolder.about`."""
     try:
         content = read_json(config)
     except (FileNotFoundError, NotADirectoryError):
@@ -86,11 +81,7 @@ def read_config(config: Path) -> tuple[dict[str, Any], TrainConfig]:
 
 
 def write_config(config: Path, about: Mapping[str, Any]) -> None:
-    """Note what is trained (see `about`), or refuse if it differs from what the file says.
-
-    Raises:
-        ValueError: the text names the first field that differs.
-    """
+    """Note what is trained (see `about`), or refuse if it differs from what the file says."""
     new = json.loads(json.dumps({"format": FORMAT, **about}))
     if not config.exists():
         write_json(config, new)

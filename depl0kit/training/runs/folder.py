@@ -5,7 +5,7 @@ environment.json   versions, device and git commit of each session that trained
 history.csv        a row per finished epoch (`journal`)
 gates.f32          float32 records (epoch, log_alpha [N], prob_open [N], test-time gates [N])
 checkpoints/       the last two states from which training can resume (`checkpoints`)
-status.json        where it is now, a few times a second (`status`)
+status.json        where it is now, a few times a second
 control.json       what its watchers ask for: the numbers of `KNOBS`, until_stop, speed; run, pause or stop
 control.lock       held while somebody changes control.json (`control`)
 lock               held by the process that trains
@@ -28,14 +28,22 @@ from filelock import FileLock, Timeout
 
 from ...support import checks
 from ...support.files import read_sound_json, remove_unfinished, write_json
+from ..knobs import KNOBS
 from .about import read_config, write_config
 from .checkpoints import Checkpoint, Checkpoints
 from .control import Control
-from .journal import Gates, History, Mark
-from .status import NEW, STATUS
+from .journal import Gates, History
 
 HISTORY, GATES = "history.csv", "gates.f32"
 SESSIONS = {"sessions": [dict]}  # of environment.json
+QUIET_SECONDS = 10  # without a new status, beside the time of some steps
+STARTING_SECONDS = 120  # more before the first step, which may be compiled
+NEW = {"state": "new", "epoch": 0.0, "error": ""}  # before it begins
+STATUS = {
+    "state": str, "epoch": float, "error": str, "images_per_second": float, "seconds_left": (float, None),
+    "updated": float, "epochs?": int, **{f"{name}?": float for name in KNOBS},
+    "until_stop?": bool, "speed?": (float, None), "notice?": str, "host?": str,
+}  # fmt: skip
 
 
 class RunFolder:
@@ -47,15 +55,13 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = checks.folder(path)
-        self.history_file, self._gates = History(self.path / HISTORY), Gates(self.path / GATES)
-        self._journals = {HISTORY: self.history_file, GATES: self._gates}
+        self.history_file, self.gates_file = History(self.path / HISTORY), Gates(self.path / GATES)
+        self._journals = {HISTORY: self.history_file, GATES: self.gates_file}
         self._checkpoints = Checkpoints(self.path / "checkpoints")
         self.control = Control(self.path)
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
-
-    # ---- who trains here, and what
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -114,13 +120,11 @@ class RunFolder:
             for folder in (self.path, self._checkpoints.path):
                 remove_unfinished(folder, before=(self.path / "lock").stat().st_mtime)
 
-    # ---- history and gates
-
     def append(self, rows: list[dict], moments: list[tuple]) -> None:
         """Add to the history and to the gates what they do not have of all rows, and of all moments
         (epoch, log_alpha, prob_open, gates)."""
         self.history_file.write(rows)
-        self._gates.write(moments)
+        self.gates_file.write(moments)
 
     def history(self, until: Checkpoint | None = None) -> pd.DataFrame:
         """A row per finished epoch; empty before the first.
@@ -139,7 +143,7 @@ class RunFolder:
         Args:
             until: as of `history`.
         """
-        records = self._gates.records(self._gate_count(), _size(GATES, until))
+        records = self.gates_file.records(self._gate_count(), _size(GATES, until))
         return records[:, 0], *np.split(records[:, 1:], 3, axis=1)
 
     def _gate_count(self) -> int:
@@ -149,8 +153,6 @@ class RunFolder:
         """Drop what this process wrote after the end of `epoch`."""
         for journal in self._journals.values():
             journal.cut(epoch)
-
-    # ---- checkpoints
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, and delete all but the last two."""
@@ -190,24 +192,20 @@ class RunFolder:
 
     def _fitting(self, checkpoint: Checkpoint) -> Checkpoint | None:
         """The checkpoint, with its marks, if history and gates hold what it counted."""
-        marks = checkpoint.marks or self._marks_at(checkpoint.epoch)
+        marks = checkpoint.marks
+        if not marks:  # of an earlier version, which counted nothing: what there is up to its epoch
+            gates = self.gates_file.counted(checkpoint.epoch, self._gate_count())
+            marks = {HISTORY: self.history_file.counted(checkpoint.epoch), GATES: gates}
         if None in marks.values() or marks[HISTORY].items != checkpoint.epoch:
             return None
         found = [journal.read(marks[name]) for name, journal in self._journals.items()]
         return None if None in found else replace(checkpoint, marks=marks)
-
-    def _marks_at(self, epoch: int) -> dict[str, Mark | None]:
-        """For a checkpoint of an earlier version, which counted nothing: what there is up to its epoch."""
-        gates = self._gates.counted(epoch, self._gate_count())
-        return {HISTORY: self.history_file.counted(epoch), GATES: gates}
 
     def go_back(self, checkpoint: Checkpoint) -> None:
         """Drop what came after a resume point; others may be reading at the same time."""
         for name, journal in self._journals.items():
             journal.go_back(checkpoint.marks[name])
         self._checkpoints.go_back(checkpoint.epoch)
-
-    # ---- what happens now, and what is asked for
 
     def status(self) -> dict[str, Any]:
         """state, epoch, epochs, images_per_second, seconds_left, updated, ...; before it begins the state is
@@ -219,7 +217,7 @@ class RunFolder:
         write_json(self.path / "status.json", status | {"updated": time.time()}, durable=False)
 
     def ask(self, **requests: Any) -> None:
-        """Ask the run for something else. It obeys within a tenth of a second or a step.
+        """Ask the run for something else, which it does within a tenth of a second or a step.
 
         When it is resumed it remembers the numbers of `KNOBS`, after a kill also until_stop.
 
@@ -237,3 +235,12 @@ class RunFolder:
 def _size(name: str, until: Checkpoint | None) -> int | None:
     """Bytes of a file that a checkpoint counted; None if it, or nothing, counted any."""
     return until.marks[name].size if until is not None and name in until.marks else None
+
+
+def patience(about: Mapping[str, Any], status: Mapping[str, Any]) -> float:
+    """Seconds for which a run under way may write nothing: some steps, or its validation.
+
+    `about` and `status` are those of its `RunFolder`.
+    """
+    images, rate = 5 * about["train"].batch_size + about["data"]["val"], status["images_per_second"]
+    return QUIET_SECONDS + (images / rate if rate else STARTING_SECONDS)

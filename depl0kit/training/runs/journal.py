@@ -8,6 +8,8 @@ half a row: `go_back` cuts the files there, and these epochs are trained again. 
 the same CPU, as what training changes (weights, optimisers, the numbers of `KNOBS`) is in the checkpoint,
 and all that is random in an epoch follows from the seed and the epoch's number. If somebody moved a slider
 after the checkpoint, its new value is in force from the start of these epochs.
+
+What reads them raises a ValueError if they are damaged.
 """
 
 import csv
@@ -48,9 +50,6 @@ class Journal:
     """Items in the order of their epochs, as seen by the process that writes them.
 
     It writes where the items that it knows of end: what an interrupt left behind them is overwritten.
-
-    Args:
-        path: of the file; it is made by the first item.
     """
 
     def __init__(self, path: Path) -> None:
@@ -126,11 +125,7 @@ class History(Journal):
         return row["epoch"], text.getvalue().encode("ascii")
 
     def text(self, size: int | None = None) -> str:
-        """What it holds (its first `size` bytes), without a last line that is not finished.
-
-        Raises:
-            ValueError: it is damaged.
-        """
+        """What it holds (its first `size` bytes), without a last line that is not finished."""
         try:
             text = read_file(self.path)[:size].decode("ascii")
         except (FileNotFoundError, NotADirectoryError):
@@ -140,11 +135,7 @@ class History(Journal):
         return text[: text.rfind("\n") + 1]
 
     def parse(self, text: str) -> pd.DataFrame:
-        """The rows of a text; pandas's own reader rounds the last digit in some versions.
-
-        Raises:
-            ValueError: it is damaged.
-        """
+        """The rows of a text; pandas's own reader rounds the last digit in some versions."""
         lines = csv.reader(io.StringIO(text))
         try:
             names = next(lines, [])
@@ -174,20 +165,17 @@ class Gates(Journal):
         epoch, *gates = moment
         return epoch, np.concatenate([[epoch], *gates]).astype(np.float32).tobytes()
 
-    def records(self, n: int, size: int | None = None) -> np.ndarray:
-        """Its finished records (in its first `size` bytes) [T, 1 + 3 n], of n gates; a copy.
-
-        Raises:
-            ValueError: it is damaged.
-        """
+    def records(self, n: int, size: int | None = None, first: int = 0) -> np.ndarray:
+        """Its finished records (in its first `size` bytes) from number `first` on, [T, 1 + 3 n]."""
+        width = 1 + 3 * n
         try:
-            content = read_file(self.path)[:size]
+            content = read_file(self.path, 4 * width * first)[:size]
         except FileNotFoundError:
             content = b""
         except DamagedFileError as error:
             raise ValueError(f"{error}.") from error
-        whole = len(content) // (4 * (1 + 3 * n)) * (1 + 3 * n)
-        return np.frombuffer(content, np.float32, whole).reshape(-1, 1 + 3 * n).copy()
+        whole = len(content) // (4 * width) * width
+        return np.frombuffer(content, np.float32, whole).reshape(-1, width).copy()
 
     def counted(self, epoch: int, n: int) -> Mark | None:
         """The mark after the records up to `epoch`, counted in the file; None if that epoch has none."""

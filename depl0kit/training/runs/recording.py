@@ -28,7 +28,7 @@ def recorded(trainer: Trainer, out: str | Path | None) -> Iterator[None]:
     """Step through `trainer` and write its run to the folder `out`; without a folder only step.
 
     It resumes from the last checkpoint if there is one, and does what watchers ask for (`RunFolder.ask`).
-    Of several processes the first writes; all resume from the same checkpoint and obey the same requests.
+    Of several processes the first writes; all resume from the same checkpoint and follow the same requests.
 
     Raises:
         ValueError, RuntimeError: as `RunFolder.begin`, `resume_point` and `in_use`; the processes disagree.
@@ -130,7 +130,7 @@ class _Record:
                 self._save()
             if time.monotonic() >= self._status_due:
                 self._status()
-        self._obey()
+        self._follow_requests()
 
     def end(self, text: str = "") -> None:
         """Write the last epochs, and how it ended."""
@@ -156,17 +156,16 @@ class _Record:
             text = f"the end of the run in {self.folder.path} was not written: {unwritten}"
             warnings.warn(text, stacklevel=2)
 
-    def _obey(self) -> None:
+    def _follow_requests(self) -> None:
         """Do what is asked for; returns when the next step is due, or training must stop."""
         # a late step does not make the next ones faster
         self._next_step = max(self._next_step, time.monotonic() - PAUSE_SECONDS)
         if self._speed is not None:
             self._next_step += 1 / (self._speed * self.trainer.steps_per_epoch)
         while True:
-            now = (
-                (self.folder.control.requests(), self._next_step - time.monotonic()) if self.writes else None
-            )
-            requests, early = distributed.from_first(now)
+            early = self._next_step - time.monotonic()
+            asked = (self.folder.control.requests(), early) if self.writes else None
+            requests, early = distributed.from_first(asked)
             self._take(requests)
             if self._asked == "stop":
                 self.trainer.stop("stopped")
@@ -188,10 +187,8 @@ class _Record:
             setattr(self.trainer, name, requests[name])
         if "speed" in requests and requests["speed"] != self._speed:
             self._speed, self._next_step = requests["speed"], time.monotonic()
-            self._rate, self._counted = (
-                0.0,
-                (time.monotonic(), self.trainer.epoch),
-            )  # the old rate was of the old speed
+            self._rate = 0.0  # the old rate was of the old speed
+            self._counted = time.monotonic(), self.trainer.epoch
         self._asked = requests.get("state", self._asked)
         if requests:
             self._status()  # watchers wait to see that it was heard

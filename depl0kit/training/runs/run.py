@@ -11,11 +11,13 @@ import torch
 
 from ...gates.gated import GatedModel
 from ...networks.models import make_model
-from ...support.arguments import checked
+from ...support import checked
 from ..collapse import collapse_notice
 from ..config import TrainConfig
 from .checkpoints import Checkpoint
 from .folder import RunFolder
+
+FRESH = "a fresh GatedModel like the one that was trained"
 
 
 class GateMoment(NamedTuple):
@@ -105,10 +107,7 @@ def load_run(folder: str | Path, net: GatedModel | None = None) -> Run:
     try:
         net.load_state_dict(checkpoint.part("net"))
     except RuntimeError as error:
-        raise ValueError(
-            f"{files.path} holds a run of another network than net: pass a fresh GatedModel like the one "
-            "that was trained."
-        ) from error
+        raise ValueError(f"{files.path} holds a run of another network than net: pass {FRESH}.") from error
     net.posterior.temperature = checkpoint.numbers["temperature"]
     rows = files.history(checkpoint).to_dict("records")[: checkpoint.epoch]
     if len(rows) < checkpoint.epoch:
@@ -130,10 +129,8 @@ def moments_of(folder: RunFolder, until: Checkpoint | None = None) -> list[GateM
 
 def _rebuild(description: dict, path: Path) -> GatedModel:
     if description["made_by"] is None:
-        raise ValueError(
-            f"the model of {path}, a {description['network']}, is not one of make_model: pass net=, a fresh "
-            "GatedModel like the one that was trained."
-        )
+        made = f"the model of {path}, a {description['network']}"
+        raise ValueError(f"{made}, is not one of make_model: pass net=, {FRESH}.")
     try:
         return GatedModel(
             make_model(**description["made_by"]),
@@ -145,5 +142,5 @@ def _rebuild(description: dict, path: Path) -> GatedModel:
     except Exception as error:  # of any kind, after somebody edited the file
         raise ValueError(
             f"the network that {path / 'config.json'} describes cannot be made ({type(error).__name__}: "
-            f"{error}): pass net=, a fresh GatedModel like the one that was trained."
+            f"{error}): pass net=, {FRESH}."
         ) from error

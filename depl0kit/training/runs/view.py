@@ -2,27 +2,19 @@
 
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .folder import RunFolder
-from .status import NEW, patience
+from .folder import NEW, RunFolder, patience
+from .journal import Gates
 
 COLUMNS = 200  # of the heatmap, at most: a screen cannot show many more
 
 
 class RunView:
-    """The state of a run as of the last `look`.
-
-    Attributes:
-        about: see `RunFolder.about`; None while there is no run.
-        status: see `RunFolder.status`.
-        history: a row per finished epoch.
-        gates: the gates over time (`GateColumns`); None while there is no run.
-    """
+    """The state of a run as of the last `look`; `about` and `gates` are None while there is no run."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -37,11 +29,7 @@ class RunView:
         self._heard = time.monotonic()
 
     def look(self) -> bool:
-        """Read what changed; returns whether there is something new to draw.
-
-        Raises:
-            ValueError: the run is of another format, or its config.json is damaged.
-        """
+        """Read what changed; returns whether there is something new to draw."""
         is_new = self._changed("config.json")
         if is_new:
             self._begin_anew()
@@ -72,7 +60,7 @@ class RunView:
             about = self.folder.about()  # if that fails, the next look tries again
             self.about = about
             n = sum(channels for _, channels in about["net"]["groups"])
-            self.gates = GateColumns(self.folder.path / "gates.f32", n)
+            self.gates = GateColumns(self.folder.gates_file, n)
         self._marks["config.json"] = mark
 
     def _read_history(self) -> None:
@@ -95,23 +83,18 @@ class RunView:
             mark = None
         else:
             mark = found.st_mtime_ns, found.st_size, found.st_ino
-        before = self._marks.get(name)
-        self._marks[name] = mark
+        before, self._marks[name] = self._marks.get(name), mark
         return mark != before
 
 
 class GateColumns:
-    """P(open) over time from a gates.f32, in at most COLUMNS even steps, and the gates at its end.
+    """P(open) over time from the file of n gates, in at most COLUMNS even steps, and the gates at its end.
 
     It reads only what was appended since the last time: long runs cost no more than short ones.
-
-    Args:
-        path: of the file.
-        n: number of gates.
     """
 
-    def __init__(self, path: Path, n: int) -> None:
-        self._path, self._n = path, n
+    def __init__(self, file: Gates, n: int) -> None:
+        self._file, self._n = file, n
         self._forget()
 
     def _forget(self) -> None:
@@ -141,16 +124,8 @@ class GateColumns:
 
     def _append_new(self) -> bool:
         """Returns False if the file no longer begins with what was read before."""
-        size = 4 * (1 + 3 * self._n)
-        start = max(0, self._count - 1) * size  # from the last known record, which must be the same
-        try:
-            with self._path.open("rb") as file:
-                file.seek(start)
-                content = file.read()
-        except FileNotFoundError:
-            return not self._count
-        numbers = np.frombuffer(content, np.float32, len(content) // size * (1 + 3 * self._n))
-        records = numbers.reshape(-1, 1 + 3 * self._n)
+        # from the last known record, which must be the same
+        records = self._file.records(self._n, first=max(0, self._count - 1))
         if self._record is not None:
             if not len(records) or not np.array_equal(records[0], self._record):
                 return False
