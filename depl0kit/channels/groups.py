@@ -197,7 +197,7 @@ def _may_close(group: Group, streams: set[str], places: Places) -> bool:
     are grouped: pooling gives the shapes that they gave (see `removal`). A parameter outside of layers has no
     such stand-in.
     """
-    if any(places.modules[name] is None for name, _ in group.members):
+    if any(places.modules.get(name) is None for name, _ in group.members):
         return False
     plain = [name for name in group.writers if not is_grouped(places.modules[name])]
     if group.stream or len(plain) != 1 or len(group.readers) != 1 or group.readers[0] not in streams:

@@ -76,7 +76,12 @@ def begin_worker(monkeypatch):
     local._begin(SimpleNamespace(get=lambda: None))
 
 
-@pytest.mark.parametrize("program", [run_shell, begin_worker, lambda _: importlib.reload(dk.lab)])
+def open_lab(monkeypatch):
+    monkeypatch.delitem(sys.modules, "depl0kit.lab", raising=False)  # the first import in a kernel
+    importlib.import_module("depl0kit.lab")
+
+
+@pytest.mark.parametrize("program", [run_shell, begin_worker, open_lab])
 def test_programs_tell_the_allocator(program, told, monkeypatch):
     """The shell, a worker of a sweep, and the explorers of a notebook."""
     program(monkeypatch)
