@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import depl0kit as dk
 import depl0kit.cli
+from depl0kit import lab
 from depl0kit.channels.cost import COSTS
 from depl0kit.comparison.sweeps import local
 from depl0kit.data import Data, MemorySplit
@@ -76,12 +77,7 @@ def begin_worker(monkeypatch):
     local._begin(SimpleNamespace(get=lambda: None))
 
 
-def open_lab(monkeypatch):
-    monkeypatch.delitem(sys.modules, "depl0kit.lab", raising=False)  # the first import in a kernel
-    importlib.import_module("depl0kit.lab")
-
-
-@pytest.mark.parametrize("program", [run_shell, begin_worker, open_lab])
+@pytest.mark.parametrize("program", [run_shell, begin_worker, lambda _: importlib.reload(lab)])
 def test_programs_tell_the_allocator(program, told, monkeypatch):
     """The shell, a worker of a sweep, and the explorers of a notebook."""
     program(monkeypatch)
