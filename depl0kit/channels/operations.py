@@ -175,12 +175,9 @@ def _copy(places: Places, call: Call) -> list[Twin]:
 
 def _pointwise(places: Places, call: Call) -> list[Twin]:
     """Channels that meet in an element are tied; a tensor without channels must not vary along them."""
-    merged: Twin = call.known[0][1]
+    merged = call.known[0][1]
     for _, twin in call.known[1:]:
-        if merged is not None:
-            merged = _meet(places, call, merged, twin)
-    if merged is None:
-        return [None for _ in call.outputs]
+        merged = _meet(places, call, merged, twin)
     for t in call.tensors:
         if call.find(t) is None and any(t.dim() >= -dim and t.shape[dim] > 1 for dim in _varying(merged)):
             places.refuse(merged, _why_foreign(places, call, merged, t))
@@ -196,7 +193,7 @@ def _why_foreign(places: Places, call: Call, twin: Tensor, other: Tensor) -> str
     )
 
 
-def _meet(places: Places, call: Call, a: Tensor, b: Tensor) -> Twin:
+def _meet(places: Places, call: Call, a: Tensor, b: Tensor) -> Tensor:
     """Tie two twins that meet in an elementwise operation; returns the twin of the result."""
     if len(_varying(a)) < len(_varying(b)):
         a, b = b, a
@@ -212,8 +209,8 @@ def _meet(places: Places, call: Call, a: Tensor, b: Tensor) -> Twin:
     return compressed(torch.where(a >= 0, a, b))
 
 
-def _crossed(places: Places, call: Call, a: Tensor, b: Tensor) -> Twin:
-    """Channels that lie along different dimensions, of which no numbering is left."""
+def _crossed(places: Places, call: Call, a: Tensor, b: Tensor) -> Tensor:
+    """Channels that lie along different dimensions: refused, of whose numbers the result keeps some."""
     for loose, other in ((a, b), (b, a)):
         if _is_loose(places, loose):  # it does not act along channels
             places.refuse(loose, "it acts along another dimension than channels")
@@ -221,7 +218,7 @@ def _crossed(places: Places, call: Call, a: Tensor, b: Tensor) -> Twin:
     for twin in (a, b):
         why = f"{places.layer_of(twin)} meets channels along another dimension{_in(call)}: "
         places.refuse(twin, why + "put a convolution or linear layer between them")
-    return None
+    return a
 
 
 def _is_loose(places: Places, twin: Tensor) -> bool:
