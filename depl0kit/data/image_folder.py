@@ -14,7 +14,7 @@ from ..support import checks
 from .data_set import MEMORY_LIMIT, Data, in_memory
 from .decoding import decode, decoded_bytes, depth, refusal
 from .files import Content, DataNotFoundError, cached
-from .listing import Listing, listing
+from .folder_splits import Listing, listing
 from .splits import PARTS
 from .streaming import StreamedSplit
 

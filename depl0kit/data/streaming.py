@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..support.children import end_with_parent
 from ..support.device import usable_cores
 from .decoding import DamagedImageError, read, refusal
-from .listing import Files
+from .folder_splits import Files
 from .splits import Batches, Split
 
 

@@ -13,8 +13,8 @@ from ..support import checked, checks
 from ..support.modes import eval_mode
 from . import layout
 from .config import TrainConfig
-from .fit import prepared
 from .loop import Loop, not_finite, sgd
+from .prepare import prepared
 from .rates import weight_rate
 
 BATCH = 256  # images of the re-estimation at once: as many as fit easily, since all batches count alike

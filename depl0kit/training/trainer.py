@@ -17,9 +17,9 @@ from ..support import checked, checks
 from . import distributed, objective
 from .collapse import collapse_notice
 from .config import TrainConfig
-from .fit import prepared
 from .knobs import KNOBS
 from .loop import Loop, epoch_seed, not_finite, sgd, steps_per_epoch
+from .prepare import prepared
 from .rates import rates
 from .runs.about import about
 from .runs.checkpoints import Checkpoint, restore, take_checkpoint

@@ -14,7 +14,7 @@ from torch.nn.utils import prune
 
 import depl0kit as dk
 from depl0kit.support.modes import eval_mode
-from depl0kit.training.fit import check_fit
+from depl0kit.training.prepare import check_fit
 
 
 def plain(between=lambda m, x: x, **modules) -> Net:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from depl0kit.data import Data, decoding, image_folder, listing, load_data
+from depl0kit.data import Data, decoding, folder_splits, image_folder, load_data
 from depl0kit.data import loading as dk_data
 from depl0kit.data.decoding import DamagedImageError
 from depl0kit.data.files import DataNotFoundError
@@ -140,7 +140,7 @@ def test_size_scales_the_shorter_side_and_cuts_the_middle(folder, root, original
     fill(folder, "train", 4, size=original)
     data = quietly(folder, root, size=12)
     assert data.image_size == (12, 12)
-    listed = listing.listing(folder).paths()
+    listed = folder_splits.listing(folder).paths()
     first = Image.open(listed[0])
     expected = ImageOps.fit(first, (12, 12), Image.Resampling.BILINEAR)
     assert np.array_equal(data.train.images[0].permute(1, 2, 0), expected)
@@ -170,7 +170,7 @@ def test_all_grey_images_have_one_channel_and_mixed_ones_three(folder, root):
     fill(folder, "train", 4, mode="L")
     grey = quietly(folder, root)
     assert grey.in_channels == 1
-    path = listing.listing(folder).paths()[0]
+    path = folder_splits.listing(folder).paths()[0]
     assert np.array_equal(grey.train.images[0, 0], np.asarray(Image.open(path)))
     write(folder / "train" / "cat" / "colour.png", 1)
     mixed = quietly(folder, root)
@@ -276,7 +276,7 @@ def test_a_small_range_of_16_bits_is_brought_to_8_in_the_same_way_in_every_image
             values = np.linspace(0, brightest, 12 * 12).reshape(12, 12) / (1 if i else 4)
             Image.fromarray(values.astype(np.uint16)).save(folder / "train" / c / f"{i}.png")
     data = quietly(folder, root, stream=stream, size=12)
-    files = listing.listing(folder).splits
+    files = folder_splits.listing(folder).splits
     for part, split in (("train", data.train), ("val", data.val), ("test", data.test)):
         for i, name in enumerate(files[part].paths):
             path = folder / os.fsdecode(name)
@@ -423,7 +423,7 @@ def test_many_threads_keep_the_order(folder, monkeypatch):
     monkeypatch.setattr(decoding, "SMALL", 0)
     monkeypatch.setattr(decoding, "CHUNK", 3)
     fill(folder, "train", 40)
-    paths = listing.listing(folder).paths()
+    paths = folder_splits.listing(folder).paths()
     images, damaged = decoding.decode(paths, None, False)
     assert images[:, 0, 0, 0].tolist() == [int(Path(p).stem) for p in paths] and not damaged
 
@@ -479,7 +479,7 @@ def test_a_change_in_the_folder_makes_a_new_cache_in_place_of_the_old(folder, ro
     CHANGES[change](folder)
     data = quietly(folder, root)
     assert len(caches(root)) == 1 and caches(root) != before
-    listed = listing.listing(folder)
+    listed = folder_splits.listing(folder)
     assert data.classes == listed.classes
     expected = [np.asarray(Image.open(p))[0, 0, 0] for p in listed.paths()]
     assert numbers(data.train) + numbers(data.val) + numbers(data.test) == expected
@@ -591,7 +591,7 @@ def test_the_cache_remembers_what_was_skipped(folder, root, monkeypatch):
 
 def test_the_first_image_may_be_the_damaged_one(folder, root):
     fill(folder, "train", 10)
-    cut(Path(listing.listing(folder).paths()[0]))
+    cut(Path(folder_splits.listing(folder).paths()[0]))
     with pytest.warns(UserWarning, match="left out"):
         assert load_data(folder, root, skip_damaged=True).image_size == (7, 9)
 
