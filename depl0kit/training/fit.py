@@ -36,7 +36,7 @@ def check_fit(net: nn.Module, data: Data) -> None:
 
     Raises:
         ValueError: there is only one class; a label is not a class of the data; the forward fails on images
-            of this shape or needs others beside them; its outputs are not logits, [batch, classes], in floating
+            of this shape or needs others, too; its outputs are not logits, [batch, classes], in floating
             point.
     """
     if data.num_classes < 2:
