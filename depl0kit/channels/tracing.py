@@ -141,14 +141,21 @@ def _explain(model: nn.Module, inputs: tuple[Tensor, ...], error: Exception) -> 
     name, shapes = type(model).__name__, [tuple(t.shape) for t in inputs]
     text = f"the forward of {name} failed on an example of shape {', '.join(map(str, shapes))}"
     text += f"{' in training mode' if model.training else ''}: {first_line(error)}"
-    needed = [
-        p.name
-        for p in inspect.signature(model.forward).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    ]
+    needed = required_arguments(model)
     if len(needed) != len(inputs):
         text += f". It takes {len(needed)} arguments ({', '.join(needed)}): pass a tuple of so many tensors."
     return text
+
+
+def required_arguments(model: nn.Module) -> list[str]:
+    """Names of the arguments without which a forward cannot be called; none if it does not tell."""
+    single = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    single += (inspect.Parameter.KEYWORD_ONLY,)
+    try:
+        arguments = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):  # of a scripted module
+        return []
+    return [p.name for p in arguments if p.default is p.empty and p.kind in single]
 
 
 def probe_copy(model: nn.Module) -> nn.Module:

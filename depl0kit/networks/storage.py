@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ..channels.admission import check_network, copied, unwrapped
-from ..channels.layers import channelwise_width
+from ..channels.layers import channelwise_width, loose_layers
 from ..channels.masks import has_gates
 from ..support import checked
 from ..support.files import DamagedFileError, read_tensors, write_tensors
@@ -44,7 +44,7 @@ def save_compact(model: nn.Module, path: str | Path) -> Path:
         raise ValueError(
             f"{other[0]!r} of {type(model).__name__} is not a tensor: remove it from the state_dict."
         )
-    tensors = {key: t.detach().cpu().contiguous().clone() for key, t in state.items()}
+    tensors = {key: t.detach().cpu().contiguous().clone() for key, t in (state | _unsaved(model)).items()}
     write_tensors(path, tensors, {KEY: json.dumps(header_of(model))})
     return path
 
@@ -69,8 +69,9 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         check_network(model)
         model = copied(unwrapped(model))
     try:
+        _reshape_loose(model, tensors)
         _reshape(model, header, tensors)
-        model.load_state_dict(tensors, assign=fresh)  # a fresh one may be on "meta", without memory
+        _load(model, tensors, assign=fresh)  # a fresh one may be on "meta", without memory
         for name, module in model.named_modules():
             if not _has_its_widths(module):
                 raise RuntimeError(f"the widths of {name} do not match its weights")
@@ -167,3 +168,43 @@ def _reshape(model: nn.Module, header: dict, tensors: dict[str, Tensor]) -> None
                 raise AttributeError(f"{name}.{key} cannot be {new.dtype} of shape {tuple(new.shape)}")
             empty = torch.empty_like(new)
             setattr(module, key, nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty)
+
+
+def _unsaved(model: nn.Module) -> dict[str, Tensor]:
+    """Buffers along channels that the state_dict leaves out: cut ones cannot be made again."""
+    saved = model.state_dict().keys()
+    rest = {name: t for name, t in model.named_buffers() if name not in saved and t.is_floating_point()}
+    return {name: t for name, t in rest.items() if sum(size > 1 for size in t.shape) <= 1}
+
+
+def _reshape_loose(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Cut parameters and buffers outside of layers as those of the file are; their values come later."""
+    for layer in list(loose_layers(model)):
+        module, key = _owner(model, layer.name)
+        old, new = getattr(module, key), tensors.get(layer.name)
+        if new is not None and _is_cut(new.shape, old.shape, int(layer.side)):
+            empty = torch.empty_like(new)
+            setattr(module, key, nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty)
+
+
+def _is_cut(new: torch.Size, old: torch.Size, dim: int) -> bool:
+    """Whether a shape is another one with fewer entries along one dimension."""
+    return len(new) == len(old) and 0 < new[dim] < old[dim] and new == (*old[:dim], new[dim], *old[dim + 1 :])
+
+
+def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that has a tensor, and the tensor's name there."""
+    owner, _, key = name.rpartition(".")
+    return model.get_submodule(owner), key
+
+
+def _load(model: nn.Module, tensors: dict[str, Tensor], assign: bool) -> None:
+    """Give `model` the values and the precision of the file, also of buffers outside of the state_dict."""
+    for name, old in _unsaved(model).items():
+        if name in tensors:
+            module, key = _owner(model, name)
+            setattr(module, key, tensors.pop(name).reshape(old.shape).to(old.device))
+    for name, old in (*model.named_parameters(), *model.named_buffers()):
+        if name in tensors and old.is_floating_point() and tensors[name].is_floating_point():
+            old.data = old.data.to(tensors[name].dtype)
+    model.load_state_dict(tensors, assign=assign)

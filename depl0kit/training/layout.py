@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .classifier import NoClassifier, logits_of
+
 LAST, PLAIN = torch.channels_last, torch.contiguous_format
 
 
@@ -41,10 +43,15 @@ def try_step(net: nn.Module, shape: tuple[int, ...]) -> Trial:
     """Find out on a copy of `net` how it can train on images of shape (C, H, W), and lay its weights so.
 
     Nothing else changes: no number of the network, no random state.
+
+    Raises:
+        NoClassifier: in training mode it returns anything but one tensor.
     """
     for layout in (LAST, PLAIN):
         try:
             unused = _unused(net, shape, layout)
+        except NoClassifier:
+            raise
         except Exception:  # of any kind: it is the user's network that fails
             continue
         if layout == PLAIN:
@@ -62,7 +69,7 @@ def _unused(net: nn.Module, shape: tuple[int, ...], layout: torch.memory_format)
     channels, *size = shape
     x = laid(torch.zeros(2, *size, channels, device=device).permute(0, 3, 1, 2), layout)
     with _random_state_kept(device), torch.enable_grad():
-        probe(x).sum().backward()
+        logits_of(probe(x), probe).sum().backward()
     return [name for name, p in probe.named_parameters() if p.requires_grad and p.grad is None]
 
 

@@ -7,6 +7,7 @@ from ..channels.admission import first_line, short
 from ..data.loading import Data
 from ..support.modes import eval_mode
 from . import distributed, layout
+from .classifier import NoClassifier, check_inputs, logits_of
 from .config import TrainConfig
 
 
@@ -33,7 +34,8 @@ def check_fit(net: nn.Module, data: Data) -> None:
 
     Raises:
         ValueError: there is only one class; a label is not a class of the data; the forward fails on images
-            of this shape; its outputs are not logits, [batch, classes], in floating point.
+            of this shape or needs others, too; its outputs are not logits, [batch, classes], in floating
+            point.
     """
     if data.num_classes < 2:
         raise ValueError(
@@ -41,12 +43,15 @@ def check_fit(net: nn.Module, data: Data) -> None:
         )
     for part in ("train", "val", "test"):
         _check_labels(getattr(data, part).labels, data.num_classes, part)
+    check_inputs(net)
     device = next(net.parameters()).device
     images = torch.zeros(1, data.in_channels, *data.image_size, device=device)
     name = type(getattr(net, "model", net)).__name__
     try:
         with eval_mode(net), torch.no_grad():
-            logits = net(images)
+            logits = logits_of(net(images), net)
+    except NoClassifier:
+        raise
     except Exception as error:  # of any kind: it is the user's network that fails
         raise ValueError(_why_unread(net, name, images, error)) from error
     _check_logits(logits, name, data.num_classes)
@@ -75,10 +80,8 @@ def _why_unread(net: nn.Module, name: str, images: Tensor, error: Exception) -> 
     return f"{text}; its weights are {other}: call net.float()."
 
 
-def _check_logits(logits: object, name: str, classes: int) -> None:
+def _check_logits(logits: Tensor, name: str, classes: int) -> None:
     wanted = f"must return logits, [batch, {classes}] in floating point"
-    if not isinstance(logits, Tensor):
-        raise ValueError(f"{name} {wanted}, got {type(logits).__name__}: wrap it in a module that does.")
     if not logits.is_floating_point():
         raise ValueError(f"{name} {wanted}, got {short(logits.dtype)}: leave out the argmax.")
     shape = f"{name} {wanted}, got the shape {tuple(logits.shape)} for one image"

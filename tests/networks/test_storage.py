@@ -12,7 +12,10 @@ import torch
 from marks import slow_but_the_first
 from safetensors import safe_open
 from safetensors.torch import save_file
+from structures import Encoder, Tokens, UNet, decoder, of_dimensions
+from test_any_cnn import set_gates
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 import depl0kit as dk
 from depl0kit.networks import storage
@@ -87,6 +90,72 @@ def test_a_network_of_ones_own_needs_a_fresh_one(tmp_path):
     assert fresh[0].out_channels == 6  # it was copied
     with pytest.raises(ValueError, match="another architecture"):
         dk.load_compact(path, nn.Sequential(nn.Linear(3, 3)))
+
+
+class Loose(nn.Module):
+    """Parameters and buffers along channels outside of layers, one of them no part of the state_dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.norm = nn.Conv2d(2, 8, 3), nn.Conv2d(8, 6, 3), FrozenBatchNorm2d(6)
+        self.scale, self.slope = nn.Parameter(torch.rand(8, 1, 1)), nn.Parameter(torch.rand(1, 1, 6))
+        self.register_buffer("mean", torch.rand(1, 8, 1, 1), persistent=False)
+        self.still, self.head = nn.LayerNorm(3), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.norm(self.second((self.first(x) - self.mean).relu() * self.scale)).flatten(2).mean(2)
+        return self.still(self.head(x[:, None] * self.slope))
+
+
+STRUCTURES = {
+    **{f"{d}-d": (lambda d=d: of_dimensions(d), (2, *[8] * d)) for d in (1, 2, 3)},
+    **{f"transposed {d}-d": (lambda d=d: decoder(d, 4), (2, *[4] * d)) for d in (1, 2, 3)},
+    "linear layers on tokens": (Tokens, (5, 4)),
+    "a block of attention": (Encoder, (5, 4)),
+    "U-Net": (UNet, (2, 8, 8)),
+    "tensors outside of layers": (Loose, (2, 8, 8)),
+}
+
+
+def shrunk_structure(name):
+    """A compact network, its input, and a function that makes a new one with all channels."""
+    build, shape = STRUCTURES[name]
+
+    def fresh():
+        torch.manual_seed(0)
+        return build()
+
+    net = dk.GatedModel(fresh(), example=(x := torch.randn(2, *shape)), scope="all").eval()
+    set_gates(net, 0.6, 0)
+    with torch.no_grad():
+        for p in net.model.parameters():
+            p.add_(0.1 * torch.randn_like(p))  # as training does
+    return dk.compact(net), x, fresh
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_whatever_compact_returns_is_saved(name, precision, tmp_path):
+    small, x, fresh = shrunk_structure(name)
+    small, x = small.to(precision), x.to(precision)
+    loaded = dk.load_compact(dk.save_compact(small, tmp_path / "net.safetensors"), fresh())
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in fresh().parameters())
+    assert repr(loaded) == repr(small) and {p.dtype for p in loaded.parameters()} == {precision}
+    assert {name: t.shape for name, t in loaded.named_buffers()} == {
+        name: t.shape for name, t in small.named_buffers()
+    }
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), small(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(9, 1, 1), (3, 2, 1), (3, 1), (0, 1, 1)])
+def test_a_tensor_outside_of_layers_can_only_be_shorter(shape, tmp_path):
+    small, _, fresh = shrunk_structure("tensors outside of layers")
+    assert small.mean.shape[1] == len(small.scale) < 8 and small.slope.shape[2] < 6
+    small.scale = nn.Parameter(torch.rand(shape))
+    path = dk.save_compact(small, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match="another architecture than Loose"):
+        dk.load_compact(path, fresh())
 
 
 def test_half_precision_and_frozen_statistics_survive(tmp_path):
