@@ -59,7 +59,7 @@ def check_reasons(table: str) -> None:
     """A network without gates shows its groups, and a reason for each."""
     assert table.startswith("nothing to gate"), table
     needed = set(re.findall(r"none \((\d+)\)$", table, re.MULTILINE))
-    assert needed and needed == set(re.findall(r"^\((\d+)\) \w+ \w+", table, re.MULTILINE)), table
+    assert needed and needed == set(re.findall(r"^\((\d+)\) \S+ \S+", table, re.MULTILINE)), table
 
 
 def close_one(net: dk.GatedModel) -> None:
