@@ -125,10 +125,8 @@ def _rule(call: Call) -> Callable[[Places, Call], list[Twin]]:
 
 def why_read(places: Places, call: Call, twin: Tensor) -> str:
     """That an operation mixes channels, in words."""
-    where = f" in {call.where}" if call.where else ""
-    operation = call.name.strip("_").removesuffix("_for_cpu")
     return (
-        f"{places.layer_of(twin)} is read by {operation}{where}, which mixes channels: "
+        f"{places.layer_of(twin)} is read{_in(call)}, which mixes channels: "
         "put a convolution or linear layer between them"
     )
 
@@ -291,4 +289,7 @@ def _aligned(twin: Tensor, dims: int) -> Tensor:
 
 
 def _in(call: Call) -> str:
-    return f" by {call.name.strip('_')}" + (f" in {call.where}" if call.where else "")
+    """The operation as a user calls it, and where: PyTorch names kernels by what they run on."""
+    name = call.name.strip("_").removeprefix("native_")
+    name = "scaled_dot_product_attention" if name.startswith("scaled_dot_product") else name
+    return f" by {name}" + (f" in {call.where}" if call.where else "")

@@ -173,14 +173,14 @@ REFUSED = {  # network, input, what is gated all the same, and of a group that i
         net_of(s.layer_norm_last, a=lambda: nn.LayerNorm(8)),
         SQUARE,
         ["last"],
-        ("stem", "norm is read by native_layer_norm in a, which mixes channels: put a convolution or linear"),
+        ("stem", "norm is read by layer_norm in a, which mixes channels: put a convolution or linear"),
     ),
     **{
         f"ConvNeXt, scale {scale}": (
             lambda scale=scale: s.ConvNeXtBlock(scale),
             SQUARE,
             ["up", "last"],
-            ("stem", "depthwise is read by native_layer_norm in layer_norm, which mixes channels"),
+            ("stem", "depthwise is read by layer_norm in layer_norm, which mixes channels"),
         )
         for scale in ((8, 1, 1), (8,))
     },
@@ -194,7 +194,7 @@ REFUSED = {  # network, input, what is gated all the same, and of a group that i
         lambda: s.Encoder(norm_first=True, activation="gelu"),
         TOKENS,
         ["block.linear1"],
-        ("embed", "embed is read by native_layer_norm in block.norm1, which mixes channels"),
+        ("embed", "embed is read by layer_norm in block.norm1, which mixes channels"),
     ),
     "two layers of attention": (
         lambda: s.Encoder(2),
