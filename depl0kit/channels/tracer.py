@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .layers import Layer, channel_dim, is_matrix, widths
 from .operations import Call, Twin, compressed, follow
 from .places import Places
+from .tracing import output_tensors
 
 PRODUCTS = ("convolution", "_convolution", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul")
 
@@ -131,8 +131,8 @@ def follow_channels(model: nn.Module, inputs: Sequence[Tensor], layers: Sequence
                 hooks.callback(handle.remove)
         with tracer:
             output = model(*inputs)
-    for tensor in tree_leaves(output):
-        if isinstance(tensor, Tensor) and (twin := tracer.twins.get(tensor)) is not None:
+    for tensor in output_tensors(output):
+        if (twin := tracer.twins.get(tensor)) is not None:
             places.refuse(twin, "it is the network's output")
     return places
 
