@@ -36,6 +36,8 @@ def trace(model: nn.Module, example: Example) -> tuple[list[Layer], int]:
     shared: set[str] = set()  # without tensors: each place may have its own channels
 
     def record(name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        if not isinstance(output, Tensor):  # of a class of its own: the tracer refuses what it reads
+            return
         given = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
         layer = measured_layer(name, module, given[0] if given else output, output, len(inputs[0]))
         if name in layers and not any(True for _ in module.state_dict()):

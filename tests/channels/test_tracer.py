@@ -231,6 +231,18 @@ REFUSED = {  # network, input, what is gated all the same, and of a group that i
         ["last"],
         ("stem", "the weight of a is computed from other tensors: use a plain layer"),
     ),
+    "a convolution that returns more": (
+        net_of(lambda m, x: m.a(x), 16, a=lambda: s.Dense(8, 8, 3, padding=1)),
+        SQUARE,
+        ["last"],
+        ("stem", "a (Dense) returns other channels than its weight writes: use a plain layer"),
+    ),
+    "a convolution that returns a tuple": (
+        net_of(lambda m, x: sum(m.a(x)), a=lambda: s.Both(8, 8, 3, padding=1)),
+        SQUARE,
+        ["last"],
+        ("stem", "norm is read by a, which returns no tensor: use a plain layer"),
+    ),
     "positional table": (
         net_of(lambda m, x: x + m.table, table=lambda: parameter(1, 8, 8, 8)),
         SQUARE,
