@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from .admission import first_line
@@ -24,6 +23,7 @@ from .groups import Group, Groups
 from .layers import Layer
 from .masks import gates_set, place_gates, remove_gates
 from .removal import remove_channels
+from .tracing import output_tensors
 
 TOLERANCE = 1e-9  # of outputs, relative; in float64, removal that is exact is off by some 1e-14
 
@@ -246,7 +246,7 @@ def random_inputs(probe: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
             for t in inputs
         ]
         outputs = _forward(probe, images)
-        if all(t.isfinite().all() for t in _tensors(outputs)):
+        if all(t.isfinite().all() for t in output_tensors(outputs)):
             break
     else:
         raise ValueError(
@@ -281,15 +281,10 @@ def _where_not_finite(probe: nn.Module) -> str:
     return f"{bad!r} holds some" if bad else "look for a division by zero, a root or a logarithm"
 
 
-def _tensors(outputs: Any) -> list[Tensor]:
-    """All tensors of an output, which may be a tuple, a list or a dict."""
-    return [t for t in tree_leaves(outputs) if isinstance(t, Tensor)]
-
-
 def _close(expected: Any, got: Any) -> bool:
     """Whether outputs are equal but for rounding."""
-    pairs = list(zip(_tensors(expected), _tensors(got), strict=False))
-    return len(_tensors(expected)) == len(_tensors(got)) and all(_same(a, b) for a, b in pairs)
+    expected, got = output_tensors(expected), output_tensors(got)
+    return len(expected) == len(got) and all(_same(a, b) for a, b in zip(expected, got, strict=True))
 
 
 def _same(expected: Tensor, got: Tensor) -> bool:

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .layers import Layer, channel_dim, is_matrix, widths
 from .operations import Call, Twin, compressed, follow
 from .places import Places
+from .tracing import output_tensors
 
 PRODUCTS = ("convolution", "_convolution", "linear", "addmm", "mm", "bmm", "baddbmm", "matmul")
 
@@ -86,9 +86,13 @@ class Tracer(TorchDispatchMode):
     def _read(self, name: str, module: nn.Module, x: Tensor) -> None:
         """Tie the channels that arrive to the layer's own; they must be the same at every position."""
         slot = name, "in" if is_matrix(module) else "out"
-        if slot not in self.places.start:  # a norm without tensors, used at several places
+        twin = self.twins.get(x)
+        if slot not in self.places.start:
+            if twin is not None and module.state_dict():  # else a norm without tensors, at several places
+                why = f"{self.places.layer_of(twin)} is read by {name}, which returns no tensor: "
+                self.places.refuse(twin, why + "use a plain layer")
             return
-        twin, own = self.twins.get(x), self.places.all(slot)
+        own = self.places.all(slot)
         if twin is None:
             return self.places.refused.append((own, f"what {name} reads cannot be followed"))
         dim = channel_dim(module, x) % x.dim()
@@ -100,9 +104,18 @@ class Tracer(TorchDispatchMode):
         self.places.tie(twin.reshape(-1).expand(len(own)), torch.from_numpy(own).double())
 
     def _write(self, name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
+        if not isinstance(y, Tensor):
+            return
         if (name, "out") not in self.places.start:
             return self._put(y, self.twins.get(x))
         own = torch.from_numpy(self.places.all((name, "out"))).double()
+        if y.shape[channel_dim(module, y)] != len(own):
+            kind = type(module).__name__
+            why = f"{name} ({kind}) returns other channels than its weight writes: use a plain layer"
+            for side in ("in", "out"):
+                if (name, side) in self.places.start:
+                    self.places.refused.append((self.places.all((name, side)), why))
+            return
         shape = [1] * y.dim()
         shape[channel_dim(module, y)] = -1
         self._put(y, compressed(own.reshape(shape)))
@@ -131,8 +144,8 @@ def follow_channels(model: nn.Module, inputs: Sequence[Tensor], layers: Sequence
                 hooks.callback(handle.remove)
         with tracer:
             output = model(*inputs)
-    for tensor in tree_leaves(output):
-        if isinstance(tensor, Tensor) and (twin := tracer.twins.get(tensor)) is not None:
+    for tensor in output_tensors(output):
+        if (twin := tracer.twins.get(tensor)) is not None:
             places.refuse(twin, "it is the network's output")
     return places
 

@@ -1,18 +1,21 @@
 """One forward pass on an example: which layers a network has, in which order, and what they cost."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from .admission import copied, first_line
 from .layers import Layer, channelwise_width, is_matrix, loose_layers, measured_layer
 
 Example = Tensor | Sequence[Tensor]
+PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)  # no tensors in these
 
 
 def trace(model: nn.Module, example: Example) -> tuple[list[Layer], int]:
@@ -33,6 +36,8 @@ def trace(model: nn.Module, example: Example) -> tuple[list[Layer], int]:
     shared: set[str] = set()  # without tensors: each place may have its own channels
 
     def record(name: str, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        if not isinstance(output, Tensor):  # of a class of its own: the tracer refuses what it reads
+            return
         given = [t for t in (*args, *kwargs.values()) if isinstance(t, Tensor)]
         layer = measured_layer(name, module, given[0] if given else output, output, len(inputs[0]))
         if name in layers and not any(True for _ in module.state_dict()):
@@ -156,6 +161,30 @@ def required_arguments(model: nn.Module) -> list[str]:
     except (TypeError, ValueError):  # of a scripted module
         return []
     return [p.name for p in arguments if p.default is p.empty and p.kind in single]
+
+
+def output_tensors(outputs: Any) -> list[Tensor]:
+    """All tensors of an output: of a tuple, list, dict or dataclass, nested as they may be.
+
+    Raises:
+        ValueError: it holds an object in which nobody could look for tensors.
+    """
+    found: list[Tensor] = []
+    for leaf in tree_leaves(outputs):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, Mapping):  # a class of its own, as in Hugging Face's models
+            found += output_tensors(list(leaf.values()))
+        elif is_dataclass(leaf):
+            found += output_tensors([getattr(leaf, field.name) for field in fields(leaf)])
+        elif isinstance(leaf, tuple | list):
+            found += output_tensors(list(leaf))
+        elif not isinstance(leaf, PLAIN):
+            raise ValueError(
+                f"the network returns an object of type {type(leaf).__name__}, in which its outputs cannot "
+                "be found: return a tensor, or a tuple, list, dict or dataclass of tensors."
+            )
+    return found
 
 
 def probe_copy(model: nn.Module) -> nn.Module:

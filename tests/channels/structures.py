@@ -233,6 +233,20 @@ class OutputSize(nn.Module):
         return self.head(input=self.up(self.down(x).relu(), x.shape[-2:]).relu())
 
 
+class Dense(nn.Conv2d):
+    """A convolution that returns its input beside its output, in one tensor."""
+
+    def forward(self, x):
+        return torch.cat([x, super().forward(x)], 1)
+
+
+class Both(nn.Conv2d):
+    """A convolution that returns its input beside its output, in a tuple."""
+
+    def forward(self, x):
+        return super().forward(x), x
+
+
 def glu(m, x):
     first, second = m.a(x).chunk(2, 1)
     return first * second.sigmoid()

@@ -1,6 +1,9 @@
 """Structures of all kinds: channels are removed exactly, at the predicted cost, or it is said why not."""
 
 import copy
+from collections import OrderedDict
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import structures as s
@@ -228,6 +231,18 @@ REFUSED = {  # network, input, what is gated all the same, and of a group that i
         ["last"],
         ("stem", "the weight of a is computed from other tensors: use a plain layer"),
     ),
+    "a convolution that returns more": (
+        net_of(lambda m, x: m.a(x), 16, a=lambda: s.Dense(8, 8, 3, padding=1)),
+        SQUARE,
+        ["last"],
+        ("stem", "a (Dense) returns other channels than its weight writes: use a plain layer"),
+    ),
+    "a convolution that returns a tuple": (
+        net_of(lambda m, x: sum(m.a(x)), a=lambda: s.Both(8, 8, 3, padding=1)),
+        SQUARE,
+        ["last"],
+        ("stem", "norm is read by a, which returns no tensor: use a plain layer"),
+    ),
     "positional table": (
         net_of(lambda m, x: x + m.table, table=lambda: parameter(1, 8, 8, 8)),
         SQUARE,
@@ -322,6 +337,40 @@ def test_dictionaries_of_anything_are_outputs():
     out, small = net(SQUARE), dk.compact(net)(SQUARE)
     assert out["sizes"] == small["sizes"] == [2, None]
     check_same(out["out"], small["out"])
+
+
+@dataclass
+class Answer:
+    out: torch.Tensor
+    features: torch.Tensor
+
+
+class Mapped(OrderedDict):
+    """As the outputs of Hugging Face's models: PyTorch sees no tensors in a dict of a class of its own."""
+
+
+class Returning(nn.Module):
+    """Its features, which its head reads, are an output."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.first, self.second, self.head = kind, conv(2, 6), conv(6, 5), conv(5, 3)
+
+    def forward(self, x):
+        features = self.second(self.first(x).relu())
+        return self.kind(out=self.head(features), features=features)
+
+
+@pytest.mark.parametrize("kind", [Answer, Mapped, dict, lambda **outputs: Answer([outputs], (None, 3))])
+def test_channels_of_every_output_stay_whatever_holds_it(kind):
+    net = gated(lambda: Returning(kind), SQUARE)
+    assert names(net.groups) == ["first"]
+    assert next(g.refusal for g in net.groups if g.name == "second") == "it is the network's output"
+
+
+def test_outputs_in_which_nobody_finds_a_tensor_are_refused():
+    with pytest.raises(ValueError, match="returns an object of type SimpleNamespace, in which its outputs"):
+        gated(lambda: Returning(SimpleNamespace), SQUARE)
 
 
 def test_a_branch_with_a_scale_of_its_own_keeps_a_channel():
