@@ -30,10 +30,12 @@ TIMM = [
     *("vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"),
 ]
 
+SIDES = {"bat_resnext26ts": 256, "halonet26t": 256}  # pixels; others that know one size say so themselves
+
 
 def timm_network(name: str, side: int) -> tuple[nn.Module, int]:
     """A network of 10 classes, and the pixels of a side of its images: `side`, or what it is made for."""
     torch.manual_seed(0)
     model = timm.create_model(name, pretrained=False, num_classes=10)
     config = model.default_cfg
-    return model, config["input_size"][1] if config.get("fixed_input_size") else side
+    return model, SIDES.get(name, config["input_size"][1] if config.get("fixed_input_size") else side)
