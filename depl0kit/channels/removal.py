@@ -73,7 +73,7 @@ def _round_up(is_open: Tensor, multiple: int) -> Tensor:
 def _scale_inputs(reader: nn.Module, indices: Tensor, gate: Tensor) -> None:
     """What the gate did to the inputs of `reader`, done to its weight."""
     dim, old = input_dim(reader), reader.weight
-    scale = torch.ones(old.shape[dim])
+    scale = torch.ones(old.shape[dim], dtype=torch.float64)  # as exact as any network
     scale[indices] = gate[:, None].to(scale.dtype)
     shape = [-1 if d == dim else 1 for d in range(old.dim())]
     reader.weight = nn.Parameter(old * scale.reshape(shape).to(old), requires_grad=old.requires_grad)
