@@ -191,7 +191,7 @@ def probe_copy(model: nn.Module) -> nn.Module:
     """A copy in eval mode with gradients on, and with every scale, shift and statistic drawn at random.
 
     A fresh network is no probe: its batch norms pass channels on unchanged, and scales that start at
-    0 or 1e-6 hide what comes through them.
+    0 or 1e-6 hide what comes through them, and so do weight matrices that start at 0, as some heads do.
     """
     probe = copied(model).eval().requires_grad_(True)
     generator = torch.Generator().manual_seed(0)
@@ -201,4 +201,6 @@ def probe_copy(model: nn.Module) -> nn.Module:
         for t in tensors:
             if id(t) not in matrices and t.is_floating_point():
                 t.copy_(torch.empty(t.shape).uniform_(0.5, 1.5, generator=generator))
+            elif id(t) in matrices and not t.any():
+                t.copy_(torch.empty(t.shape).normal_(0, t[0].numel() ** -0.5, generator=generator))
     return probe
