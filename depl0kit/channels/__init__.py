@@ -1,6 +1,7 @@
 """Which channels of a network can go together, what they cost, and how they are cut out (lessons 05 and 07).
 
-There is no probability in this room. Its noun is `Channels`.
+The cost may be the expected one, for given P(open); there is no distribution in this room. Its noun is
+`Channels`.
 """
 
 from .channels import Channels

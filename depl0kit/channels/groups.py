@@ -76,21 +76,32 @@ class Groups(tuple[Group, ...]):
         wide = aligned(*self._rows())
         fits = max(map(len, wide.splitlines())) <= COLUMNS
         table = wide if fits else aligned(*self._rows(narrow=True))
-        notes = (f"({i}) {why}" for i, why in enumerate(self._reasons(), 1))
-        wrapped = (textwrap.fill(note, COLUMNS, subsequent_indent="    ") for note in notes)
+        wrapped = (textwrap.fill(note, COLUMNS, subsequent_indent="    ") for note in self._notes())
         return "\n".join([table, *wrapped])
 
     def _repr_html_(self) -> str:
         head, *body = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows()]
         rows = "".join(f"<tr>{row}</tr>" for row in body)
-        notes = "".join(f"<div>({i}) {html.escape(why)}</div>" for i, why in enumerate(self._reasons(), 1))
+        notes = "".join(f"<div>{html.escape(note)}</div>" for note in self._notes())
         return (
             f"<table><thead><tr>{head.replace('td>', 'th>')}</tr></thead><tbody>{rows}</tbody></table>{notes}"
         )
 
     def _reasons(self) -> list[str]:
-        """Why groups have no gates, each reason once: the notes under the table."""
+        """Why groups have no gates, each reason once."""
         return list(dict.fromkeys(g.refusal for g in self if not g.gated))
+
+    def _notes(self) -> list[str]:
+        """The reasons under the table; what several of them ask to change stands once, at the end."""
+        notes: list[str] = []
+        same: dict[str, list[str]] = {}
+        for number, reason in enumerate(self._reasons(), 1):
+            why, _, change = reason.rpartition(": ")
+            if sum(other.endswith(f": {change}") for other in self._reasons()) > 1:
+                same.setdefault(change, []).append(f"({number})")
+                reason = why
+            notes.append(f"({number}) {reason}")
+        return notes + [f"For {', '.join(numbers)}: {change}" for change, numbers in same.items()]
 
     def _rows(self, narrow: bool = False) -> list[tuple[str, ...]]:
         """The table with its head; a narrow one counts the writers, of which a group's name is the first."""

@@ -412,6 +412,12 @@ def test_a_notebook_shows_groups_as_a_table_with_escaped_names():
     assert "style" not in table and "color" not in table  # as the notebook's theme has it
 
 
+def test_what_several_groups_ask_to_change_stands_once_below_the_table():
+    same = [Group(name, 8, refusal=f"{name} is read by softmax: put a layer between") for name in "ab"]
+    *_, last, both = str(Groups([*same, Group("c", 8, refusal="a stream: scope='all'")])).splitlines()
+    assert last == "(3) a stream: scope='all'" and both == "For (1), (2): put a layer between"
+
+
 def test_channels_of_a_grouped_convolution_go_together():
     net, _ = gated(EXACT["grouped"])
     group = net.groups.gated[0]
