@@ -10,7 +10,7 @@ from ..support import checks
 from ..support.arguments import fitted, is_list
 from .admission import check_network, copied, unwrapped
 from .cost import Cost, CostModel
-from .groups import Groups, find_groups
+from .groups import Groups, find_groups, refuse_single
 from .layers import Layer
 from .masks import has_gates, remove_gates
 from .proof import InFloat64, random_inputs, refuse_inexact
@@ -166,7 +166,8 @@ def _proved_groups(
     probe = probe.to("cpu", torch.float64)
     with InFloat64():
         one = random_inputs(probe, [t[:1] for t in inputs])
-        return refuse_inexact(probe, find_groups(probe, one, layers, scope), layers, total, one)
+        found = find_groups(probe, one, layers, scope)
+        return refuse_single(refuse_inexact(probe, found, layers, total, one))
 
 
 @contextmanager

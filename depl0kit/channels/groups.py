@@ -164,6 +164,21 @@ def _join(places: Places) -> list[Group]:
     return _name_apart([replace(g, may_close=_may_close(g, streams, places)) for g in groups])
 
 
+def refuse_single(groups: Groups) -> Groups:
+    """Refuse groups of one channel that must stay: in training its gate would close it, in vain."""
+
+    def refused(g: Group) -> Group:
+        if not g.gated or g.channels > 1 or g.may_close:
+            return g
+        together = max(indices.shape[1] for indices in g.members.values())
+        if together == 1:
+            return replace(g, refusal="it has one channel, which must stay")
+        why = f"its {together} channels go together, and one must stay"
+        return replace(g, refusal=f"{why}: a batch norm, or a group norm of more groups, keeps them apart")
+
+    return Groups(refused(g) for g in groups)
+
+
 def _first_reasons(places: Places, label: np.ndarray) -> dict[int, str]:
     """The first reason against removing a channel, by label."""
     reasons: dict[int, str] = {}

@@ -16,7 +16,9 @@ def round_costs(low: float, high: float) -> tuple[float, float, list[float]]:
     edges = np.outer(decades, (1, 1.5, 2, 3, 5, 7)).ravel()
     end = edges[edges >= max(high, low * 1.3) * 0.9999].min()
     start = edges[edges <= low * (low / end) ** (ROOM / (1 - ROOM))].max()
-    at = np.outer(decades, (1,) if end > 1000 * start else (1, 2, 5)).ravel()
+    # labels in the narrowest picture have room for two to three in a decade, of two decades
+    steps = (1, 2, 5) if end <= 100 * start else (1, 3) if end <= 1000 * start else (1,)
+    at = np.outer(decades, steps).ravel()
     return start, end * (end / start) ** 0.03, [t for t in at if start * 0.999 <= t <= end * 1.001]
 
 

@@ -178,6 +178,12 @@ REFUSED = {  # network, input, what is gated all the same, and of a group that i
         ["last"],
         ("stem", "norm is read by layer_norm in a, which mixes channels: put a convolution or linear"),
     ),
+    "one group norm over all": (
+        net_of(lambda m, x: m.a(x), a=lambda: nn.GroupNorm(1, 8)),
+        SQUARE,
+        ["last"],
+        ("stem", "its 8 channels go together, and one must stay: a batch norm"),
+    ),
     **{
         f"ConvNeXt, scale {scale}": (
             lambda scale=scale: s.ConvNeXtBlock(scale),
