@@ -110,9 +110,23 @@ def test_of_a_large_network_some_gates_are_looked_at(monkeypatch):
     assert report.summary.directions == pytest.approx(4)
 
 
+class OneGate(nn.Module):
+    """A residual branch of one channel, which may close."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1)
+        self.branch = nn.Sequential(nn.Conv2d(2, 1, 1), nn.ReLU(), nn.Conv2d(1, 2, 1, bias=False))
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head(x + self.branch(x)).mean((2, 3))
+
+
 def test_one_gate_has_no_pair():
-    model = nn.Sequential(nn.Linear(2, 1), nn.ReLU(), nn.Linear(1, 2))
-    report = posterior_report(dk.GatedModel(model, "forward", example=torch.zeros(1, 2)))
+    net = dk.GatedModel(OneGate(), "forward", example=torch.zeros(1, 1, 4, 4))
+    assert net.channels.sizes == [1]
+    report = posterior_report(net)
     assert report.summary.largest_r == 0 and report.summary.directions == pytest.approx(1)
 
 
