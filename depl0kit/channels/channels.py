@@ -72,7 +72,7 @@ class Channels:
             inputs = checked_inputs(self.model, example)
             # one image: what does not depend on the images, as a table of positions, runs once a batch
             layers, macs = trace(probe := probe_copy(self.model), [t[:1] for t in inputs])
-            check_training_mode(copied(self.model), layers, inputs)
+            check_training_mode(self.model, layers, inputs)
             total = Cost(macs, sum(p.numel() for p in self.model.parameters()))
             self.groups = _proved_groups(probe, inputs, layers, total, scope)
         self.cost_model = CostModel(self.groups.gated, layers, total)

@@ -12,6 +12,7 @@ on the way, so that removing it changes nothing.
 
 import html
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -95,12 +96,14 @@ class Groups(tuple[Group, ...]):
         """The reasons under the table; what several of them ask to change stands once, at the end."""
         notes: list[str] = []
         same: dict[str, list[str]] = {}
-        for number, reason in enumerate(self._reasons(), 1):
-            why, _, change = reason.rpartition(": ")
-            if sum(other.endswith(f": {change}") for other in self._reasons()) > 1:
+        parts = [reason.rpartition(": ") for reason in self._reasons()]
+        times = Counter(change for why, _, change in parts if why)
+        for number, (why, colon, change) in enumerate(parts, 1):
+            if why and times[change] > 1:
                 same.setdefault(change, []).append(f"({number})")
-                reason = why
-            notes.append(f"({number}) {reason}")
+                notes.append(f"({number}) {why}")
+            else:
+                notes.append(f"({number}) {why}{colon}{change}")
         return notes + [f"For {', '.join(numbers)}: {change}" for change, numbers in same.items()]
 
     def _rows(self, narrow: bool = False) -> list[tuple[str, ...]]:

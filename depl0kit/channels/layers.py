@@ -54,6 +54,10 @@ def is_convolution(module: nn.Module) -> bool:
     return isinstance(module, _ConvNd)
 
 
+def is_transposed(module: nn.Module) -> bool:
+    return is_convolution(module) and module.transposed
+
+
 def is_grouped(module: nn.Module) -> bool:
     return is_convolution(module) and module.groups > 1
 
@@ -91,7 +95,7 @@ def has_plain_weights(module: nn.Module) -> bool:
 
 def input_dim(module: nn.Module) -> int:
     """Dimension of the weight along which the inputs of a convolution or linear layer lie."""
-    return 0 if getattr(module, "transposed", False) else 1
+    return 0 if is_transposed(module) else 1
 
 
 def channel_dim(module: nn.Module, x: Tensor) -> int:
@@ -113,7 +117,7 @@ def measured_layer(name: str, module: nn.Module, x: Tensor, y: Tensor, batch: in
     inputs, outputs = sides["in"], sides["out"]
     groups, kernel = getattr(module, "groups", 1), module.weight[0, 0].numel()
     # every position of the larger image of a transposed convolution is written from the smaller one
-    places, wide = (x, inputs) if getattr(module, "transposed", False) else (y, outputs)
+    places, wide = (x, inputs) if is_transposed(module) else (y, outputs)
     positions = places.numel() // (wide * batch)
     if groups == 1:
         cost = {"pair_macs": kernel * positions, "pair_params": kernel, "output_params": bias}
@@ -123,11 +127,17 @@ def measured_layer(name: str, module: nn.Module, x: Tensor, y: Tensor, batch: in
     return Layer(name, inputs, outputs, **cost)
 
 
+def owner_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that has a parameter or buffer, and its name there."""
+    owner, _, key = name.rpartition(".")
+    return model.get_submodule(owner), key
+
+
 def loose_layers(model: nn.Module) -> Iterator[Layer]:
     """Parameters and buffers outside of layers that have one dimension only, as `Layer`s."""
     for kind, tensors in ((1, model.named_parameters()), (0, model.named_buffers())):
         for name, tensor in tensors:
-            owner = model.get_submodule(name.rpartition(".")[0])
+            owner, _ = owner_of(model, name)
             long = [dim for dim, size in enumerate(tensor.shape) if size > 1]
             if len(long) == 1 and tensor.is_floating_point() and not widths(owner):
                 yield Layer(name, tensor.numel(), tensor.numel(), output_params=kind, side=str(long[0]))

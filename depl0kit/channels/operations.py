@@ -21,20 +21,18 @@ from .places import Places, held
 
 Twin = Tensor | None
 
-# the same operation on the numbers gives the numbers of the result
-MOVES = (
-    *("view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "t", "expand", "alias"),
-    *("slice", "narrow", "select", "split", "split_with_sizes", "chunk", "unbind", "unsqueeze", "squeeze"),
-    *("clone", "contiguous", "detach", "lift_fresh", "cat", "stack", "constant_pad_nd", "roll", "flip"),
-    *("reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "pixel_shuffle", "pixel_unshuffle"),
-    *("replication_pad1d", "replication_pad2d", "replication_pad3d", "channel_shuffle", "repeat", "unfold"),
-    *("native_channel_shuffle", "index_select", "index", "rot90", "tile", "swapaxes", "movedim"),
-)
-# of these the code that calls them may hold widths of its own
+# data movement in whose call the code may hold widths of its own
 SITES = (
     *("view", "_unsafe_view", "reshape", "_reshape_alias", "expand", "slice", "narrow", "select", "split"),
     *("split_with_sizes", "chunk", "unbind", "roll", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
     *("native_channel_shuffle", "index_select", "index", "repeat", "unfold", "tile", "constant_pad_nd"),
+)
+# all data movement: the same operation on the numbers gives the numbers of the result
+MOVES = (
+    *SITES,
+    *("permute", "transpose", "t", "swapaxes", "movedim", "flip", "rot90", "unsqueeze", "squeeze", "alias"),
+    *("clone", "contiguous", "detach", "lift_fresh", "cat", "stack", "reflection_pad1d", "reflection_pad2d"),
+    *("reflection_pad3d", "replication_pad1d", "replication_pad2d", "replication_pad3d"),
 )
 # the result has the channels of the first input, whatever its values
 KEEPING = ("zeros_like", "ones_like", "full_like", "empty_like", "_to_copy", "hardswish", "hardswish_")

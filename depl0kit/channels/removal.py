@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .groups import Group
-from .layers import Slot, input_dim, is_grouped, widths
+from .layers import Slot, input_dim, is_grouped, is_transposed, owner_of, widths
 
 
 @torch.no_grad()
@@ -82,13 +82,12 @@ def _scale_inputs(reader: nn.Module, indices: Tensor, gate: Tensor) -> None:
 def _width(model: nn.Module, name: str, side: str) -> int:
     if side in ("in", "out"):
         return widths(model.get_submodule(name))[side]
-    owner, _, key = name.rpartition(".")
-    return getattr(model.get_submodule(owner), key).shape[int(side)]
+    return getattr(*owner_of(model, name)).shape[int(side)]
 
 
 def _cut(module: nn.Module, inputs: Tensor | None, outputs: Tensor | None) -> None:
     """Keep the chosen inputs and outputs of a layer, and correct its own account of its shape."""
-    grouped, transposed = is_grouped(module), getattr(module, "transposed", False)
+    grouped, transposed = is_grouped(module), is_transposed(module)
     if inputs is not None:
         if not grouped or transposed:  # else each output keeps its own inputs
             _select(module, "weight", input_dim(module), inputs)
@@ -110,9 +109,8 @@ _OUT_WIDTHS = ("out_channels", "out_features", "num_features", "num_channels", "
 
 def _cut_loose(model: nn.Module, name: str, sides: dict[str, Tensor]) -> None:
     """Keep the chosen entries of a parameter or buffer outside of layers."""
-    owner, _, key = name.rpartition(".")
     for side, mask in sides.items():
-        _select(model.get_submodule(owner), key, int(side), mask)
+        _select(*owner_of(model, name), int(side), mask)
 
 
 def _select(module: nn.Module, key: str, dim: int, mask: Tensor) -> None:

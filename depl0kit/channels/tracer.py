@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .layers import Layer, channel_dim, is_matrix, widths
+from .layers import Layer, channel_dim, is_matrix, owner_of, widths
 from .operations import Call, Twin, compressed, follow
 from .places import Places
 from .tracing import output_tensors
@@ -133,7 +133,7 @@ def follow_channels(model: nn.Module, inputs: Sequence[Tensor], layers: Sequence
     tracer = Tracer(places, model)
     for layer in layers:
         if layer.side != "out":
-            tensor = model.get_parameter(layer.name) if layer.output_params else model.get_buffer(layer.name)
+            tensor = getattr(*owner_of(model, layer.name))
             own = torch.from_numpy(places.all((layer.name, layer.side))).double()
             tracer.twins[tensor] = own.reshape(tensor.shape)
     for x in inputs:

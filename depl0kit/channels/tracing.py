@@ -69,9 +69,9 @@ def _holds_tensors(module: nn.Module) -> bool:
 
 
 def _traced_without_values(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Layer] | None:
-    """What `trace` finds on the "meta" device, where nothing is computed; None if values are needed."""
+    """What `trace` finds in training mode on the "meta" device, which computes nothing; None if it fails."""
     try:
-        return trace(copied(model).to("meta"), tuple(t.to("meta") for t in inputs))[0]
+        return trace(copied(model).train().to("meta"), tuple(t.to("meta") for t in inputs))[0]
     except (ValueError, NotImplementedError, RuntimeError):
         return None
 
@@ -87,22 +87,22 @@ def in_slow_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def check_training_mode(model: nn.Module, layers: Sequence[Layer], example: Example) -> None:
+def check_training_mode(model: nn.Module, layers: Sequence[Layer], inputs: Sequence[Tensor]) -> None:
     """Refuse what only training mode shows: nobody could say what of it may be removed.
 
     Args:
-        model: a copy; it is left in training mode, its statistics may have moved.
+        model: in any mode; it is not changed.
         layers: what ran in eval mode.
+        inputs: what `checked_inputs` returned.
 
     Raises:
         ValueError: layers run in training mode only, such as auxiliary heads.
     """
-    inputs = checked_inputs(model, example)
     two = tuple(torch.cat([t[:1]] * 2) for t in inputs)  # batch norm needs two images
-    running = _traced_without_values(model.train(), two)
+    running = _traced_without_values(model, two)
     if running is None:
         with torch.random.fork_rng([inputs[0].device] if inputs[0].is_cuda else []):
-            running, _ = trace(model, two)  # dropout must not change what is drawn afterwards
+            running, _ = trace(copied(model).train(), two)  # dropout must not change what is drawn afterwards
     known = {layer.name for layer in layers}
     extra = [layer.name for layer in running if layer.name not in known]
     if extra:

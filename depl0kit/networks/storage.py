@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from ..channels.admission import check_network, copied, unwrapped
-from ..channels.layers import channelwise_width, loose_layers
+from ..channels.layers import channelwise_width, loose_layers, owner_of
 from ..channels.masks import has_gates
 from ..support import checked
 from ..support.files import DamagedFileError, read_tensors, write_tensors
@@ -166,8 +166,7 @@ def _reshape(model: nn.Module, header: dict, tensors: dict[str, Tensor]) -> None
             alike = new.is_floating_point() == old.is_floating_point() and new.dim() == old.dim()
             if not alike or new.shape[2:] != old.shape[2:]:
                 raise AttributeError(f"{name}.{key} cannot be {new.dtype} of shape {tuple(new.shape)}")
-            empty = torch.empty_like(new)
-            setattr(module, key, nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty)
+            _make_room(module, key, new)
 
 
 def _unsaved(model: nn.Module) -> dict[str, Tensor]:
@@ -180,11 +179,10 @@ def _unsaved(model: nn.Module) -> dict[str, Tensor]:
 def _reshape_loose(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Cut parameters and buffers outside of layers as those of the file are; their values come later."""
     for layer in list(loose_layers(model)):
-        module, key = _owner(model, layer.name)
+        module, key = owner_of(model, layer.name)
         old, new = getattr(module, key), tensors.get(layer.name)
         if new is not None and _is_cut(new.shape, old.shape, int(layer.side)):
-            empty = torch.empty_like(new)
-            setattr(module, key, nn.Parameter(empty) if isinstance(old, nn.Parameter) else empty)
+            _make_room(module, key, new)
 
 
 def _is_cut(new: torch.Size, old: torch.Size, dim: int) -> bool:
@@ -192,17 +190,18 @@ def _is_cut(new: torch.Size, old: torch.Size, dim: int) -> bool:
     return len(new) == len(old) and 0 < new[dim] < old[dim] and new == (*old[:dim], new[dim], *old[dim + 1 :])
 
 
-def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that has a tensor, and the tensor's name there."""
-    owner, _, key = name.rpartition(".")
-    return model.get_submodule(owner), key
+def _make_room(module: nn.Module, key: str, new: Tensor) -> None:
+    """Give a parameter or buffer the shape and precision of a new one."""
+    empty = torch.empty_like(new)
+    is_parameter = isinstance(getattr(module, key), nn.Parameter)
+    setattr(module, key, nn.Parameter(empty) if is_parameter else empty)
 
 
 def _load(model: nn.Module, tensors: dict[str, Tensor], assign: bool) -> None:
     """Give `model` the values and the precision of the file, also of buffers outside of the state_dict."""
     for name, old in _unsaved(model).items():
         if name in tensors:
-            module, key = _owner(model, name)
+            module, key = owner_of(model, name)
             setattr(module, key, tensors.pop(name).reshape(old.shape).to(old.device))
     for name, old in (*model.named_parameters(), *model.named_buffers()):
         if name in tensors and old.is_floating_point() and tensors[name].is_floating_point():

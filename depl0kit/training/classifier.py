@@ -14,7 +14,7 @@ class NoClassifier(ValueError):
 
 def check_inputs(net: nn.Module) -> None:
     """Raise NoClassifier if the forward needs more than one input."""
-    model = _inside(net)
+    model = inside(net)
     names = required_arguments(model)
     if len(names) > 1:
         raise NoClassifier(
@@ -31,12 +31,13 @@ def logits_of(outputs: object, net: nn.Module) -> Tensor:
     """
     if isinstance(outputs, Tensor):
         return outputs
-    name, mode = type(_inside(net)).__name__, " in training mode" if net.training else ""
+    name, mode = type(inside(net)).__name__, " in training mode" if net.training else ""
     raise NoClassifier(
         f"{name} must return logits, [batch, classes] in floating point{mode}, got "
         f"{type(outputs).__name__}: wrap it in a module that does, as {ONLY}."
     )
 
 
-def _inside(net: nn.Module) -> nn.Module:
+def inside(net: nn.Module) -> nn.Module:
+    """The network without its gates, by whose class errors name it."""
     return net.model if isinstance(net, GatedModel) else net

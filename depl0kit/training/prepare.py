@@ -7,7 +7,7 @@ from ..channels.admission import first_line, short
 from ..data.loading import Data
 from ..support.modes import eval_mode
 from . import distributed, layout
-from .classifier import NoClassifier, check_inputs, logits_of
+from .classifier import NoClassifier, check_inputs, inside, logits_of
 from .config import TrainConfig
 
 
@@ -46,7 +46,7 @@ def check_fit(net: nn.Module, data: Data) -> None:
     check_inputs(net)
     device = next(net.parameters()).device
     images = torch.zeros(1, data.in_channels, *data.image_size, device=device)
-    name = type(getattr(net, "model", net)).__name__
+    name = type(inside(net)).__name__
     try:
         with eval_mode(net), torch.no_grad():
             logits = logits_of(net(images), net)

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...channels.channels import Channels
 from ...channels.groups import Group
-from ...channels.layers import is_grouped
+from ...channels.layers import is_grouped, is_transposed
 
 
 def random_scores(channels: Channels) -> list[Tensor]:
@@ -49,7 +49,7 @@ def _of_group(group: Group, model: nn.Module, score: Callable[[nn.Module], Tenso
 def _filters(module: nn.Module) -> Tensor:
     """The weights of each output, [outputs, weights]."""
     weight = module.weight.detach().cpu()
-    if getattr(module, "transposed", False):  # [inputs, outputs of a block, ...]
+    if is_transposed(module):  # [inputs, outputs of a block, ...]
         blocks = weight.reshape(module.groups, -1, *weight.shape[1:]).transpose(1, 2)
         return blocks.reshape(module.out_channels, -1)
     return weight.flatten(1)

@@ -21,7 +21,7 @@ def slimming(
     model: nn.Module, data: Data, keep: float, config: TrainConfig, strength: float = STRENGTH
 ) -> nn.Module:
     """The channels with the largest |gamma| of their batch norm, by one threshold over all groups, after a
-    training in which the loss has `strength` (>= 0) times the sum of all |gamma|.
+    run in which the loss has `strength` (>= 0) times the sum of all |gamma|.
 
     Channels that no batch norm scales stay. Where several do, as in a depthwise block, the mean counts.
 
