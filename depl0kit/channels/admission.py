@@ -66,13 +66,19 @@ def _check_hook(hook: object, layer: str) -> None:
             )
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module, values: bool = True) -> nn.Module:
     """A deep copy, in which activations that the network kept from a forward have lost their history.
+
+    Args:
+        values: False makes its parameters and buffers tensors on the "meta" device, which hold no values.
 
     Raises:
         ValueError: an attribute cannot be copied, such as a lock.
     """
     memo = {id(tensor): tensor.detach().clone() for tensor in _activations(model)}
+    if not values:
+        memo |= {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in model.parameters()}
+        memo |= {id(b): b.to("meta") for b in model.buffers()}
     try:
         return copy.deepcopy(model, dict(memo))
     except Exception as error:  # of any kind: it is the user's attributes that fail

@@ -164,10 +164,10 @@ def _proved_groups(
 ) -> Groups:
     """Groups, found and tried in float64 on the CPU, on one random input of the given shapes."""
     probe = probe.to("cpu", torch.float64)
+    one = random_inputs(probe, [t[:1] for t in inputs])
     with InFloat64():
-        one = random_inputs(probe, [t[:1] for t in inputs])
         found = find_groups(probe, one, layers, scope)
-        return refuse_single(refuse_inexact(probe, found, layers, total, one))
+    return refuse_single(refuse_inexact(probe, found, layers, total, one))
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from .admission import first_line
 from .cost import Cost, CostModel
@@ -23,7 +22,7 @@ from .groups import Group, Groups
 from .layers import Layer
 from .masks import gates_set, place_gates, remove_gates
 from .removal import remove_channels
-from .tracing import output_tensors
+from .tracing import MacCounter, output_tensors
 
 TOLERANCE = 1e-9  # of outputs, relative; in float64, removal that is exact is off by some 1e-14
 
@@ -160,24 +159,23 @@ class Trial:
             self._gates(draw, g, generator) if g.name in names else one
             for g, one in zip(self.groups, ones, strict=True)
         ]
-        flops = FlopCounterMode(display=False)
         with restored(self.probe) as small:
             remove_channels(small, self.groups, values)
             parameters = sum(p.numel() for p in small.parameters())
             try:
-                with flops:
+                with MacCounter() as macs, InFloat64():
                     got = small(*self.inputs)
             except Exception as error:  # of any kind: it is the user's network that fails on this structure
                 where = _raised_in(small, error)
                 inside = f" in {where}" if where else ""
                 return Failure(f"removal breaks the network{inside} ({first_line(error)})", where)
-        with gates_set(self.gates, [v.expand(len(self.inputs[0]), -1) for v in values]):
+        with gates_set(self.gates, [v.expand(len(self.inputs[0]), -1) for v in values]), InFloat64():
             expected = self.probe(*self.inputs)
         if not _close(expected, got):
             check_not_random(self.probe, self.inputs)
             return Failure("its channels are not removed exactly")
         cost = self.cost.exact([int((v > 0).sum()) for v in values])
-        if cost != (flops.get_total_flops() // (2 * len(self.inputs[0])), parameters):
+        if cost != (macs.per_image(len(self.inputs[0])), parameters):
             return Failure("its cost cannot be told from the widths of its layers", in_code=False)
         return None
 
@@ -268,7 +266,8 @@ def check_not_random(probe: nn.Module, images: Sequence[Tensor]) -> None:
 @torch.no_grad()
 def _forward(probe: nn.Module, images: Sequence[Tensor]) -> Any:
     try:
-        return probe(*images)
+        with InFloat64():
+            return probe(*images)
     except Exception as error:  # of any kind: it is the user's network that fails
         raise ValueError(
             f"the forward of {type(probe).__name__} failed on the CPU in float64, where removal is tried: "

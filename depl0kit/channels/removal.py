@@ -18,6 +18,7 @@ def remove_channels(
     Every tensor that changes is replaced by a new one, so that copies of `model` may share them.
     """
     kept: dict[Slot, Tensor] = {}  # which indices stay
+    scales: dict[str, Tensor] = {}  # per reader what its inputs are multiplied by
     closed: list[Group] = []
     for group, gate in zip(groups, gates, strict=True):
         gate = gate.cpu()
@@ -25,17 +26,19 @@ def remove_channels(
         if not keep.any():
             closed.append(group)
         for (name, side), members in group.members.items():
-            indices = torch.from_numpy(members)
+            indices, width = torch.from_numpy(members), _width(model, name, side)
+            kept.setdefault((name, side), torch.ones(width, dtype=torch.bool))[indices[~keep]] = False
             if side == "in" and name in group.readers:
-                _scale_inputs(model.get_submodule(name), indices, gate)
-            mask = kept.setdefault((name, side), torch.ones(_width(model, name, side), dtype=torch.bool))
-            mask[indices[~keep]] = False
+                ones = torch.ones(width, dtype=torch.promote_types(gate.dtype, torch.float32))
+                scales.setdefault(name, ones)[indices] = gate[:, None].to(ones.dtype)
     for name in {name for name, _ in kept}:
         sides = {side: mask for (of, side), mask in kept.items() if of == name}
         if sides.keys() <= {"in", "out"}:
             _cut(model.get_submodule(name), sides.get("in"), sides.get("out"))
         else:
             _cut_loose(model, name, sides)
+    for name, scale in scales.items():  # after cutting, as there is less to multiply
+        _scale_inputs(model.get_submodule(name), scale[kept[name, "in"]])
     for group in closed:
         close_branch(model, group.writers, group.readers, [name for name, _ in group.members])
 
@@ -70,11 +73,11 @@ def _round_up(is_open: Tensor, multiple: int) -> Tensor:
     return keep
 
 
-def _scale_inputs(reader: nn.Module, indices: Tensor, gate: Tensor) -> None:
-    """What the gate did to the inputs of `reader`, done to its weight."""
+def _scale_inputs(reader: nn.Module, scale: Tensor) -> None:
+    """What the gates did to the inputs of `reader`, done to its weight."""
+    if (scale == 1).all():
+        return
     dim, old = input_dim(reader), reader.weight
-    scale = torch.ones(old.shape[dim], dtype=torch.promote_types(gate.dtype, torch.float32))
-    scale[indices] = gate[:, None].to(scale.dtype)
     shape = [-1 if d == dim else 1 for d in range(old.dim())]
     reader.weight = nn.Parameter(old * scale.reshape(shape).to(old), requires_grad=old.requires_grad)
 
@@ -115,7 +118,7 @@ def _cut_loose(model: nn.Module, name: str, sides: dict[str, Tensor]) -> None:
 
 def _select(module: nn.Module, key: str, dim: int, mask: Tensor) -> None:
     old = getattr(module, key, None)
-    if old is None:
+    if old is None or mask.all():
         return
     new = old.index_select(dim, mask.nonzero().flatten().to(old.device))
     if old.dim() == 4 and old.is_contiguous(memory_format=torch.channels_last):

@@ -8,14 +8,36 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from .admission import copied, first_line
 from .layers import Layer, channelwise_width, is_matrix, loose_layers, measured_layer
 
 Example = Tensor | Sequence[Tensor]
 PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)  # no tensors in these
+
+
+class MacCounter(TorchDispatchMode):
+    """Counts multiply-accumulates by PyTorch's own formulas, and so as its `FlopCounterMode` does.
+
+    That mode takes each operation without a formula apart, which costs more than the network does.
+    """
+
+    flops = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func._overloadpacket):
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+    def per_image(self, images: int) -> int:
+        """MACs so far, of one of so many images."""
+        return self.flops // (2 * images)
 
 
 def trace(model: nn.Module, example: Example) -> tuple[list[Layer], int]:
@@ -51,9 +73,8 @@ def trace(model: nn.Module, example: Example) -> tuple[list[Layer], int]:
         for name, module in model.named_modules()
         if _holds_tensors(module) and ".parametrizations." not in f".{name}."
     ]
-    flops = FlopCounterMode(display=False)
     try:
-        with torch.no_grad(), in_slow_attention(), flops:
+        with torch.no_grad(), in_slow_attention(), MacCounter() as macs:
             model(*inputs)
     except Exception as error:
         raise ValueError(_explain(model, inputs, error)) from error
@@ -61,7 +82,7 @@ def trace(model: nn.Module, example: Example) -> tuple[list[Layer], int]:
         for hook in hooks:
             hook.remove()
     kept = [layer for name, layer in layers.items() if name not in shared]
-    return [*kept, *loose_layers(model)], flops.get_total_flops() // (2 * len(inputs[0]))
+    return [*kept, *loose_layers(model)], macs.per_image(len(inputs[0]))
 
 
 def _holds_tensors(module: nn.Module) -> bool:
@@ -71,7 +92,7 @@ def _holds_tensors(module: nn.Module) -> bool:
 def _traced_without_values(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Layer] | None:
     """What `trace` finds in training mode on the "meta" device, which computes nothing; None if it fails."""
     try:
-        return trace(copied(model).train().to("meta"), tuple(t.to("meta") for t in inputs))[0]
+        return trace(copied(model, values=False).train(), tuple(t.to("meta") for t in inputs))[0]
     except (ValueError, NotImplementedError, RuntimeError):
         return None
 
