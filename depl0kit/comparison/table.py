@@ -1,5 +1,6 @@
 """The results table of a sweep, a row per run: its columns, and which of its rows count."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,11 +16,14 @@ COLUMNS = {  # types as pandas has them; what they mean: see `load_results`
     "macs": "Int64", "params": "Int64", "kept_macs": "float64", "kept_params": "float64",
     "undecided": "float64", "latency_ms": "float64", "seconds": "float64", "device": "str", "error": "str",
     "groups": "object", "channels": "object", "open": "object", "confusion": "object",
-    "times": "object", "prob_open": "object",
+    "times": "object", "prob_open": "object", "correct": "object", "settings": "str",
 }  # fmt: skip
+NEWER = ("correct", "settings")  # columns that older tables lack
 LISTS = {  # what the columns of lists hold
     "groups": str, "channels": int, "open": int, "confusion": int, "times": int | float, "prob_open": int,
+    "correct": int,
 }  # fmt: skip
+BYTES = ("prob_open", "correct")  # numbers in 0..255: a list in JSON, bytes in Parquet
 DENSE = "dense"  # the method of the unpruned network
 NETWORK = ["data", "model"]  # results of different networks are never mixed
 CURVE = [*NETWORK, "method", "seed"]  # the runs that one curve goes through
@@ -27,9 +31,29 @@ CURVE = [*NETWORK, "method", "seed"]  # the runs that one curve goes through
 
 def to_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Rows as a table with the columns and types of a sweep."""
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
-    as_bytes = [None if v is None else bytes(v) for v in table.prob_open]  # a list in JSON, bytes in Parquet
-    return table.assign(prob_open=pd.Series(as_bytes, index=table.index, dtype="object"))
+    table = pd.DataFrame([_flat(row) for row in rows], columns=list(COLUMNS)).astype(COLUMNS)
+    for name in BYTES:
+        as_bytes = [None if v is None else bytes(v) for v in table[name]]
+        table[name] = pd.Series(as_bytes, index=table.index, dtype="object")
+    return table
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    settings = row.get("settings")
+    return row | {"settings": json.dumps(settings, sort_keys=True) if settings else ""}
+
+
+def to_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a sweep's table as JSON holds them: what `to_table` was given."""
+    return [{name: _plain(name, value) for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _plain(name: str, value: Any) -> Any:
+    if name == "settings":
+        return json.loads(value) if value else None
+    if name in LISTS:
+        return None if value is None else list(value) if isinstance(value, bytes) else value.tolist()
+    return None if pd.isna(value) else getattr(value, "item", lambda: value)()
 
 
 def require_columns(table: pd.DataFrame, *names: str, source: str = "dk.sweep") -> None:

@@ -35,7 +35,7 @@ from .pruning import l1_global, l1_uniform, random
 from .slimming import slimming
 from .whole import dense, small_dense
 
-__all__ = ["BASELINES"]
+__all__ = ["BASELINES", "FROM_DENSE"]
 
 BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]] = {
     "dense": dense,
@@ -45,3 +45,4 @@ BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]]
     "l1_global": l1_global,
     "slimming": slimming,
 }
+FROM_DENSE = ("random", "l1_uniform", "l1_global")  # they also take `trained`, the result of "dense"

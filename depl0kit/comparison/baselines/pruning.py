@@ -12,24 +12,34 @@ from .scores import l1_norms, random_scores
 from .whole import seeded, train_weights
 
 
-def random(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
+def random(
+    model: nn.Module, data: Data, keep: float, config: TrainConfig, trained: nn.Module | None = None
+) -> nn.Module:
     """Random channels, the same share of every group: the other methods must beat them."""
 
     def score(channels: Channels) -> list[Tensor]:
         return in_proportion(random_scores(channels))
 
-    return prune(model, data, keep, config, score)
+    return prune(model, data, keep, config, score, trained=trained)
 
 
-def l1_uniform(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
+def l1_uniform(
+    model: nn.Module, data: Data, keep: float, config: TrainConfig, trained: nn.Module | None = None
+) -> nn.Module:
     """The filters with the largest L1 norm, the same share of every group (Li et al. 2017, "Pruning filters
     for efficient ConvNets")."""
-    return prune(model, data, keep, config, lambda channels: in_proportion(l1_norms(channels)))
+
+    def score(channels: Channels) -> list[Tensor]:
+        return in_proportion(l1_norms(channels))
+
+    return prune(model, data, keep, config, score, trained=trained)
 
 
-def l1_global(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
+def l1_global(
+    model: nn.Module, data: Data, keep: float, config: TrainConfig, trained: nn.Module | None = None
+) -> nn.Module:
     """The filters with the largest L1 norm, relative to the mean of their layer, by one threshold."""
-    return prune(model, data, keep, config, l1_norms)
+    return prune(model, data, keep, config, l1_norms, trained=trained)
 
 
 def prune(
@@ -39,10 +49,19 @@ def prune(
     config: TrainConfig,
     score: Callable[[Channels], list[Tensor]],
     penalty: Callable[[nn.Module], Tensor] | None = None,
+    trained: nn.Module | None = None,
 ) -> nn.Module:
-    """Train the whole network, with a penalty if there is one, and cut out all but the best by `score`."""
+    """Train the whole network, with a penalty if there is one, and cut out all but the best by `score`.
+
+    Args:
+        trained: what `dense` returned for the same model, data and config, which needs no training then.
+    """
     with seeded(model, config.seed):
         channels = structure(model, data, keep)
         best_channels(channels, score(channels), keep)  # what cannot be done is refused before the run
-        train_weights(channels.model, data, config, penalty)
+        if trained is None:
+            train_weights(channels.model, data, config, penalty)
+        else:
+            channels.model.load_state_dict(trained.state_dict())
+    with seeded(model, config.seed):  # random scores then do not depend on how the network was trained
         return channels.remove(best_channels(channels, score(channels), keep))

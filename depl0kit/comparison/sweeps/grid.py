@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ...data.loading import is_folder
+from ...data.loading import DATA_SETS, is_folder
 from ...gates.posteriors import POSTERIORS
 from ...support import checked, checks
 from ...support.arguments import is_list
@@ -42,20 +42,20 @@ class Job:
     skip_damaged: bool = False
     # of the training, and of the fine-tuning that follows in the compact network
     train: TrainConfig = field(default_factory=TrainConfig)
+    folder: str | None = field(default=None, compare=False)  # where the images are that are called `data`
 
     @property
     def name(self) -> str:
         """Unique in its sweep, and a good name of a folder, whatever the data and the model are called."""
-        prices = {"lam": self.lam, "budget": self.budget}
-        if self.stage == "tune":
-            prices["gate_lr"] = self.gate_lr
+        prices = {"lam": self.lam, "budget": self.budget, "gate_lr": self.gate_lr}
         parts = [_clear(name) for name in (self.data, self.model, self.method)]
         parts += [f"{kind}{_exact(value)}" for kind, value in prices.items() if value is not None]
         return "-".join([*parts, f"seed{self.seed}"])
 
     def settings(self) -> dict[str, Any]:
-        """All fields as JSON gives them back: what tells one run from another."""
-        return json.loads(json.dumps(asdict(self)))
+        """All fields but the folder, as JSON gives them back: what tells one run from another."""
+        settings = json.loads(json.dumps(asdict(self)))
+        return {name: value for name, value in settings.items() if name != "folder"}
 
     def config(self) -> TrainConfig:
         """Settings of the training with gates, before the compact network is fine-tuned."""
@@ -93,6 +93,7 @@ class Grid:
             and the best on validation data is taken; none leaves each posterior its own.
         tune_budget, tune_seeds: of these trials; their seeds are not those of the results.
         train_images: of the training split, and of the validation split, the first so many; None takes all.
+        folders: paths of folders of images, by names in `data`; tables and figures show only the names.
         skip_damaged: leave out those images of folders that cannot be read, with a warning.
         train: settings that all runs share. `epochs` are trained with gates, or before a baseline prunes;
             `fine_tune_epochs` follow in the compact network.
@@ -111,18 +112,23 @@ class Grid:
     tune_budget: tuple[float, ...] = (0.3,)
     tune_seeds: tuple[int, ...] = (100,)
     train_images: int | None = None
+    folders: Mapping[str, str] = field(default_factory=dict)
     skip_damaged: bool = False
     train: TrainConfig = SHARED
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "folders", _folders(self.folders))
         for name, check in LISTS.items():
-            values = tuple(check(name, value) for value in _several(name, getattr(self, name)))
+            given = _several(name, getattr(self, name))
+            values = tuple(v if name == "data" and v in self.folders else check(name, v) for v in given)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} holds a value twice: {values!r}.")
             object.__setattr__(self, name, values)
         for name in ("methods", "seeds", "data", "models"):
             if not getattr(self, name):
                 raise ValueError(f"the grid is empty: {name} has no entry.")
+        if unused := self.folders.keys() - set(self.data):
+            raise ValueError(f"folders has the name {min(unused)!r}, which data lacks: {self.data!r}.")
         if self.train_images is not None:
             object.__setattr__(self, "train_images", checks.whole("train_images", self.train_images, 1))
         for name, kind in (("skip_damaged", bool), ("train", TrainConfig)):
@@ -181,12 +187,26 @@ class Grid:
     def _bases(self) -> Iterator[Job]:
         for data, model, method in itertools.product(self.data, self.models, self.methods):
             shared = {name: getattr(self, name) for name in ("train_images", "skip_damaged", "train")}
-            yield Job(data, model, method, 0, **shared)
+            yield Job(data, model, method, 0, **shared, folder=self.folders.get(data))
 
     def describe(self) -> dict[str, Any]:
-        """All fields as JSON gives them back; as in older sweeps without `skip_damaged`, if it is not set."""
+        """All fields but the paths of `folders`, as JSON gives them back; as in older sweeps without
+        `skip_damaged`, if it is not set."""
         described = json.loads(json.dumps(asdict(self)))
-        return described if self.skip_damaged else {k: v for k, v in described.items() if k != "skip_damaged"}
+        left_out = {"folders"} if self.skip_damaged else {"folders", "skip_damaged"}
+        return {name: value for name, value in described.items() if name not in left_out}
+
+
+def _folders(value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value):
+        raise ValueError(
+            'folders must be a dict from names to paths, such as {"pets": "/data/pets"}, got '
+            f"{checks.shown(value)}."
+        )
+    if own := value.keys() & set(DATA_SETS):
+        raise ValueError(f"folders has the name {min(own)!r}, which is a data set: choose another name.")
+    paths = {name: checks.path(f"the folder of {name!r}", path) for name, path in value.items()}
+    return {name: str(path.absolute()) for name, path in paths.items()}
 
 
 def _several(name: str, values: Any) -> tuple:
@@ -229,7 +249,7 @@ LISTS: dict[str, Callable[[str, Any], Any]] = {  # the fields that hold several 
     **dict.fromkeys(("budget", "tune_budget"), checks.share),
     **dict.fromkeys(("seeds", "tune_seeds"), _seed),
 }
-GRID_FIELDS = {f.name: f.type for f in fields(Grid) if f.name != "train"}
+GRID_FIELDS = {f.name: f.type for f in fields(Grid) if f.name != "train"} | {"folders": dict}
 
 
 def spec_names() -> list[str]:

@@ -3,9 +3,10 @@
 train (or train and prune) -> compact network -> batch-norm statistics -> fine-tuning -> measurement
 """
 
+import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,8 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
+from ...channels.admission import copied
+from ...channels.channels import Channels
 from ...channels.cost import plain_cost
 from ...data.loading import Data, is_folder, load_data
 from ...data.splits import Split
@@ -26,13 +29,14 @@ from ...networks.latency import latency
 from ...networks.models import make_model
 from ...networks.storage import save_compact
 from ...support.device import best_device
+from ...support.files import DamagedFileError, read_tensors, write_tensors
 from ...support.modes import eval_mode
 from ...training.evaluation import evaluate
 from ...training.finetuning import fine_tune, reestimate_batch_norm
 from ...training.runs.folder import RunFolder
 from ...training.train import train
-from ..baselines import BASELINES
-from ..table import COLUMNS
+from ..baselines import BASELINES, FROM_DENSE
+from ..table import COLUMNS, DENSE
 from .grid import Job
 from .rows import read_row, write_row
 
@@ -60,7 +64,7 @@ def _run(job: Job, folder: Path) -> dict[str, Any]:
     start = time.perf_counter()
     row = dict.fromkeys(COLUMNS) | _identity(job) | {"settings": job.settings()}
     try:
-        with _one_thread():
+        with one_thread():
             row |= _measured(job, folder)
     except Exception as error:  # of any kind: one failed run is a row, not the end of a sweep
         row["error"] = f"{type(error).__name__}: {error}"
@@ -76,7 +80,7 @@ def read_result(folder: Path, job: Job) -> dict[str, Any] | None:
 
 
 def _is_of(row: dict[str, Any], job: Job) -> bool:
-    if "settings" in row:
+    if row.get("settings"):
         return row["settings"] == job.settings()
     expected = _identity(job)  # all that older versions noted; their gate lr is what a posterior took
     if job.gate_lr is None:
@@ -96,7 +100,7 @@ def _identity(job: Job) -> dict[str, Any]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Runs side by side on one thread each are twice as fast as one after another on all, and give the same
     numbers on every machine of a kind."""
     before = torch.get_num_threads()
@@ -117,22 +121,32 @@ def _data(name: str, train_images: int | None, skip_damaged: bool, device: str) 
     return data.to(device)
 
 
+def job_data(job: Job, device: torch.device) -> Data:
+    """The images of a run."""
+    return _data(job.folder or job.data, job.train_images, job.skip_damaged, str(device))
+
+
+def job_model(job: Job, data: Data) -> nn.Module:
+    """The fresh network of a run: one seed, one set of initial weights, whatever the method."""
+    torch.manual_seed(job.seed)
+    return make_model(job.model, data.in_channels, data.num_classes, data.image_size)
+
+
 def _measured(job: Job, folder: Path) -> dict[str, Any]:
     device = best_device()
-    data = _data(job.data, job.train_images, job.skip_damaged, str(device))
-    torch.manual_seed(job.seed)  # one seed, one set of initial weights, whatever the method
-    model = make_model(job.model, data.in_channels, data.num_classes, data.image_size).to(device)
-    net = GatedModel(model, job.method if job.method in POSTERIORS else "mean_field", data.example)
+    data = job_data(job, device)
+    model = job_model(job, data).to(device)
     if job.method in POSTERIORS:
-        small, about = _trained(job, net, data, folder)
+        net = GatedModel(model, job.method, data.example)
+        channels, (small, about) = net.channels, _trained(job, net, data, folder)
     else:
-        small, about = BASELINES[job.method](model, data, job.budget, job.config()), {}
+        channels, small, about = Channels(model, data.example), _baseline(job, model, data, folder), {}
     reestimate_batch_norm(small, data)
     raw = evaluate(small, data.val)[1]
     if job.train.fine_tune_epochs:
         fine_tune(small, data, job.train.fine_tune_epochs, job.train.lr / 5, **job.config().sgd)
     save_compact(small, folder / "compact.safetensors")
-    return about | _results(small, net, data) | {"raw_val_accuracy": raw, "device": str(device)}
+    return about | _results(small, channels, data) | {"raw_val_accuracy": raw, "device": str(device)}
 
 
 def _trained(job: Job, net: GatedModel, data: Data, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -148,11 +162,38 @@ def _trained(job: Job, net: GatedModel, data: Data, folder: Path) -> tuple[nn.Mo
     return compact(net), about
 
 
-def _results(small: nn.Module, net: GatedModel, data: Data) -> dict[str, Any]:
-    """What is measured of every compact network; `net` has the groups and the dense cost."""
+def _baseline(job: Job, model: nn.Module, data: Data, folder: Path) -> nn.Module:
+    """The compact network of a baseline; those that prune the same whole network train it once a seed."""
+    method = BASELINES[job.method]
+    if job.method != DENSE and job.method not in FROM_DENSE:
+        return method(model, data, job.budget, job.config())
+    whole = replace(job, method=DENSE, budget=None)
+    trained = _whole(whole, model, data, folder.with_name(whole.name))
+    return trained if job.method == DENSE else method(model, data, job.budget, job.config(), trained)
+
+
+def _whole(job: Job, model: nn.Module, data: Data, folder: Path) -> nn.Module:
+    """The whole network, trained; kept in the folder of its run for the methods that begin with it."""
+    file, notes = folder / "trained.safetensors", {"settings": json.dumps(job.settings(), sort_keys=True)}
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        with suppress(FileNotFoundError, DamagedFileError):  # then it is trained, perhaps again
+            tensors, noted = read_tensors(file)
+            if noted == notes:
+                trained = copied(model)
+                trained.load_state_dict(tensors)
+                return trained.eval()
+        trained = BASELINES[DENSE](model, data, job.budget, job.config())
+        write_tensors(file, {name: tensor.cpu() for name, tensor in trained.state_dict().items()}, notes)
+        return trained
+
+
+def _results(small: nn.Module, channels: Channels, data: Data) -> dict[str, Any]:
+    """What is measured of every compact network; `channels` are those of the whole one."""
     example = data.example
     cost = plain_cost(small, example)
-    kept, table = cost / net.dense_cost, confusion(small, data.test, data.num_classes)
+    kept = cost / channels.dense_cost
+    table, correct = confusion(small, data.test, data.num_classes)
     return {
         "val_accuracy": evaluate(small, data.val)[1],
         "test_accuracy": float(table.trace() / table.sum()),
@@ -161,10 +202,11 @@ def _results(small: nn.Module, net: GatedModel, data: Data) -> dict[str, Any]:
         "kept_macs": kept.macs,
         "kept_params": kept.params,
         "latency_ms": float(latency({"small": small}, example, (BATCH,), repeats=10).ms.iloc[0]),
-        "groups": [g.name for g in net.groups.gated],
-        "channels": [_width(net.model, g.writers[0]) for g in net.groups.gated],
-        "open": [_width(small, g.writers[0]) for g in net.groups.gated],
+        "groups": [g.name for g in channels.groups.gated],
+        "channels": [_width(channels.model, g.writers[0]) for g in channels.groups.gated],
+        "open": [_width(small, g.writers[0]) for g in channels.groups.gated],
         "confusion": table.flatten().tolist(),
+        "correct": np.packbits(correct.numpy()).tolist(),
     }
 
 
@@ -178,11 +220,11 @@ def _width(small: nn.Module, writer: str) -> int:
 
 
 @torch.no_grad()
-def confusion(net: nn.Module, split: Split, classes: int) -> Tensor:
-    """How often each class (rows) is taken for each (columns), in eval mode: int64 [classes, classes]."""
-    counts = torch.zeros(classes * classes, dtype=torch.int64)
+def confusion(net: nn.Module, split: Split, classes: int) -> tuple[Tensor, Tensor]:
+    """How often each class (rows) is taken for each (columns), in eval mode, int64 [classes, classes]; and
+    of each image whether its class is found, bool [images]."""
     with eval_mode(net):
-        for x, y in split.batches(1000):
-            pairs = classes * y + net(x).argmax(1)
-            counts += pairs.bincount(minlength=classes * classes).cpu()
-    return counts.view(classes, classes)
+        batches = [torch.stack((y, net(x).argmax(1))) for x, y in split.batches(1000)]
+    classes_of, guesses = torch.cat(batches, 1).cpu()
+    counts = (classes * classes_of + guesses).bincount(minlength=classes * classes)
+    return counts.view(classes, classes), classes_of == guesses

@@ -16,13 +16,17 @@ def local_executor(workers: int | None = None) -> ProcessPoolExecutor:
     Args:
         workers: how many; None takes one for each GPU or, without any, for each core this process may use.
     """
-    gpus = torch.cuda.device_count()
-    count = workers or gpus or usable_cores()
+    gpus, count = torch.cuda.device_count(), workers or worker_count()
     context = multiprocessing.get_context("spawn")  # a fork of a process that has computed hangs in OpenMP
     numbers = context.SimpleQueue()
     for number in range(count):
         numbers.put(number % gpus if gpus else None)
     return ProcessPoolExecutor(count, context, _begin, (numbers,))
+
+
+def worker_count() -> int:
+    """One process for each GPU or, without any, for each core this process may use."""
+    return torch.cuda.device_count() or usable_cores()
 
 
 def _begin(numbers: "SimpleQueue[int | None]") -> None:

@@ -6,6 +6,8 @@ runs/NAME/        the run itself: result.json (with a checksum, and all settings
                   compact.safetensors, for posteriors its run folder; job.lock, held by who is at work
 """
 
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +20,13 @@ from ...support import checked, checks
 from ...support.device import best_device
 from ...support.files import DamagedFileError, different_field, read_json, write_atomically, write_json
 from ...support.versions import versions
-from ..table import COLUMNS, to_table
-from .grid import Grid, Job
+from ..table import COLUMNS, NEWER, to_rows, to_table
+from .grid import LISTS, Grid, Job
 from .job import read_result
-from .rows import read_row, write_row
+from .rows import RESULT, read_row, write_row
 
 FORMAT = 1
+_EMPTY = {"correct": None, "settings": ""}
 TABLE, ABOUT = "results.parquet", "sweep.json"
 NOTED = {"format": int, "version": str, "grid": dict, "environment": dict, "command": str}  # in sweep.json
 
@@ -35,17 +38,29 @@ class SweepFolder:
         self.path = checks.folder(path)
 
     def begin(self, grid: Grid, version: str) -> None:
-        """Note what is run here; refuse if it is not what was run here."""
+        """Note what is run here; refuse if it is not what was run here, or more of it."""
         about = {"format": FORMAT, "version": version, "grid": grid.describe()}
         noted = self.path / ABOUT
-        if not noted.is_file():
-            write_json(noted, about | {"environment": versions(best_device()), "command": _command()})
-        elif difference := different_field(self.about(), about):
+        before = self.about() if noted.is_file() else None
+        if before and (difference := different_field(_grown(before, about["grid"]), about)):
             name, before, now = difference
             raise ValueError(
-                f"{self.path} holds a sweep with {name} = {before!r}, not {now!r}: sweep the same grid "
-                "to resume it, or choose another folder."
+                f"{self.path} holds a sweep with {name} = {before!r}, not {now!r}: sweep the same grid, "
+                "or one with more values in its lists, to resume it, or choose another folder."
             )
+        if before is None or before["grid"] != about["grid"]:
+            write_json(noted, about | {"environment": versions(best_device()), "command": _command(grid)})
+        self._unpack()
+
+    def _unpack(self) -> None:
+        """Write the rows of a table that came without its runs into their folders, where `done` looks."""
+        if not (self.path / TABLE).is_file():
+            return
+        for row in to_rows(load_results(self.path)):
+            folder = self.path / "runs" / str(row["run"])
+            if row["settings"] and folder.parent == self.path / "runs" and not (folder / RESULT).exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                write_row(folder, row)
 
     def about(self) -> dict[str, Any]:
         """What was noted by `begin`."""
@@ -83,6 +98,12 @@ class SweepFolder:
         return table
 
 
+def _grown(before: dict[str, Any], grid: dict[str, Any]) -> dict[str, Any]:
+    """What was noted, with the lists of `grid` in the place of those that hold fewer of their values."""
+    lists = {k: grid[k] for k in LISTS if k in grid and set(before["grid"].get(k, [None])) <= set(grid[k])}
+    return before | {"grid": before["grid"] | lists}
+
+
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """With checksums, which `load_results` verifies: without, two of three flipped bits were not noticed."""
     table.to_parquet(path, compression="zstd", write_page_checksum=True)
@@ -102,7 +123,8 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         one thread, beside other runs; `undecided` the share of gates with P(open) in 0.1..0.9. `groups`,
         `channels` and `open` are lists, one entry per channel group; `confusion` counts test images,
         classes x classes (true, predicted) in rows; `prob_open` is uint8 [len(times), gates] of
-        255 P(open). `error` says why a run has no numbers.
+        255 P(open), and `correct` has a bit per test image, as `numpy.packbits` packs them. `settings` are
+        those of the run, as JSON. `error` says why a run has no numbers.
 
     Raises:
         FileNotFoundError: there is no such table.
@@ -117,6 +139,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     except Exception as error:  # Arrow and pandas have many for what they do not expect
         problem = " ".join(str(error).split())
         raise ValueError(f"{path} is damaged: expected a Parquet file, found: {problem}.") from error
+    table = table.assign(**{name: _EMPTY[name] for name in NEWER if name not in table})
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ValueError(
@@ -129,7 +152,10 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     return table
 
 
-def _command() -> str:
-    """The words of the shell; of a notebook only that it was one."""
-    is_shell = Path(sys.argv[0]).name == "__main__.py"
-    return " ".join(["python -m depl0kit", *sys.argv[1:]]) if is_shell else "depl0kit.sweep(...)"
+def _command(grid: Grid) -> str:
+    """The words of the shell, without paths of images; of a notebook only that it was one."""
+    if Path(sys.argv[0]).name not in ("__main__.py", "depl0kit"):
+        return "depl0kit.sweep(...)"
+    paths = set(grid.folders.values())
+    words = ["FOLDER" if os.path.abspath(os.path.expanduser(w)) in paths else w for w in sys.argv[1:]]
+    return shlex.join(["python", "-m", "depl0kit", *words])

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from ...support.files import CHECKSUM, DamagedFileError, read_json, write_json
-from ..table import COLUMNS, LISTS, to_table
+from ..table import COLUMNS, LISTS, NEWER, to_table
 
 RESULT = "result.json"
 
@@ -41,11 +41,11 @@ def _checked(row: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _refuse_no_row(row: dict[str, Any], path: Path) -> None:
-    missing = [name for name in COLUMNS if name not in row]
+    missing = [name for name in COLUMNS if name not in row and name not in NEWER]
     if missing:
         raise DamagedFileError(f"{path} is damaged: it has no {missing[0]}")
     for name, kind in LISTS.items():
-        values = [] if row[name] is None else row[name]
+        values = [] if row.get(name) is None else row[name]
         if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
             raise DamagedFileError(f"{path} is damaged: {name} is no list of what it should hold")
     try:

@@ -1,5 +1,6 @@
 """Run a grid, here or on any executor, and keep what is done whatever dies."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, as_completed
@@ -14,10 +15,11 @@ from tqdm.auto import tqdm
 
 from ...support import checked, checks
 from ...support.versions import version
-from ..table import DENSE
+from ..table import DENSE, to_table
+from .estimate import estimated_hours
 from .grid import Grid, Job
 from .job import failed, run_job
-from .local import kill, local_executor
+from .local import kill, local_executor, worker_count
 from .results import SweepFolder
 from .tuning import chosen_gate_lrs
 
@@ -81,9 +83,26 @@ class _Sweep:
         self.folder.begin(self.grid, version())
         if self.executor is not None:
             _greet(self.executor)
+        elif self.progress:
+            self._say_how_long()
         self._run_all(self.grid.tuning_jobs(), "choosing gate lr")
         self._run_all(self.grid.jobs(chosen_gate_lrs(self._write())), "sweep")
         return self._write()
+
+    def _say_how_long(self) -> None:
+        """Print how many runs and hours are left, before the first run."""
+        trials = self.grid.tuning_jobs()
+        tried = self.folder.done(trials)
+        chosen = chosen_gate_lrs(to_table(list(tried.values()))) if len(tried) == len(trials) else None
+        jobs = [*trials, *self.grid.jobs(chosen)]
+        done = self.folder.done(jobs)
+        if left := [job for job in jobs if job.name not in done]:
+            workers = min(self.workers or worker_count(), len(left))
+            hours = estimated_hours(left, workers)
+            print(
+                f"{len(left)} runs left: at most about {hours:.2g} h, {workers} side by side",
+                file=sys.stderr,
+            )
 
     def _run_all(self, jobs: Sequence[Job], title: str) -> None:
         self.order += jobs
