@@ -40,7 +40,7 @@ def to_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     settings = row.get("settings")
-    return row | {"settings": json.dumps(settings, sort_keys=True) if settings else ""}
+    return dict.fromkeys(COLUMNS) | row | {"settings": json.dumps(settings, sort_keys=True) if settings else ""}
 
 
 def to_rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from depl0kit.comparison.baselines import BASELINES, FROM_DENSE
 from depl0kit.comparison.sweeps import Grid, load_results, runner
 from depl0kit.comparison.sweeps.estimate import epochs, estimated_hours, seconds_per_epoch
 from depl0kit.comparison.sweeps.job import run_job
-from depl0kit.comparison.table import to_rows, to_table
+from depl0kit.comparison.table import NEWER, to_rows, to_table
 
 QUICK = dk.TrainConfig(epochs=1, fine_tune_epochs=1, warmup=0, ramp=0)
 GRID = Grid(methods=("mean_field", "l1_global"), budget=(0.5,), seeds=(0,), train=QUICK, train_images=128)
@@ -58,6 +58,14 @@ def test_a_row_survives_the_table(finished):
             k: v for k, v in stored.items() if v is not None and k in row
         }
     pd.testing.assert_frame_equal(to_table(again), table)
+
+
+def test_rows_of_earlier_versions_stand_beside_new_ones(finished):
+    new = to_rows(finished[1])
+    old = {name: value for name, value in new[0].items() if name not in NEWER}
+    table = to_table([old, *new])
+    assert table.correct[0] is None and table.settings[0] == ""
+    pd.testing.assert_frame_equal(table[1:].reset_index(drop=True), finished[1])
 
 
 def test_a_table_alone_is_continued(finished, tmp_path, ran):
