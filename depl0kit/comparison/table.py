@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..support import checked, checks
@@ -40,7 +41,8 @@ def to_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     settings = row.get("settings")
-    return dict.fromkeys(COLUMNS) | row | {"settings": json.dumps(settings, sort_keys=True) if settings else ""}
+    as_text = json.dumps(settings, sort_keys=True) if settings else ""
+    return dict.fromkeys(COLUMNS) | row | {"settings": as_text}
 
 
 def to_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -52,7 +54,7 @@ def _plain(name: str, value: Any) -> Any:
     if name == "settings":
         return json.loads(value) if value else None
     if name in LISTS:
-        return None if value is None else list(value) if isinstance(value, bytes) else value.tolist()
+        return None if value is None else np.asarray(list(value)).tolist()  # of bytes, an array or a list
     return None if pd.isna(value) else getattr(value, "item", lambda: value)()
 
 
