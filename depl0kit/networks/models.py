@@ -16,6 +16,7 @@ from ..support import checked, checks
 
 VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 SMALL = (24, 24, "M", 48, 48)  # trains on 8 x 8 digits in seconds on a CPU
+MEDIUM = (24, "M", 48, 48, "M", 96, 96)  # 550 gated images of CIFAR-10 a second on one core
 
 
 class ConvNet(nn.Module):
@@ -92,22 +93,24 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """ResNet for 32 x 32 images (He et al. 2016, section 4.2): three stages of 16, 32 and 64 channels.
 
-    Its `depth` is 6 n + 2 layers for n blocks a stage: 20, 56, 110, ...
+    Its `depth` is 6 n + 2 layers for n blocks a stage: 20, 56, 110, ... A thinner one begins with a `width`
+    of fewer than 16 channels, which double twice all the same.
     """
 
-    def __init__(self, depth: int, in_channels: int, classes: int) -> None:
+    def __init__(self, depth: int, in_channels: int, classes: int, width: int = 16) -> None:
         super().__init__()
         blocks, rest = divmod(checks.whole("depth", depth, 8) - 2, 6)
         if rest:
             raise ValueError(f"depth must be 6 n + 2, such as 20 or 56, got {depth}.")
-        self.conv = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(16)
+        self.conv = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
-        width, stages = 16, []
-        for channels in (16, 32, 64):
+        stages: list[nn.Module] = []
+        for stage in range(3):
             for block in range(blocks):
-                stages.append(BasicBlock(width, channels, 2 if block == 0 and channels > 16 else 1))
-                width = channels
+                stride = 2 if block == 0 and stage > 0 else 1
+                stages.append(BasicBlock(width, width * stride, stride))
+                width *= stride
         self.blocks = nn.Sequential(*stages)
         self.classifier = nn.Linear(width, classes)
 
@@ -124,8 +127,10 @@ def _vgg16(in_channels: int, classes: int, image_size: tuple[int, int]) -> ConvN
 
 MODELS: dict[str, Callable[[int, int, tuple[int, int]], nn.Module]] = {
     "small": lambda in_channels, classes, image_size: ConvNet(SMALL, in_channels, classes),
+    "medium": lambda in_channels, classes, image_size: ConvNet(MEDIUM, in_channels, classes),
     "lenet": LeNet5,
     "vgg16": _vgg16,
+    "thin_resnet20": lambda in_channels, classes, image_size: CifarResNet(20, in_channels, classes, width=8),
     "resnet20": lambda in_channels, classes, image_size: CifarResNet(20, in_channels, classes),
     "resnet56": lambda in_channels, classes, image_size: CifarResNet(56, in_channels, classes),
 }
@@ -145,9 +150,9 @@ def make_model(
     """A network by name.
 
     Args:
-        name: "small", "lenet", "vgg16" (for 32 x 32 images), "resnet20", "resnet56" (for CIFAR), or the
-            name of any classifier of torchvision, such as "resnet50" or "mobilenet_v2". "vgg16" is the
-            network of this package, not torchvision's.
+        name: "small", "medium", "lenet", "vgg16" (for 32 x 32 images), "resnet20", "resnet56" (for CIFAR),
+            "thin_resnet20" (with half of the channels), or the name of any classifier of torchvision, such
+            as "resnet50" or "mobilenet_v2". "vgg16" is the network of this package, not torchvision's.
         in_channels: channels of the images; 3 for torchvision's networks.
         classes: number of classes.
         image_size: (height, width) in pixels; only "lenet" and "vgg16" depend on it.

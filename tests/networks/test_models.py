@@ -39,7 +39,7 @@ def test_torchvision_by_name(name):
     ("arguments", "says"),
     [
         (("resnett50",), r"unknown model 'resnett50': .* Did you mean 'resnet50'"),
-        (("vgg",), r"choose one of 'small', 'lenet', 'vgg16'"),
+        (("vgg",), r"choose one of 'small', 'medium', 'lenet'"),
         ((7,), r"name must be text, got 7"),
         (("resnet50", 1), r"resnet50 of torchvision reads 3 channels, got in_channels=1"),
         (("vgg16", 3, 10, (16, 16)), r"at least 32x32"),
