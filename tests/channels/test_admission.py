@@ -120,6 +120,7 @@ def test_a_kept_activation_is_no_obstacle_before_and_after_training():
         torch.testing.assert_close(dk.compact(net)(x), net(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow  # importing the compiler takes ten seconds
 def test_wrapped_networks_are_those_inside():
     x = torch.randn(2, 2, 6, 6)
     expected = [g.name for g in gated(plain()).groups.gated]

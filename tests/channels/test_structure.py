@@ -148,7 +148,7 @@ def test_expected_cost_of_hard_gates_is_the_exact_cost(name, seed, closed):
     assert (expected.macs.item(), expected.params.item()) == exact == measured(dk.compact(net), x)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", slow_but_the_first(NETS))
 def test_a_closed_channel_is_zero_at_its_readers(name):
     net, x = pruned(name, 0, 0.5)
     for group, gate in zip(net.groups.gated, net.posterior.deterministic(), strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from marks import slow_but_the_first
 from PIL import Image
 
 import depl0kit as dk
@@ -87,7 +88,8 @@ def test_a_table_from_anywhere_writes_only_into_the_folder(finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "more", [{"seeds": (0, 1)}, {"budget": (0.5, 0.3)}, {"methods": (*GRID.methods, "dense")}]
+    "more",
+    slow_but_the_first([{"seeds": (0, 1)}, {"budget": (0.5, 0.3)}, {"methods": (*GRID.methods, "dense")}]),
 )
 def test_a_grid_that_grows_continues_its_folder(finished, tmp_path, ran, more):
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
@@ -100,6 +102,7 @@ def test_a_grid_that_grows_continues_its_folder(finished, tmp_path, ran, more):
         sweep(GRID, tmp_path)
 
 
+@pytest.mark.slow
 def test_rates_may_be_added_until_the_best_is_not_at_the_edge(finished, tmp_path, ran):
     grid = replace(GRID, methods=("mean_field",), gate_lr=(0.1, 0.3), tune_budget=(0.5,), tune_seeds=(9,))
     sweep(grid, tmp_path)
@@ -121,7 +124,7 @@ def test_a_bit_per_test_image_and_the_table_of_confusions_agree(finished):
 # ---- one training of the whole network for all that prune it
 
 
-@pytest.mark.parametrize("method", FROM_DENSE)
+@pytest.mark.parametrize("method", slow_but_the_first(FROM_DENSE))
 def test_methods_that_prune_one_network_train_it_once(method, tmp_path, monkeypatch):
     config = replace(QUICK, seed=3)
     data = dk.load_data("digits")
@@ -141,6 +144,7 @@ def test_methods_that_prune_one_network_train_it_once(method, tmp_path, monkeypa
     assert len(times) == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_or_foreign_whole_network_is_trained_again(tmp_path):
     first, other = (
         replace(GRID, methods=("dense",), train=c).jobs()[0] for c in (QUICK, replace(QUICK, lr=0.1))
@@ -173,6 +177,7 @@ def pets(tmp_path, monkeypatch):
     return tmp_path / "secret" / "pets"
 
 
+@pytest.mark.slow
 def test_images_are_called_by_their_name_everywhere(pets, tmp_path, monkeypatch, capsys):
     spec = tmp_path / "mine.toml"
     spec.write_text('methods = ["dense"]\ndata = ["digits"]\n[train]\nepochs = 1\nfine_tune_epochs = 1\n')

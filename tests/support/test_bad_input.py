@@ -125,7 +125,7 @@ def test_unknown_names_suggest_the_nearest(call, name, given, nearest):
 
 def test_a_name_like_nothing_gets_the_list_alone():
     text = message(lambda: dk.make_model("qqq"))
-    assert text.startswith("unknown model 'qqq': choose one of 'small', 'lenet', 'vgg16', 'resnet20'")
+    assert text.startswith("unknown model 'qqq': choose one of 'small', 'medium', 'lenet', 'vgg16'")
     assert text.endswith("classifiers by its name.") and len(text) < 200
     assert message(lambda: checks.one_of("model", 7, ["small"])) == "unknown model 7: choose one of 'small'."
     assert "unknown posterior" in message(lambda: small(posterior=["forward"]))
