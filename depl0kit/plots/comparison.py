@@ -2,16 +2,26 @@
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.font_manager import font_scalings
 
 from ..comparison.table import require_columns
 from ..support import checked
-from .base import BLACK, BLUE, GREY, cells, marks, prepare, strokes, ticks, words
+from .base import (
+    BLACK,
+    BLUE,
+    GREY,
+    cells,
+    marks,
+    points_of,
+    prepare,
+    row_height,
+    strokes,
+    ticks,
+    words,
+)
 from .leaders import Leaders
 from .methods import EDGE, METHODS, look, method_name, network_of, one_network
 from .scales import percent, round_limits, short
@@ -108,7 +118,8 @@ def confusion(
     total, most = errors.sum() if n > 1 else 0, np.unravel_index(np.ma.argmax(errors), (n, n))
     text = f"{total} of {counts.sum()}"
     if total:
-        text += f"; most: {names[most[0]]} → {names[most[1]]} ({top})"
+        text += "; " if classes is None else "\n"  # names may be long
+        text += f"most: {names[most[0]]} → {names[most[1]]} ({top})"
     style = {"ha": "right", "va": "bottom", "color": GREY, "fontsize": "small"}
     note = ax.text(1, 1.02, text, transform=ax.transAxes, **style)
     return [image, note, *([_cell_numbers(ax, errors.filled(0), top)] if n <= 10 else [])]
@@ -152,9 +163,7 @@ def _no_pairs(ax: Axes, heights: pd.Series) -> list[Artist]:
 
 def _row_size(ax: Axes) -> float:
     """Points of text that fit into the rows: small, or less in low axes."""
-    small = font_scalings["small"] * mpl.rcParams["font.size"]
-    height = ax.bbox.height * 72 / ax.figure.dpi  # points
-    return min(small, 0.75 * height / abs(np.diff(ax.get_ylim())[0]))
+    return min(points_of("small"), 0.75 * row_height(ax))
 
 
 def _name_rows(ax: Axes, rows: pd.DataFrame) -> None:
