@@ -27,7 +27,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.font_manager import font_scalings
 from matplotlib.image import PcolorImage
 from matplotlib.markers import MarkerStyle
@@ -166,6 +166,17 @@ def sized(points: float) -> float:
     return points * mpl.rcParams["font.size"] / 10
 
 
+def points_of(size: str) -> float:
+    """Points of text of a relative size, such as "small", in the style that holds now."""
+    return font_scalings[size] * mpl.rcParams["font.size"]
+
+
+def row_height(ax: Axes) -> float:
+    """Points from one whole number to the next along the vertical axis, in the layout that holds now."""
+    low, high = ax.get_ylim()
+    return ax.bbox.height * 72 / ax.figure.dpi / abs(high - low)
+
+
 def cells(ax: Axes, x: Sequence[float], y: Sequence[float], values: np.ndarray, top: float = 1.0) -> Artist:
     """`values` [rows, columns] from 0 to `top` as a heatmap, in a third of the time of `imshow`.
 
@@ -182,6 +193,31 @@ def strokes(
     """Lines as one artist: a line of its own takes milliseconds each."""
     lines = LineCollection(segments, colors=colours, linewidths=width, **more)
     return ax.add_collection(lines, autolim=False)
+
+
+def bars(
+    ax: Axes,
+    heights: Sequence[float] | Sequence[Sequence[float]],
+    colours: str | Sequence[str] | Sequence[Sequence[str]],
+    width: float = 0.7,
+    shift: float = 0.0,
+    foot: float = 0.0,
+) -> Artist:
+    """Bars at 0, 1, 2, ... as one artist: a tenth of the time that a patch per bar takes.
+
+    Args:
+        heights: [n], or [k, n]: k bars at each place, the later ones on top.
+        colours: of all, or of each, in a shape that broadcasts to that of `heights`.
+        shift: how far they stand to the right.
+        foot: where they begin; above 0 on a logarithmic axis.
+    """
+    rows = np.atleast_2d(heights)
+    left = np.tile(np.arange(rows.shape[1]) + shift - width / 2, len(rows))
+    corners = np.full((left.size, 4, 2), foot, float)
+    corners[..., 0] = np.column_stack([left, left, left + width, left + width])
+    corners[:, 1:3, 1] = rows.reshape(-1, 1)
+    faces = np.broadcast_to(colours, rows.shape).ravel()
+    return ax.add_collection(PolyCollection(corners, facecolors=faces), autolim=False)
 
 
 @lru_cache
@@ -224,8 +260,7 @@ def words(
         align: the share of a text that lies left of its point; its middle is as high as that.
         shift: how far the texts are moved to the right and up, in points.
     """
-    points = font_scalings[size] * mpl.rcParams["font.size"]
-    paths = [_word(text, points, align, shift) for text in texts]
+    paths = [_word(text, points_of(size), align, shift) for text in texts]
     drawn = Words(paths, [1.0], facecolors=colours, linewidths=0)
     drawn.texts = tuple(texts)
     _stamp(ax, drawn, x, y)

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from ..comparison.table import require_columns
 from ..support import checked, checks
-from .base import BLUE, GREY, VERMILLION, prepare, ticks, words
-from .network import LIGHT, bars
+from .base import BLUE, GREY, VERMILLION, bars, prepare, ticks, words
+from .network import LIGHT
 
 
 @checked
@@ -56,7 +56,7 @@ def channel_prices(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist]:
     """
     require_columns(table, "group", "macs_per_channel", "stream", source="lesson 05")
     thousands = table.macs_per_channel / 1e3
-    title, top = "What one channel costs (vermillion: of a stream)", 1.15 * thousands.max()
+    title, top = "Cost of a channel (vermillion: of a stream)", 1.15 * thousands.max()
     ax = _prepare_bars(ax, title, table.group, "thousand MACs", top)
     numbers = _numbers(ax, thousands, [f"{t:.0f}" for t in thousands])
     return [bars(ax, thousands, _two_colours(table.stream)), numbers]

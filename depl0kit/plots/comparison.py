@@ -9,11 +9,25 @@ from matplotlib.axes import Axes
 
 from ..comparison.table import require_columns
 from ..support import checked
-from .base import BLACK, BLUE, GREY, cells, marks, prepare, strokes, ticks, words
+from .base import (
+    BLACK,
+    BLUE,
+    GREY,
+    cells,
+    marks,
+    points_of,
+    prepare,
+    row_height,
+    strokes,
+    ticks,
+    words,
+)
 from .leaders import Leaders
 from .methods import EDGE, METHODS, look, method_name, network_of, one_network
 from .scales import percent, round_limits, short
 from .tradeoff import COSTS
+
+LIMITS = (0.5, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50)  # of differences, in points
 
 
 @checked
@@ -21,28 +35,28 @@ def paired_intervals(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist
     """Differences to a reference method in percentage points: mean (marker) and interval over seeds.
 
     Args:
-        table: of `dk.paired_differences`, of one network on one data set. Where there is no interval (one
-            seed) only the mean is drawn, and where there is no pair the row says so.
+        table: of `dk.paired_differences`, of one network on one data set. The label says over how many
+            pairs of runs (n) the intervals are, and each row that has fewer. Where there is no interval (one
+            pair) only the mean is drawn, and where there is no pair the row says so.
 
     Raises:
         ValueError: the table is empty, lacks a column or holds several networks.
     """
-    names = ["data", "model", "method", "at", "difference", "low", "high", "reference", "cost", "confidence"]
+    names = [
+        *("data", "model", "method", "at", "difference", "low", "high", "pairs"),
+        *("reference", "cost", "confidence"),
+    ]
     require_columns(table, *names, source="dk.paired_differences")
     rows = _rows(one_network(table))
     low, middle, high = (100 * rows[name].to_numpy(float) for name in ("low", "difference", "high"))
     ax = _prepare_rows(ax, rows, np.concatenate([low, middle, high]))
     _, colours, markers = zip(*map(look, rows.method), strict=True)
     bars = [[(a, y), (b, y)] for a, y, b in zip(low, rows.y, high, strict=True)]
-    empty = rows.y[rows.difference.isna()]
     return [
         strokes(ax, [[(0, y) for y in ax.get_ylim()]], GREY, 1),
         strokes(ax, bars, colours, 2.5),
         marks(ax, middle, rows.y, markers, 50, colours, EDGE),
-        *(
-            ax.text(0, y, " reached by no pair of runs", color=GREY, fontsize="small", va="center")
-            for y in empty
-        ),
+        *_no_pairs(ax, rows.y[rows.difference.isna()]),
     ]
 
 
@@ -104,7 +118,8 @@ def confusion(
     total, most = errors.sum() if n > 1 else 0, np.unravel_index(np.ma.argmax(errors), (n, n))
     text = f"{total} of {counts.sum()}"
     if total:
-        text += f"; most: {names[most[0]]} → {names[most[1]]} ({top})"
+        text += "; " if classes is None else "\n"  # names may be long
+        text += f"most: {names[most[0]]} → {names[most[1]]} ({top})"
     style = {"ha": "right", "va": "bottom", "color": GREY, "fontsize": "small"}
     note = ax.text(1, 1.02, text, transform=ax.transAxes, **style)
     return [image, note, *([_cell_numbers(ax, errors.filled(0), top)] if n <= 10 else [])]
@@ -113,9 +128,7 @@ def confusion(
 def _limit(numbers: np.ndarray) -> float:
     """A round limit, at least half a percentage point, beyond all `numbers`."""
     reach = np.nanmax(numbers, initial=0.0)
-    return next(
-        (step for step in (0.5, 1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50) if reach <= 0.97 * step), 100.0
-    )
+    return next((step for step in LIMITS if reach <= 0.97 * step), 100.0)
 
 
 def _rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -129,12 +142,28 @@ def _rows(table: pd.DataFrame) -> pd.DataFrame:
 
 def _prepare_rows(ax: Axes | None, rows: pd.DataFrame, ends: np.ndarray) -> Axes:
     """The background of `paired_intervals`, wide enough for all `ends`."""
-    title = f"{network_of(rows)}: accuracy minus that of {method_name(rows.reference.iloc[0])}"
-    xlabel = f"percentage points (mean and {100 * rows.confidence.iloc[0]:g} % interval over seeds)"
+    n, level = rows.pairs.max(), 100 * rows.confidence.iloc[0]
+    xlabel = (  # in two lines, for narrow axes
+        f"percentage points above {method_name(rows.reference.iloc[0])}\n"
+        f"{level:g} % intervals, n = {n} {'seed' if n == 1 else 'seeds'}"
+    )
     limits = (-_limit(-ends), _limit(ends)), (rows.y.max() + 0.7, -0.7)
-    ax = prepare(ax, title, xlabel, "", *limits)
+    ax = prepare(ax, f"{network_of(rows)}: accuracy", xlabel, "", *limits)
     _name_rows(ax, rows)
     return ax
+
+
+def _no_pairs(ax: Axes, heights: pd.Series) -> list[Artist]:
+    """A note on the roomier side of zero, for each row without a pair."""
+    low, high = ax.get_xlim()
+    right = high >= -low
+    style = {"color": GREY, "fontsize": _row_size(ax), "va": "center", "ha": "left" if right else "right"}
+    return [ax.text(0, y, " no pair of runs ", **style) for y in heights]
+
+
+def _row_size(ax: Axes) -> float:
+    """Points of text that fit into the rows: small, or less in low axes."""
+    return min(points_of("small"), 0.75 * row_height(ax))
 
 
 def _name_rows(ax: Axes, rows: pd.DataFrame) -> None:
@@ -142,8 +171,9 @@ def _name_rows(ax: Axes, rows: pd.DataFrame) -> None:
     what = COSTS.get(cost, cost).split(" (")[0]
     form = (lambda at: f"{percent(at)} of {what.split()[0]}") if cost.startswith("kept_") else short
     heads = rows.drop_duplicates("block")
-    at, names = [*(heads.y - 1), *rows.y], [*map(form, heads["at"]), *map(method_name, rows.method)]
-    ax.set_yticks(at, names, fontsize="small" if len(at) < 16 else "x-small")
+    fewer = [f", n = {n}" if 0 < n < rows.pairs.max() else "" for n in rows.pairs]
+    own = [method_name(method) + note for method, note in zip(rows.method, fewer, strict=True)]
+    ax.set_yticks([*(heads.y - 1), *rows.y], [*map(form, heads["at"]), *own], fontsize=_row_size(ax))
     for label in ax.get_yticklabels()[: len(heads)]:
         label.set_fontweight("bold")
     ax.tick_params("y", length=0)

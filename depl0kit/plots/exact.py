@@ -13,8 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from ..comparison.table import require_columns
 from ..gates.diagnostics import directions
 from ..support import checked, checks
-from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, cells, prepare, spread, strokes
-from .network import bars
+from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, bars, cells, prepare, spread, strokes
 
 PAIR_STATES = ("neither", "2nd", "1st", "both")  # short: they stand under narrow columns
 GREY_BARS = "#BBBBBB"

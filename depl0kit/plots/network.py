@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import LineCollection
 
 from ..comparison.table import require_columns
 from ..gates.diagnostics import correlation_matrix
@@ -21,10 +21,13 @@ from .base import (
     HEATMAP,
     ORANGE,
     VERMILLION,
+    bars,
     cells,
     marks,
     message,
+    points_of,
     prepare,
+    row_height,
     spread,
     strokes,
     ticks,
@@ -126,7 +129,7 @@ def history_curves(
     if len(history):
         require_columns(history, "epoch", *HISTORY, source="run.history")
     end = epochs or history.epoch.max()
-    ax = prepare(ax, "Accuracy, cost, undecided gates", "epoch", "share", (0, 1.5 * end), (0, 1.04))
+    ax = prepare(ax, "Accuracy, cost, undecided gates", "epoch", "share", (0, 1.6 * end), (0, 1.04))
     ticks(ax.xaxis, _whole_epochs(end))
     ax.spines.bottom.set_bounds(0, end)  # beyond are only the labels
     if history.empty:
@@ -259,31 +262,6 @@ def _weight_lines(log_alphas: Sequence[np.ndarray], weights: Sequence[np.ndarray
     return LineCollection(segments[shown], colors=colours[shown], linewidths=widths[shown], alpha=0.35)
 
 
-def bars(
-    ax: Axes,
-    heights: Sequence[float] | Sequence[Sequence[float]],
-    colours: str | Sequence[str] | Sequence[Sequence[str]],
-    width: float = 0.7,
-    shift: float = 0.0,
-    foot: float = 0.0,
-) -> Artist:
-    """Bars at 0, 1, 2, ... as one artist: a tenth of the time that a patch per bar takes.
-
-    Args:
-        heights: [n], or [k, n]: k bars at each place, the later ones on top.
-        colours: of all, or of each, in a shape that broadcasts to that of `heights`.
-        shift: how far they stand to the right.
-        foot: where they begin; above 0 on a logarithmic axis.
-    """
-    rows = np.atleast_2d(heights)
-    left = np.tile(np.arange(rows.shape[1]) + shift - width / 2, len(rows))
-    corners = np.full((left.size, 4, 2), foot, float)
-    corners[..., 0] = np.column_stack([left, left, left + width, left + width])
-    corners[:, 1:3, 1] = rows.reshape(-1, 1)
-    faces = np.broadcast_to(colours, rows.shape).ravel()
-    return ax.add_collection(PolyCollection(corners, facecolors=faces), autolim=False)
-
-
 @lru_cache
 def _whole_epochs(end: float) -> list[float]:
     """A few ticks from 0 to `end`, none of them within an epoch."""
@@ -291,14 +269,21 @@ def _whole_epochs(end: float) -> list[float]:
 
 
 def _label_groups(ax: Axes, sizes: Mapping[str, int]) -> None:
+    """Names and widths beside the rows of each group; of names that would touch, only the first."""
     widths = np.array(list(sizes.values()))
-    labels = [f"{name}\n({width})" for name, width in sizes.items()]
-    ticks(ax.yaxis, widths.cumsum() - widths / 2, labels, fontsize="small")
+    at, line = widths.cumsum() - widths / 2, 1.3 * points_of("small") / row_height(ax)
+    between = "\n" if np.diff(at).min(initial=np.inf) > 2 * line else " "
+    labels = {}
+    for place, (name, width) in zip(at, sizes.items(), strict=True):
+        if not labels or place - max(labels) > line:
+            labels[place] = f"{name}{between}({width})"
+    ticks(ax.yaxis, list(labels), list(labels.values()), fontsize="small")
 
 
 def _colour_bar(ax: Axes, cmap: str, limits: tuple[float, float], label: str) -> None:
     """A colour bar beside `ax`, once: it is part of the background."""
     if not getattr(ax, "has_colour_bar", False):
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(*limits), cmap)
-        ax.figure.colorbar(scale, ax=ax, label=label, fraction=0.05, pad=0.02)
+        at = np.linspace(*limits, 5)
+        ax.figure.colorbar(scale, ax=ax, label=label, ticks=at, fraction=0.05, pad=0.02)
         ax.has_colour_bar = True

@@ -1,6 +1,6 @@
 """Error against cost of the runs of a sweep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib as mpl
 import numpy as np
@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from ..comparison.intervals import mean_interval
 from ..comparison.table import DENSE, finished, require_columns
 from ..support import checked, checks
 from .base import BLACK, GREY, marks, prepare, sized, strokes, ticks, words
 from .leaders import KEY, Leaders
+from .means import bars, draw_means, mean_errors, side_by_side, steps
 from .methods import colours_of, edges_of, in_order, is_faded, look, method_name, network_of, one_network
 from .scales import percent, round_costs, round_errors, short
 
@@ -30,6 +30,7 @@ ERRORS = {
 }
 FLAWLESS = 1 - 1e-9  # accuracies above this differ from 1 only by rounding
 FEWEST = 5e-4  # drawn for an error of zero where nothing tells the number of images
+BAND = "#ECECEC"  # pale: points are seen on it
 
 
 @checked
@@ -43,10 +44,15 @@ def accuracy_vs_cost(
     ylim: tuple[float, float] | None = None,
     highlight: str | None = None,
 ) -> list[Artist]:
-    """Every run of a sweep as a point: what error (1 - accuracy) it has at what cost. Lower is better.
+    """What error (1 - accuracy) each method of a sweep has at what cost. Lower is better.
 
-    Both axes are logarithmic: halving the error is the same distance everywhere. The dense network is a
-    dashed line.
+    A line for each method joins its means over seeds, one for each lambda or budget. Bars are their 95 %
+    intervals (Student's t; from two seeds on). Faint points are single runs. The dense network is a dashed
+    line, with the interval of its mean as a band. Bars and band are cut at the axis.
+
+    Both axes are logarithmic: halving the error is the same distance everywhere. Where the number of test
+    images is known, the label says how much error one image is. Means of almost the same cost are drawn
+    side by side: up to 1 % of the axis from where they belong.
 
     A logarithmic axis has no zero. Errors below half an image, zero among them, are drawn at half an image,
     where the tick says "0 %". The number of images is known from the column `confusion`, for test accuracy;
@@ -58,8 +64,7 @@ def accuracy_vs_cost(
         cost: "kept_macs" or "kept_params" (shares of the dense network), "macs", "params" or "latency_ms".
         accuracy: "test_accuracy", "val_accuracy" or "raw_val_accuracy", in 0..1.
         selected: name of the run to circle; none if it is not among those drawn.
-        fronts: join the runs of a method by a line through their means over seeds (one for each lambda or
-            budget), with 95 % intervals of these means (Student's t; from two seeds on), cut at the axis.
+        fronts: draw the lines and bars; False: single runs and the dense network only.
         ylim: limits of the error, 0 < low < high; a little beyond the data if None.
         highlight: the method to draw in its colour; all others except the dense network are grey. None:
             all in colour.
@@ -72,16 +77,18 @@ def accuracy_vs_cost(
     names, errors = list(runs.method.cat.categories), drawn_errors(runs, accuracy)
     ax = _background(ax, runs, cost, accuracy, errors, ylim)
     points = pd.DataFrame({"method": runs.method, "cost": runs[cost].astype(float), "error": errors})
-    points = points.assign(low=points.error, high=points.error)
-    curves = _mean_curves(runs, cost, accuracy, errors.min(), ax.get_ylim()) if fronts else points[:0]
-    ends = _cheapest(curves if fronts else points)
-    dense = 1 - runs[accuracy][runs.method == DENSE].mean()
-    level = _level(ax, ends, max(dense, errors.min()))
-    artists = [_points(ax, points[points.method == name], name, highlight) for name in names]
+    means = mean_errors(runs, cost, accuracy, errors.min(), ax.get_ylim())
+    dense, others = means[means.method == DENSE], means[means.method != DENSE]
+    curves = side_by_side(others, ax.get_xlim()) if fronts else others[:0]
+    level = np.array([[(cost, error) for cost in ax.get_xlim()] for error in dense.error]).reshape(-1, 2, 2)
+    artists = [_points(ax, points[points.method == name], name, highlight, fronts) for name in names]
     if fronts:
-        artists += _curve_lines(ax, curves, names, highlight)
-    artists.append(strokes(ax, level, BLACK, sized(1), linestyles="--", zorder=2.6))
-    texts = {name: method_name(name) + (f" {percent(dense)}" if name == DENSE else "") for name in names}
+        artists += draw_means(ax, curves, highlight)
+    artists += _draw_level(ax, dense, level)
+    ends, texts = _cheapest(curves if fronts else points), {name: method_name(name) for name in names}
+    if len(dense):
+        ends[DENSE] = tuple(level[0, 0])  # its name belongs to the left end of its line
+        texts[DENSE] += f" {percent(1 - runs[accuracy][runs.method == DENSE].mean())}"
     artists += _names(ax, ends, texts, _segments(points, curves, level), highlight)
     return artists if selected is None else [*artists, circle_run(runs, selected, ax, cost, accuracy)]
 
@@ -114,11 +121,17 @@ def drawn_errors(runs: pd.DataFrame, accuracy: str = "test_accuracy") -> np.ndar
     errors, some = 1 - accuracies, accuracies <= FLAWLESS
     if some.all():
         return errors
-    if accuracy == "test_accuracy" and "confusion" in runs:
-        least = 0.5 / np.sum(runs.confusion.iloc[0])
+    if images := _test_images(runs, accuracy):
+        least = 0.5 / images
     else:
         least = errors[some].min() / 2 if some.any() else FEWEST
     return np.where(some, errors, least)
+
+
+def _test_images(runs: pd.DataFrame, accuracy: str) -> int | None:
+    """The number of images that `accuracy` was measured on; None if the table does not tell."""
+    told = accuracy == "test_accuracy" and "confusion" in runs
+    return int(np.sum(runs.confusion.iloc[0])) if told else None
 
 
 def _background(
@@ -133,9 +146,11 @@ def _background(
     left, right, costs = round_costs(runs[cost].min(), runs[cost].max())
     bottom, top, heights = round_errors(errors.min(), errors.max(), ylim)
     what = ERRORS.get(accuracy, f"1 - {accuracy}")
-    title = f"{network_of(runs)}: {what} against cost"
+    title = f"{network_of(runs)}: {what}"
     limits = (left, right), (bottom, top)
-    ax = prepare(ax, title, COSTS.get(cost, cost), f"{what} (log scale)", *limits)
+    images = _test_images(runs, accuracy)
+    unit = f"\none image of {images:,} = {percent(1 / images)}" if images else ""
+    ax = prepare(ax, title, COSTS.get(cost, cost), f"{what} (log scale){unit}", *limits)
     if (ax.get_xscale(), ax.get_yscale()) != ("log", "log"):
         ax.set(xscale="log", yscale="log")
         for axis in (ax.xaxis, ax.yaxis):
@@ -151,73 +166,38 @@ def _background(
     return ax
 
 
-def _points(ax: Axes, points: pd.DataFrame, method: str, highlight: str | None) -> Artist:
-    """The runs of one method."""
-    alpha, zorder = (0.9, 3) if method == highlight else (0.6, 2.5)
+def _points(ax: Axes, points: pd.DataFrame, method: str, highlight: str | None, faint: bool) -> Artist:
+    """The runs of one method; `faint` where their means are drawn, too."""
+    size, alpha = (4.2, 0.35) if faint else (5.3, 0.6)
+    if highlight is not None:
+        alpha = 0.7  # grey is faint enough
     return marks(
-        ax, points.cost, points.error, [look(method)[2]], sized(5.3) ** 2, colours_of([method], highlight),
-        edges_of([method], highlight)[0], width=0.5, alpha=alpha, zorder=zorder,
+        ax, points.cost, points.error, [look(method)[2]], sized(size) ** 2, colours_of([method], highlight),
+        edges_of([method], highlight)[0], width=0.5, alpha=alpha, zorder=3 if method == highlight else 2.5,
     )  # fmt: skip
 
 
-def _mean_curves(
-    runs: pd.DataFrame, cost: str, accuracy: str, least: float, ylim: tuple[float, float]
-) -> pd.DataFrame:
-    """A row per method and lambda or budget: mean cost (geometric), mean error, ends of its interval.
-
-    Errors below `least` are drawn there; intervals end at the limits of the axis.
-    """
-    each = runs.assign(log_cost=np.log(runs[cost].astype(float)), error=1 - runs[accuracy])
-    curves = each.groupby(["method", "lam", "budget"], dropna=False, observed=True).agg(
-        cost=("log_cost", "mean"), error=("error", "mean"), std=("error", "std"), seeds=("error", "size")
-    )
-    low, high = mean_interval(curves.error, curves["std"], curves.seeds)
-    curves = curves.assign(
-        cost=np.exp(curves.cost), error=curves.error.clip(least), low=low.clip(*ylim), high=high.clip(*ylim)
-    )
-    return curves.reset_index().sort_values(["method", "cost"])
-
-
-def _curve_lines(ax: Axes, curves: pd.DataFrame, names: Sequence[str], highlight: str | None) -> list[Artist]:
-    """The lines and intervals of all methods; those of the highlighted one are apart, and on top."""
-    artists = []
-    for on_top in (False, True) if highlight in names else (False,):
-        own = [name for name in names if (name == highlight) == on_top]
-        colours = dict(zip(own, colours_of(own, highlight), strict=True))
-        paths = [curves.loc[curves.method == name, ["cost", "error"]].to_numpy() for name in own]
-        rows = curves[curves.method.isin(own)]
-        zorder = 2.8 if on_top else 2
-        artists += [
-            strokes(ax, paths, list(colours.values()), sized(2 if on_top else 1.2), zorder=zorder),
-            strokes(ax, _bars(rows), rows.method.map(colours).tolist(), sized(2), zorder=zorder),
-        ]
-    return artists
-
-
-def _bars(curves: pd.DataFrame) -> np.ndarray:
-    """The intervals as lines, [n, 2, 2]."""
-    return curves[["cost", "low", "cost", "high"]].to_numpy().reshape(-1, 2, 2)
-
-
-def _cheapest(curves: pd.DataFrame) -> dict[str, tuple[float, float]]:
+def _cheapest(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Cost and error of the cheapest point of each method."""
-    first = curves.sort_values(["cost", "error"]).drop_duplicates("method").sort_values("method")
+    first = rows.sort_values(["cost", "error"]).drop_duplicates("method").sort_values("method")
     return dict(zip(first.method, zip(first.cost, first.error, strict=True), strict=True))
 
 
-def _level(ax: Axes, ends: dict[str, tuple[float, float]], error: float) -> np.ndarray:
-    """The line of the dense network from the left end of the axes, where its name then belongs, [n, 2, 2]."""
-    if DENSE not in ends:
-        return np.empty((0, 2, 2))
-    right, ends[DENSE] = (ends[DENSE][0], error), (ax.get_xlim()[0], error)
-    return np.array([[ends[DENSE], right]])
+def _draw_level(ax: Axes, dense: pd.DataFrame, level: np.ndarray) -> list[Artist]:
+    """The line of the dense network and its interval, from side to side of the axes."""
+    line = strokes(ax, level, BLACK, sized(1), linestyles="--", zorder=2.6)
+    bands = [
+        ax.axhspan(low, high, facecolor=BAND, edgecolor="none", zorder=0.5)
+        for low, high in zip(dense.low, dense.high, strict=True)
+        if np.isfinite(low)  # one seed has no interval
+    ]
+    return [*bands, line]
 
 
 def _segments(points: pd.DataFrame, curves: pd.DataFrame, level: np.ndarray) -> np.ndarray:
-    """All that names must not cover, [n, 2, 2]: runs (from a point to itself), intervals, and lines."""
-    way, method = curves[["cost", "error"]].to_numpy(), curves.method.to_numpy()
-    steps = np.stack([way[:-1], way[1:]], 1)[method[:-1] == method[1:]]
-    found = np.concatenate([_bars(points), _bars(curves), steps, level])
+    """All that names must not cover, [n, 2, 2]: runs and means (from a point to itself), bars and lines."""
+    dots = pd.concat([points, curves])[["cost", "error"]].to_numpy(float)
+    found = np.concatenate([np.stack([dots, dots], 1), bars(curves), steps(curves), level])
     return found[np.isfinite(found).all((1, 2))]  # one seed has no interval
 
 
@@ -239,4 +219,4 @@ def _names(
     keys = marks(ax, x, y, markers, sized(5.5) ** 2, colours, edges, width=0.5, zorder=5)
     named = words(ax, x, y, [texts[name] for name in names], 0, (sized(KEY), 0), ink)
     named.set(edgecolors=ink, linewidths=bold, zorder=5)
-    return [Leaders(ax, named, segments, aims, colours, keys), keys, named]
+    return [Leaders(ax, named, segments, aims, colours, keys, margin=5), keys, named]

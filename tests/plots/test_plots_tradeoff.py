@@ -12,6 +12,7 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import PcolorImage
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from scipy import stats
 
@@ -19,6 +20,7 @@ from depl0kit import plots
 from depl0kit.comparison import paired_differences
 from depl0kit.plots.base import Words, spread
 from depl0kit.plots.leaders import Leaders
+from depl0kit.plots.means import FARTHEST, GAP, side_by_side
 from depl0kit.plots.methods import FADED
 
 METHODS = {  # name -> (accuracy in percent with most channels, and what is lost at 5 % of MACs)
@@ -164,6 +166,70 @@ def test_one_seed_has_no_interval_and_one_run_can_be_drawn(results):
         assert all(np.isnan(path.vertices[:, 1]).all() for path in bars.get_paths())
 
 
+def test_means_of_one_cost_are_side_by_side_and_hardly_moved(results):
+    """Five methods that meet each budget exactly: without this their bars would be one."""
+    exact = results[results.budget.notna()]
+    ax = Figure().subplots()
+    lines, bars = collections(LineCollection, plots.accuracy_vs_cost(exact, ax))[:2]
+    drawn = np.array([segment[0, 0] for segment in bars.get_segments()])
+    means = np.concatenate([path.vertices for path in lines.get_paths()])
+    np.testing.assert_allclose(means[:, 0], drawn)  # lines, bars and markers stand together
+    width = np.log(ax.get_xlim()[1] / ax.get_xlim()[0])
+    places = np.log(drawn.reshape(-1, len(BUDGETS))) / width  # methods x budgets, cheapest first
+    assert (np.diff(np.sort(places, 0), axis=0) > 0.99 * GAP).all()
+    moved = places - np.log(np.sort(BUDGETS)) / width
+    assert abs(moved).max() <= 1.001 * FARTHEST
+    np.testing.assert_allclose(moved.mean(0), 0, atol=1e-9)  # to both sides alike
+
+
+def test_where_too_many_means_meet_none_is_moved_further_than_told():
+    costs = np.repeat([0.3, 0.5], 50)
+    moved = side_by_side(pd.DataFrame({"cost": costs}), (0.1, 1.0)).cost.to_numpy()
+    share = np.log(moved / costs) / np.log(10)
+    assert abs(share).max() == pytest.approx(FARTHEST) and (np.diff(moved) >= 0).all()
+    far = pd.DataFrame({"cost": [0.2, 0.9, 0.4]})
+    np.testing.assert_allclose(side_by_side(far, (0.1, 1.0)).cost, far.cost)
+
+
+def test_the_dense_network_is_a_line_with_the_interval_of_its_mean(results):
+    errors = 1 - results[results.method == "dense"].test_accuracy
+    ax = Figure().subplots()
+    artists = plots.accuracy_vs_cost(results, ax)
+    (band,) = collections(Rectangle, artists)
+    low, high = stats.t.interval(0.95, len(errors) - 1, errors.mean(), stats.sem(errors))
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((low, high))
+    (level,) = [a for a in collections(LineCollection, artists) if a.get_linestyles()[0][1] is not None]
+    np.testing.assert_allclose(level.get_segments()[0], [[x, errors.mean()] for x in ax.get_xlim()])
+    one = plots.accuracy_vs_cost(results[results.seed == 0], Figure().subplots())
+    assert not collections(Rectangle, one)  # no interval from one seed
+    without = plots.accuracy_vs_cost(results[results.method != "dense"], Figure().subplots())
+    assert not collections(Rectangle, without)
+    assert not any(text.startswith("dense") for text in without[-1].texts)
+
+
+def test_the_figure_says_how_much_one_image_is(results):
+    def label(**columns):
+        ax = Figure().subplots()
+        plots.accuracy_vs_cost(results.assign(**columns), ax, **settings)
+        return ax.get_ylabel()
+
+    settings = {}
+    assert label(confusion=[[100, 57, 0, 200]] * len(results)).endswith("\none image of 357 = 0.28 %")
+    assert label(confusion=[[5000, 0, 0, 5000]] * len(results)).endswith("\none image of 10,000 = 0.01 %")
+    assert "image" not in label()
+    settings = {"accuracy": "val_accuracy"}  # of other images, whose number no column tells
+    assert "image" not in label(confusion=[[100, 57, 0, 200]] * len(results))
+
+
+def test_single_runs_are_fainter_than_means(results):
+    artists = collections(PathCollection, plots.accuracy_vs_cost(results, Figure().subplots()))
+    points, means = artists[:10], artists[10]
+    assert max(p.get_alpha() for p in points) < 0.5 and means.get_alpha() is None
+    assert max(p.get_sizes()[0] for p in points) < means.get_sizes()[0]
+    alone = collections(PathCollection, plots.accuracy_vs_cost(results, Figure().subplots(), fronts=False))
+    assert min(p.get_alpha() for p in alone[:10]) > 0.5
+
+
 def test_methods_have_labels_that_do_not_overlap_and_looks_that_differ(results):
     ax, artists = drawn(lambda ax: plots.accuracy_vs_cost(results, ax), (8.8, 4.8))
     words = artists[-1]
@@ -259,7 +325,9 @@ def test_only_the_highlighted_method_is_in_colour_and_it_is_on_top(results):
     others, _, line, bars = collections(LineCollection, artists)[:4]
     assert {to_hex(c).upper() for c in line.get_colors()} == {plots.VERMILLION}
     assert {to_hex(c).upper() for c in bars.get_colors()} == {plots.VERMILLION}
-    assert {to_hex(c).upper() for c in others.get_colors()} == {FADED, plots.BLACK}
+    assert {to_hex(c).upper() for c in others.get_colors()} == {FADED}
+    level = collections(LineCollection, artists)[4]
+    assert to_hex(level.get_colors()[0]) == plots.BLACK
     assert line.get_zorder() > others.get_zorder() and line.get_linewidth()[0] > others.get_linewidth()[0]
     texts = collections(Words, artists)[0]
     inks = dict(zip(texts.texts, map(to_hex, texts.get_facecolor()), strict=True))
@@ -426,6 +494,27 @@ def test_pairs_that_do_not_exist_are_said_to_be_missing(results):
         plots.paired_intervals(nowhere[:0])
     with pytest.raises(ValueError, match=r"lacks the columns high: is it from dk\.paired"):
         plots.paired_intervals(nowhere.drop(columns="high"))
+
+
+def test_pairs_say_over_how_many_seeds_they_are(results, differences):
+    plots.paired_intervals(differences, ax := Figure().subplots())
+    assert ax.get_xlabel() == "percentage points above mean field\n95 % intervals, n = 5 seeds"
+    assert not any("n =" in t.get_text() for t in ax.get_yticklabels())
+    fewer = differences.assign(pairs=np.where(differences.method == "forward", 3, 5))
+    plots.paired_intervals(fewer, ax := Figure().subplots())
+    names = [t.get_text() for t in ax.get_yticklabels()]
+    assert names.count("forward, n = 3") == 3 and "n = 5 seeds" in ax.get_xlabel()
+    alone = paired_differences(results[results.seed == 0], confidence=0.9)
+    plots.paired_intervals(alone, ax := Figure().subplots())
+    assert ax.get_xlabel().endswith("90 % intervals, n = 1 seed")
+
+
+def test_rows_of_pairs_have_small_text_or_what_fits(differences):
+    def size(height):
+        plots.paired_intervals(differences, ax := Figure((6, height)).subplots())
+        return ax.get_yticklabels()[0].get_fontsize()
+
+    assert size(3) < size(5) < size(9) == size(12) == pytest.approx(8.33, abs=0.01)
 
 
 def test_confusion_shows_errors_only(errors):

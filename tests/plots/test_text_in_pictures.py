@@ -1,10 +1,10 @@
 """Text in the pictures of explorers: nothing is cut off or overprinted, in cells of any width."""
 
-import itertools
 from pathlib import Path
 
 import pytest
 import torch
+from boxes import cut, overlaps
 from marks import slow_but_the_first
 
 import depl0kit as dk
@@ -73,32 +73,9 @@ def test_text_is_whole_and_apart(explorers, name, size, monkeypatch):
 def faults(figure) -> list[str]:
     """Texts that reach beyond the picture, and pairs of texts that overlap."""
     width, height = figure._canvas.get_width_height(physical=True)
-    boxes = [(t.get_text(), t.get_window_extent(figure._canvas.get_renderer())) for t in texts(figure)]
-    cut = [
-        f"cut: {text!r}"
-        for text, b in boxes
-        if b.x0 < -1 or b.y0 < -1 or b.x1 > width + 1 or b.y1 > height + 1
+    return [f"cut: {text!r}" for text in cut(figure._figure, width, height)] + [
+        f"overlap: {one!r}, {other!r}" for one, other in overlaps(figure._figure)
     ]
-    return cut + [
-        f"overlap: {one!r}, {other!r}"
-        for (one, a), (other, b) in itertools.combinations(boxes, 2)
-        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1.5 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1.5
-    ]
-
-
-def texts(figure):
-    """All texts that are seen, but slanted ones, whose boxes are much larger than they."""
-    for ax in figure._figure.axes:
-        found = [ax.title, ax._left_title, *ax.texts]
-        if ax.axison:
-            found += [ax.xaxis.label, ax.yaxis.label]
-            for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
-                low, high = sorted(limits)
-                ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=False)
-                found += [label for at, label in ticks if low - 1e-9 <= at <= high + 1e-9]
-        yield from (
-            t for t in found if t.get_visible() and t.get_text().strip() and t.get_rotation() % 90 == 0
-        )
 
 
 def test_the_check_sees_a_cut_text_and_an_overprinted_one():
