@@ -84,6 +84,8 @@ def fine_tune(
     weight_decay: float = 5e-4,
     seed: int = 0,
     penalty: Callable[[nn.Module], Tensor] | None = None,
+    augment: bool = False,
+    precision: str = "float32",
 ) -> pd.DataFrame:
     """Train the weights of `net` for a few epochs, with the gates held at their test-time values, unpriced.
 
@@ -99,6 +101,7 @@ def fine_tune(
         seed: of the order of the images, and of torch's global random state, from which dropout draws.
         penalty: what every step's loss has besides the cross-entropy: a function of `net`, a scalar with
             gradient. The losses returned are without it.
+        augment, precision: as in `TrainConfig`.
 
     Returns:
         A row per epoch: epoch, train_loss, val_loss, val_accuracy, seconds.
@@ -109,8 +112,9 @@ def fine_tune(
     """
     checks.number("lr", lr, 0, open_low=True)
     config = TrainConfig(
-        epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, seed=seed
-    )
+        epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, seed=seed,
+        augment=augment, precision=precision,
+    )  # fmt: skip
     data, trial = prepared(net, data, config)
     weights = sgd((net.model if isinstance(net, GatedModel) else net).parameters(), config)
     loop = Loop(
