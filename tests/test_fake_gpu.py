@@ -258,7 +258,7 @@ def test_fine_tuning_and_re_estimation_of_a_compact_network(noise, watch, monkey
     monkeypatch.setattr(of_channels, "values_of", lambda gate: torch.arange(len(gate)) % 2.0)
     small = dk.compact(net)
     assert {t.device.type for t in (*small.parameters(), *small.buffers())} == {"meta"}
-    assert small.layers[0].conv1.out_channels == 8
+    assert small.blocks[0].conv1.out_channels == 8
     watch.seen.clear()
     dk.reestimate_batch_norm(small, noise)
     assert watch.seen["values_of"] == watch.seen["read"] == 0
