@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..support import checks
 from ..support.arguments import fitted, is_list
+from ..support.device import values_of
 from .admission import check_network, copied, unwrapped
 from .cost import Cost, CostModel
 from .groups import Groups, find_groups, refuse_single
@@ -141,7 +142,7 @@ class Channels:
         groups = self.groups.gated
         if not is_list(gates) or len(gates) != len(groups):
             raise ValueError(f"gates must be a list of {len(groups)} tensors, one for each gated group.")
-        gates = [torch.as_tensor(gate) for gate in gates]
+        gates = [values_of(torch.as_tensor(gate)) for gate in gates]
         for group, gate in zip(groups, gates, strict=True):
             if gate.shape != (group.channels,) or not (gate >= 0).all() or not gate.isfinite().all():
                 raise ValueError(

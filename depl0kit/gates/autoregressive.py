@@ -23,6 +23,7 @@ class Autoregressive(Dependency):
     """
 
     _input_size = 1.0
+    _noise: Tensor | None = None  # that of `_fixed_noise`, where it was used last
 
     def flat_log_alpha(self) -> Tensor:
         return self._chain(self._test_gates)[0]
@@ -58,9 +59,16 @@ class Autoregressive(Dependency):
         )
 
     def _fixed_noise(self) -> Tensor:
-        """The same uniform random numbers [CHAINS, N] at every call; torch's random state does not change."""
-        rng = torch.Generator().manual_seed(0)
-        return torch.rand(CHAINS, sum(self.sizes), generator=rng).to(self._weight)
+        """The same uniform random numbers [CHAINS, N] at every call; torch's random state does not change.
+
+        They come from the CPU, so that they are the same on every device. They are kept there: a GPU would
+        wait for them in every step.
+        """
+        kept, like = self._noise, self._weight
+        if kept is None or (kept.device, kept.dtype) != (like.device, like.dtype):
+            rng = torch.Generator().manual_seed(0)
+            self._noise = kept = torch.rand(CHAINS, sum(self.sizes), generator=rng).to(like)
+        return kept
 
     @torch.no_grad()
     def _start_equal(self) -> None:

@@ -14,6 +14,7 @@ from ..channels.masks import gates_set, place_gates
 from ..channels.tracing import Example
 from ..support import checks
 from ..support.arguments import fitted
+from ..support.device import values_of
 from ..support.modes import freeze, frozen_parts
 from .hard_concrete import HardConcrete
 from .posterior import GatePosterior
@@ -154,12 +155,14 @@ class GatedModel(nn.Module):
     def open_channels(self) -> list[int]:
         """Channels that are open at test time, per gated group: what `compact` keeps."""
         with torch.no_grad():
-            return [int((z > 0).sum()) for z in self.posterior.deterministic()]
+            gates = values_of(self.posterior.flat_deterministic())
+        return [int((z > 0).sum()) for z in self.posterior.split(gates)]
 
     def channel_table(self) -> pd.DataFrame:
         """A row per gated group: group, channels, open (at test time), expected_open, sparsity."""
         with torch.no_grad():
-            expected = [float(p.sum()) for p in self.posterior.prob_open()]
+            prob_open = values_of(self.posterior.flat_prob_open())
+        expected = [float(p.sum()) for p in self.posterior.split(prob_open)]
         table = pd.DataFrame(
             {
                 "group": [g.name for g in self.groups.gated],

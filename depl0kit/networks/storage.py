@@ -15,6 +15,7 @@ from ..channels.admission import check_network, copied, unwrapped
 from ..channels.layers import channelwise_width, loose_layers, owner_of
 from ..channels.masks import has_gates
 from ..support import checked
+from ..support.device import values_of
 from ..support.files import DamagedFileError, read_tensors, write_tensors
 from .compact_header import WIDTHS, build_stand_in, checked_header, header_of
 from .models import MODELS, make_model
@@ -44,7 +45,7 @@ def save_compact(model: nn.Module, path: str | Path) -> Path:
         raise ValueError(
             f"{other[0]!r} of {type(model).__name__} is not a tensor: remove it from the state_dict."
         )
-    tensors = {key: t.detach().cpu().contiguous().clone() for key, t in (state | _unsaved(model)).items()}
+    tensors = {key: values_of(t).contiguous() for key, t in (state | _unsaved(model)).items()}
     write_tensors(path, tensors, {KEY: json.dumps(header_of(model))})
     return path
 

@@ -5,6 +5,7 @@ import os
 import platform
 
 import torch
+from torch import Tensor
 
 from . import checks
 
@@ -37,6 +38,15 @@ def named_device(name: str | None) -> torch.device:
         usable = ", ".join(repr(kind) for kind, number in kinds.items() if number)
         raise ValueError(f"torch finds no device {name!r} on this machine: use {usable}, or leave it out.")
     return torch.device(name)
+
+
+def values_of(x: Tensor) -> Tensor:
+    """A copy of `x` on the CPU, without gradient.
+
+    The program then waits until the device has computed `x`, and the device for its next work. So values are
+    read by this function alone, and training reads none before the end of an epoch.
+    """
+    return x.detach().to("cpu", copy=True)
 
 
 def usable_cores() -> int:

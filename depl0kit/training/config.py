@@ -96,9 +96,10 @@ class TrainConfig:
         return RAMP * self.epochs if self.ramp is None else self.ramp
 
     @property
-    def sgd(self) -> dict[str, float]:
+    def sgd(self) -> dict[str, Any]:
         """Arguments with which `fine_tune` trains in the same way, apart from epochs and learning rate."""
-        return {name: getattr(self, name) for name in ("batch_size", "momentum", "weight_decay", "seed")}
+        names = ("batch_size", "momentum", "weight_decay", "seed", "augment", "precision")
+        return {name: getattr(self, name) for name in names}
 
     def difference(self, other: "TrainConfig") -> dict[str, tuple]:
         """Fields in which the two differ, with both values."""

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from ..data.splits import Split
 from ..support import checked
+from ..support.device import values_of
 from ..support.modes import eval_mode
 from . import distributed, layout
 from .classifier import check_inputs, logits_of
@@ -28,5 +29,5 @@ def evaluate(net: torch.nn.Module, split: Split, batch_size: int = 1000) -> tupl
             logits = logits_of(layout.outputs(net, x), net)
             loss, correct = F.cross_entropy(logits, y, reduction="sum"), (logits.argmax(1) == y).sum()
             sums += torch.stack([loss.float(), correct.float()])
-    loss, correct = distributed.total(sums).tolist()
+    loss, correct = values_of(distributed.total(sums)).tolist()
     return loss / len(split), correct / len(split)

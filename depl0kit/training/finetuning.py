@@ -1,12 +1,15 @@
 """After training: batch-norm statistics for the test-time gates, and a few epochs without a price."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..channels.admission import unwrapped
 from ..data.loading import Data
 from ..gates.gated import GatedModel
 from ..support import checked, checks
@@ -33,24 +36,41 @@ def reestimate_batch_norm(net: nn.Module, data: Data) -> None:
             mode are not.
         data: the images; labels are not used.
     """
+    net = unwrapped(net)
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    momenta = [m.momentum for m in norms]
     device, trial = next(net.parameters()).device, layout.try_step(net, data.train.shape)
-    with eval_mode(net):  # no dropout, test-time gates
-        try:
-            for norm in norms:
-                norm.reset_running_stats()
-                norm.momentum = None  # the plain mean over all batches
-                norm.train()
-            # batches of one size, as each counts alike in the mean (a few images are left out); in a random
-            # order, as a batch of one class, of sorted data, has too small a variance
-            size = max(1, len(data.train) // -(-len(data.train) // BATCH))
-            batches = data.to(device).train.batches(size, torch.Generator().manual_seed(0))
-            for x, _ in batches if norms else ():
-                net(layout.laid(x, trial.layout))
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
+    with eval_mode(net), _plain_means(norms):  # no dropout, test-time gates
+        # batches of one size, as each counts alike in the mean (a few images are left out); in a random
+        # order, as a batch of one class, of sorted data, has too small a variance
+        size = max(1, len(data.train) // -(-len(data.train) // BATCH))
+        batches = data.to(device).train.batches(size, torch.Generator().manual_seed(0))
+        for x, _ in batches if norms else ():
+            net(layout.laid(x, trial.layout))
+
+
+@contextmanager
+def _plain_means(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """In this context batch norms gather new statistics, the plain mean over all their calls.
+
+    `momentum=None` means the same, but reads the number of calls from the device, which must then be waited
+    for at every call.
+    """
+    momenta, calls = [norm.momentum for norm in norms], Counter[_BatchNorm]()
+
+    def count(norm: _BatchNorm, _: tuple) -> None:
+        calls[norm] += 1
+        norm.momentum = 1 / calls[norm]
+
+    hooks = [norm.register_forward_pre_hook(count) for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.train()
+        yield
+    finally:
+        for norm, momentum, hook in zip(norms, momenta, hooks, strict=True):
+            norm.momentum = momentum
+            hook.remove()
 
 
 @checked
@@ -64,6 +84,8 @@ def fine_tune(
     weight_decay: float = 5e-4,
     seed: int = 0,
     penalty: Callable[[nn.Module], Tensor] | None = None,
+    augment: bool = False,
+    precision: str = "float32",
 ) -> pd.DataFrame:
     """Train the weights of `net` for a few epochs, with the gates held at their test-time values, unpriced.
 
@@ -79,6 +101,7 @@ def fine_tune(
         seed: of the order of the images, and of torch's global random state, from which dropout draws.
         penalty: what every step's loss has besides the cross-entropy: a function of `net`, a scalar with
             gradient. The losses returned are without it.
+        augment, precision: as in `TrainConfig`.
 
     Returns:
         A row per epoch: epoch, train_loss, val_loss, val_accuracy, seconds.
@@ -89,8 +112,9 @@ def fine_tune(
     """
     checks.number("lr", lr, 0, open_low=True)
     config = TrainConfig(
-        epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, seed=seed
-    )
+        epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, seed=seed,
+        augment=augment, precision=precision,
+    )  # fmt: skip
     data, trial = prepared(net, data, config)
     weights = sgd((net.model if isinstance(net, GatedModel) else net).parameters(), config)
     loop = Loop(

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from ..data.loading import Data
 from ..gates.gated import GatedModel
+from ..support.device import values_of
 from ..support.modes import freeze, frozen_parts
 from . import distributed, layout
 from .config import TrainConfig
@@ -126,7 +127,7 @@ class Loop:
 
     def _log(self, number: int, loss: Tensor) -> dict[str, float]:
         distributed.agree_on_buffers(self.net)
-        train_loss = float(distributed.total(loss)) / self.ranks.world
+        train_loss = float(values_of(distributed.total(loss))) / self.ranks.world
         val_loss, val_accuracy = evaluate(self.net, self.data.val)
         return {"epoch": number, "train_loss": train_loss, "val_loss": val_loss, "val_accuracy": val_accuracy}
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ..channels.admission import first_line, short
 from ..data.loading import Data
+from ..support.device import values_of
 from ..support.modes import eval_mode
 from . import distributed, layout
 from .classifier import NoClassifier, check_inputs, inside, logits_of
@@ -63,7 +64,7 @@ def _check_labels(labels: Tensor, classes: int, part: str) -> None:
             f"labels of data.{part} must be one int64 number per image, got {short(labels.dtype)} of shape "
             f"{tuple(labels.shape)}: use .argmax(1) on one-hot labels, then .long()."
         )
-    low, high = (int(x) for x in labels.aminmax()) if len(labels) else (0, 0)
+    low, high = values_of(torch.stack(labels.aminmax())).tolist() if len(labels) else (0, 0)
     if low < 0 or high >= classes:
         raise ValueError(
             f"labels of data.{part} must lie in 0..{classes - 1}, as the data have {classes} classes, got "

@@ -14,6 +14,7 @@ from ..data.loading import Data
 from ..gates.gated import GatedModel
 from ..gates.posterior import is_undecided
 from ..support import checked, checks
+from ..support.device import values_of
 from . import distributed, objective
 from .collapse import collapse_notice
 from .config import TrainConfig
@@ -173,7 +174,7 @@ class Trainer:
             return
         posterior = self.net.posterior
         flats = posterior.flat_log_alpha(), posterior.flat_prob_open(), posterior.flat_deterministic()
-        gates = (flat.float().cpu().numpy() for flat in flats)
+        gates = (values_of(flat.float()).numpy() for flat in flats)
         self.run.moments.append(GateMoment(epoch - 1 + int(part) / times, *gates))
 
     def _finish_epoch(self, row: dict[str, float]) -> None:
@@ -216,9 +217,9 @@ class Trainer:
         of_weights, of_gates = (o.param_groups[0]["lr"] for o in self.optimisers.values())
         in_force = {"lr": of_weights, "gate_lr": of_gates}  # after their schedules
         return {
-            "expected_macs": float(expected.macs),
+            "expected_macs": float(values_of(expected.macs)),
             "exact_macs": exact.macs,
-            "expected_params": float(expected.params),
+            "expected_params": float(values_of(expected.params)),
             "exact_params": exact.params,
             "kept_macs": (exact / net.dense_cost).macs,
             "undecided": float(is_undecided(prob_open).mean()),

@@ -224,7 +224,7 @@ def test_a_name_without_a_folder_is_refused(capsys):
 def test_hours_add_up(monkeypatch):
     monkeypatch.setattr("depl0kit.comparison.sweeps.estimate.seconds_per_epoch", lambda job: 36.0)
     jobs = replace(GRID, methods=("mean_field", "dense", "l1_global"), budget=(0.5, 0.25)).jobs()
-    assert [epochs(job) for job in jobs] == [2, 2, 2, 1, 1]
+    assert [epochs(job) for job in jobs] == [2, 2, 1, 2, 1]  # the dense one, then budget by budget
     assert estimated_hours(jobs, 2) == pytest.approx(8 * 36 / 3600 / 2)
 
 

@@ -56,7 +56,7 @@ def test_a_grid_is_all_combinations_and_each_run_has_a_name_of_its_own():
 
 def test_posteriors_train_towards_the_budget_without_a_lam():
     jobs = Grid(methods=("mean_field", "random"), budget=(0.5, 0.2)).jobs()
-    assert [job.budget for job in jobs] == [0.5, 0.2, 0.5, 0.2]
+    assert [job.budget for job in jobs] == [0.5, 0.5, 0.2, 0.2]
     assert jobs[0].config().budget == 0.5
 
 
@@ -69,9 +69,20 @@ def test_gate_lrs_are_tried_on_other_seeds_and_then_taken():
     assert {t.method for t in trials} == {"mean_field"}
     assert len({t.name for t in trials} | {j.name for j in grid.jobs()}) == 4 + 3
     jobs = grid.jobs({("digits", "small", "mean_field"): 0.3})
-    assert [job.gate_lr for job in jobs] == [0.3, 0.3, None]
+    assert [job.gate_lr for job in jobs] == [None, 0.3, 0.3]
     assert replace(grid, gate_lr=(0.2,)).tuning_jobs() == []
-    assert replace(grid, gate_lr=(0.2,)).jobs()[0].gate_lr == 0.2
+    assert [job.gate_lr for job in replace(grid, gate_lr=(0.2,)).jobs()] == [None, 0.2, 0.2]
+
+
+def test_a_seed_is_finished_before_the_next_a_network_too_and_then_a_budget():
+    methods, models = ("mean_field", "dense", "l1_global"), ("small", "medium")
+    grid = Grid(methods=methods, budget=(0.5, 0.25), seeds=(0, 1), models=models)
+    one = [("dense", None), *((method, budget) for budget in grid.budget for method in methods[::2])]
+    order = [(job.seed, job.model, job.method, job.budget) for job in grid.jobs()]
+    assert order == [(seed, model, *run) for seed in (0, 1) for model in grid.models for run in one]
+    kinds = [(job.method, job.lam or job.budget) for job in replace(grid, lam=(1, 4)).jobs()[:5]]
+    prices = [("mean_field", 1), ("mean_field", 4), ("l1_global", 0.5), ("l1_global", 0.25)]
+    assert kinds == [("dense", None), *prices]  # a price of its own for each kind
 
 
 @pytest.mark.parametrize(
@@ -97,11 +108,56 @@ def test_a_grid_that_makes_no_sense_is_refused(wrong, says):
         Grid(**wrong)
 
 
+COLOURS = {"random", "l1_uniform"}  # left out of the sweeps on colour images
+SPECS = {  # models, methods that are left out, numbers of seeds and of budgets
+    "digits": (("small",), set(), 5, 5),
+    "paired-comparison": (("small",), set(), 5, 3),
+    "cifar10-methods": (("medium",), COLOURS, 5, 2),
+    "fashion-methods": (("medium",), COLOURS, 5, 2),
+    "cifar10-resnet": (("thin_resnet20",), COLOURS, 3, 2),
+    "cifar10-gpu": (("resnet56", "vgg16"), COLOURS | {"small_dense"}, 2, 2),
+}
+TIMED = ("seconds", "latency_ms")
+
+
 @pytest.mark.parametrize("name", spec_names())
-def test_the_sweeps_of_the_package_can_be_read(name):
-    grid = load_grid(name)
-    assert set(grid.methods) == set(METHODS)
-    assert len(grid.seeds) == 5
+def test_the_sweeps_of_the_package_are_what_they_are_said_to_be(name):
+    grid, (models, left_out, seeds, budgets) = load_grid(name), SPECS[name]
+    assert grid.models == models and set(grid.methods) == set(METHODS) - left_out
+    assert (len(grid.seeds), len(grid.budget)) == (seeds, budgets)
+
+
+def tiny(grid):
+    """The same runs with one seed, one trial of a gate lr, few images and steps, of a folder's images."""
+    one = {name: getattr(grid, name)[:1] for name in ("lam", "budget", "gate_lr", "tune_seeds", "data")}
+    train = replace(grid.train, epochs=1, fine_tune_epochs=1, batch_size=8, warmup=0, ramp=0)
+    return replace(grid, **one, seeds=(0,), train_images=16, train=train)
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Of 32 x 32 pixels, in colour, as CIFAR-10 has them."""
+    rng = np.random.default_rng(0)
+
+    def part(n):
+        return rng.integers(256, size=(n, 3, 32, 32), dtype=np.uint8), np.arange(n) % 10
+
+    return dk.make_data(part(20), part(10), part(10))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "model"), [(name, m) for name in SPECS for m in SPECS[name][0]])
+def test_a_sweep_of_the_package_gives_the_same_numbers_twice(name, model, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps.job, "load_data", lambda _: images)
+    sweeps.job._data.cache_clear()
+    grid = replace(tiny(load_grid(name)), models=(model,))
+    tables = []
+    for out in (tmp_path / "a", tmp_path / "b"):
+        rows = [run_job(job, out / job.name) for job in grid.jobs()]
+        assert [row["error"] for row in rows] == [""] * len(rows)
+        tables.append([{k: v for k, v in row.items() if k not in TIMED} for row in rows])
+    sweeps.job._data.cache_clear()
+    assert tables[0] == tables[1]
 
 
 def test_a_grid_from_a_file(tmp_path):
@@ -432,10 +488,8 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     whole = tmp_path / "whole"
     subprocess.run([sys.executable, str(script), str(whole)], check=True)
     assert all(path.stat().st_mtime_ns == before for path, before in done.items())
-    timed = ["seconds", "latency_ms"]
-    pd.testing.assert_frame_equal(
-        load_results(out).drop(columns=timed), load_results(whole).drop(columns=timed)
-    )
+    tables = [load_results(folder).drop(columns=list(TIMED)) for folder in (out, whole)]
+    pd.testing.assert_frame_equal(*tables)
 
 
 # ---- the results that are kept
@@ -459,7 +513,7 @@ def test_a_saved_row_can_be_had_again(tmp_path):
     """Bit for bit on the machine that made it. Another CPU rounds otherwise, and training magnifies that:
     within 2 points of test accuracy (7 of 357 images) and 10 points of MACs kept."""
     saved = load_results(KEPT / "digits").set_index("run")
-    job = load_grid("digits").jobs()[3]
+    job = next(job for job in load_grid("digits").jobs() if (job.method, job.lam) == ("mean_field", 8))
     row = run_job(job, tmp_path)
     assert row["test_accuracy"] == pytest.approx(saved.test_accuracy[job.name], abs=0.02)
     assert row["kept_macs"] == pytest.approx(saved.kept_macs[job.name], abs=0.1)

@@ -1,28 +1,18 @@
 """Devices, and memory between training steps."""
 
-import copy
 import importlib
 import platform
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext
-from functools import cache
 from types import SimpleNamespace
 
 import pytest
-import torch
-from marks import slow_but_the_first
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 import depl0kit as dk
 import depl0kit.cli
 from depl0kit import lab
-from depl0kit.channels.cost import COSTS
 from depl0kit.comparison.sweeps import local
-from depl0kit.data import Data, MemorySplit
-from depl0kit.gates.posteriors import POSTERIORS
 from depl0kit.support import device
 
 STEPS = """
@@ -84,92 +74,6 @@ def test_programs_tell_the_allocator(program, told, monkeypatch):
     assert len(told) == 2
 
 
-def test_a_trainer_leaves_the_allocator_of_its_process_alone(told, noise):
-    dk.Trainer(copy.deepcopy(made("mean_field")), noise)
+def test_a_trainer_leaves_the_allocator_of_its_process_alone(told, few):
+    dk.Trainer(dk.GatedModel(dk.make_model("small", 1, 10, (8, 8)), example=few.example), few)
     assert told == []
-
-
-# ---- what can be known of a GPU without one
-
-
-class Branches(nn.Module):
-    """Layers that read a stream, two groups joined, and a group flattened; one writes what it reads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
-        self.same, self.left = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
-        self.last, self.head = nn.Conv2d(12, 6, 3, stride=2, padding=1), nn.Linear(6 * 16, 10)
-
-    def forward(self, x):
-        x = self.norm(self.stem(x)).relu()
-        x = (x + self.same(x)).relu()
-        x = self.last(torch.cat([x, self.left(x).relu()], 1)).relu()
-        return self.head(x.flatten(1))
-
-
-@cache
-def made(posterior: str) -> dk.GatedModel:
-    torch.manual_seed(0)
-    return dk.GatedModel(Branches(), posterior, torch.zeros(1, 3, 8, 8), scope="all")
-
-
-@pytest.fixture(params=POSTERIORS)
-def net(request) -> dk.GatedModel:
-    return copy.deepcopy(made(request.param))
-
-
-def move_to_pretended_gpu(net: dk.GatedModel, mode: FakeTensorMode) -> None:
-    """Its tensors are then without values, but with a device, which every operation checks."""
-    for module in net.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, t in tensors.items():
-                if t is not None:
-                    fake = mode.from_tensor(t.detach()).to("cuda")
-                    tensors[name] = fake.requires_grad_(t.requires_grad)
-
-
-def test_forward_and_price_stay_on_a_gpu(net):
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        move_to_pretended_gpu(net, mode)
-        x = torch.zeros(4, 3, 8, 8, device="cuda")
-        with pytest.raises(RuntimeError, match="on the same device"):
-            net(x + torch.zeros(4, 3, 8, 8))  # so a tensor that is left behind would be found
-        logits, prob_open = net.forward_with_prob_open(x)
-        results = [logits, prob_open, net.train()(x), net.eval()(x), net.posterior.flat_prob_open()]
-        results += [net.expected_share(cost) for cost in COSTS]
-        results += [gate.source for gate in net._gates if gate.source is not None]  # a CPU's would pass here
-        assert {t.device.type for t in results} == {"cuda"}
-
-
-@pytest.fixture
-def without_values(monkeypatch):
-    """Let a `Trainer` train on "meta": tensors without values, so that whatever asks for one fails."""
-    sgd, adam, generator = torch.optim.SGD, torch.optim.Adam, torch.Generator
-    monkeypatch.setattr(torch.optim, "SGD", lambda *args, fused, **kwargs: sgd(*args, **kwargs))
-    monkeypatch.setattr(torch.optim, "Adam", lambda *args, fused, **kwargs: adam(*args, **kwargs))
-    monkeypatch.setattr(torch, "Generator", lambda *_: generator())  # "meta" has none
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # nor this
-    monkeypatch.setattr(dk.Trainer, "_checkpoint", lambda _: None)  # at the end of an epoch: may wait
-
-
-@pytest.fixture
-def noise() -> Data:
-    images, labels = torch.randint(256, (256, 3, 8, 8), dtype=torch.uint8), torch.arange(256) % 10
-    split = MemorySplit(images, labels, torch.zeros(3), torch.ones(3))
-    return Data("noise", split, split, split, tuple("0123456789"), (0.0,) * 3, (1.0,) * 3)
-
-
-@pytest.mark.parametrize(
-    "settings", slow_but_the_first([{"augment": True}, {"budget": 0.3}, {"cost": "gates"}]), ids=str
-)
-def test_no_step_waits_for_the_device(net, noise, without_values, settings):
-    """A GPU computes steps ahead of Python, until Python asks for a number."""
-    trainer = dk.Trainer(net.to("meta"), noise, dk.TrainConfig(epochs=2, **settings))
-    steps = iter(trainer)
-    next(steps), next(steps)
-    assert trainer.epoch == 1 / 4
-    assert all(p.grad is None and p.device.type == "meta" for p in net.parameters())
-    assert all("exp_avg" in trainer.optimisers["gates"].state[p] for p in net.posterior.parameters())
-    with pytest.raises(RuntimeError, match="meta"):
-        next(net.parameters()).sum().item()  # this is how it would be found

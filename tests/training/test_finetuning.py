@@ -56,6 +56,23 @@ def test_statistics_are_all_that_changes(data):
     assert all(torch.equal(t, again[k]) for k, t in net.state_dict().items())
 
 
+def test_a_batch_norm_that_runs_twice_counts_both(few):
+    """Bit for bit what momentum=None computes, which makes a GPU wait."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4)
+    layers = nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Conv2d(4, 4, 3), norm, nn.Flatten(), nn.Linear(64, 10)
+    net = nn.Sequential(*layers)
+    other = copy.deepcopy(net)
+    few = replace(few, train=few.test)  # one batch
+    dk.reestimate_batch_norm(net, few)
+    other[1].momentum = None
+    with torch.no_grad():
+        for x, _ in few.train.batches(8, torch.Generator().manual_seed(0)):
+            other.train()(x)
+    assert net[1].momentum == 0.1 and not net[1]._forward_pre_hooks
+    assert all(torch.equal(t, other.state_dict()[name]) for name, t in net.state_dict().items())
+
+
 @pytest.mark.parametrize("images", [200, 257, 513])
 def test_any_number_of_images_will_do(data, images):
     few = replace(data.train, images=data.train.images[:images], labels=data.train.labels[:images])

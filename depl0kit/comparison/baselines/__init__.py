@@ -8,8 +8,8 @@ They train the whole network (or a small one) for `config.epochs`, and remove ch
 `compact` does, of the groups that `GatedModel(model, example=data.example)` gates. So all of them end in
 the same kind of network as L0. Fine-tuning it (`fine_tune`) is left to the caller, for all alike.
 
-Of `config` count epochs, batch_size, lr, momentum, weight_decay and seed: SGD with one rise and fall of
-lr, on images that are not augmented.
+Of `config` count epochs, batch_size, lr, momentum, weight_decay, seed, augment and precision: SGD with one
+rise and fall of lr.
 
 Args of each:
     model: a fresh network; it stays as it is. The result is on its device.

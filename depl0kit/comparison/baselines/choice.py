@@ -9,6 +9,7 @@ from ...channels.admission import copied, unwrapped
 from ...channels.channels import Channels
 from ...data.loading import Data
 from ...support import checks
+from ...support.device import values_of
 
 
 def structure(model: nn.Module, data: Data, keep: float) -> Channels:
@@ -36,7 +37,8 @@ def best_channels(channels: Channels, scores: list[Tensor], keep: float) -> list
     The threshold is as low as `keep`, the share of the dense MACs, allows. The best channel of every
     group stays in any case, and so do those with an infinite score.
     """
-    scores = [score.cpu().index_fill(0, score.cpu().argmax(), torch.inf) for score in scores]
+    scores = [values_of(score) for score in scores]
+    scores = [score.index_fill(0, score.argmax(), torch.inf) for score in scores]
     flat, sizes = torch.cat(scores), [len(score) for score in scores]
     order = flat.argsort(descending=True, stable=True)
     group_of = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))[order]

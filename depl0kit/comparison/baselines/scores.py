@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...channels.channels import Channels
 from ...channels.groups import Group
 from ...channels.layers import is_grouped, is_transposed
+from ...support.device import values_of
 
 
 def random_scores(channels: Channels) -> list[Tensor]:
@@ -48,7 +49,7 @@ def _of_group(group: Group, model: nn.Module, score: Callable[[nn.Module], Tenso
 
 def _filters(module: nn.Module) -> Tensor:
     """The weights of each output, [outputs, weights]."""
-    weight = module.weight.detach().cpu()
+    weight = values_of(module.weight)
     if is_transposed(module):  # [inputs, outputs of a block, ...]
         blocks = weight.reshape(module.groups, -1, *weight.shape[1:]).transpose(1, 2)
         return blocks.reshape(module.out_channels, -1)
@@ -65,6 +66,6 @@ def _of_norms(group: Group, model: nn.Module) -> Tensor:
     for name, side in group.members:
         module = model.get_submodule(name) if side == "out" else None
         if isinstance(module, _BatchNorm) and module.affine:
-            scale = module.weight.detach().abs().cpu()
+            scale = values_of(module.weight).abs()
             scores.append(scale[torch.from_numpy(group.members[name, side])].mean(1))
     return torch.stack(scores).mean(0) if scores else torch.full((group.channels,), torch.inf)

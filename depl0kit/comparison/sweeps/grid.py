@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -161,33 +161,43 @@ class Grid:
         return [
             replace(base, seed=seed, budget=budget, gate_lr=lr, stage="tune")
             for lr, budget, seed in cells
-            for base in self._bases()
+            for data, model in itertools.product(self.data, self.models)
+            for base in self._bases(data, model)
             if base.method in POSTERIORS
         ]
 
     def jobs(self, gate_lrs: Mapping[tuple[str, str, str], float] | None = None) -> list[Job]:
-        """The runs that results are about; seed by seed, so that the table can be read before its end.
+        """The runs that results are about; seed by seed, and in each network by network and price by price,
+        so that the table can be read before its end. Those of dense networks come first, as methods that
+        prune them need their training.
 
         Args:
             gate_lrs: what was chosen, by (data, model, method).
         """
         given = self.gate_lr[0] if len(self.gate_lr) == 1 else None
         jobs = []
-        for seed, base in itertools.product(self.seeds, self._bases()):
-            if base.method in POSTERIORS:
-                lr = (gate_lrs or {}).get((base.data, base.model, base.method), given)
-                prices = [{"lam": v} for v in self.lam] or [{"budget": v} for v in self.budget]
-                jobs += [replace(base, seed=seed, gate_lr=lr, **price) for price in prices]
-            elif base.method == DENSE:  # removes nothing: one run a seed, whatever the prices
-                jobs.append(replace(base, seed=seed))
-            else:
-                jobs += [replace(base, seed=seed, budget=v) for v in self.budget]
+        for seed, data, model in itertools.product(self.seeds, self.data, self.models):
+            bases = [replace(base, seed=seed) for base in self._bases(data, model)]
+            jobs += [base for base in bases if base.method == DENSE]  # removes nothing: it has no price
+            for kind, value in [*(("lam", v) for v in self.lam), *(("budget", v) for v in self.budget)]:
+                for base in bases:
+                    if kind == self._kind_of_price(base.method):
+                        is_gated = base.method in POSTERIORS
+                        lr = (gate_lrs or {}).get((data, model, base.method), given) if is_gated else None
+                        jobs.append(replace(base, gate_lr=lr, **{kind: value}))
         return jobs
 
-    def _bases(self) -> Iterator[Job]:
-        for data, model, method in itertools.product(self.data, self.models, self.methods):
-            shared = {name: getattr(self, name) for name in ("train_images", "skip_damaged", "train")}
-            yield Job(data, model, method, 0, **shared, folder=self.folders.get(data))
+    def _kind_of_price(self, method: str) -> str | None:
+        """Which prices a method is run with."""
+        if method == DENSE:
+            return None
+        return "lam" if method in POSTERIORS and self.lam else "budget"
+
+    def _bases(self, data: str, model: str) -> list[Job]:
+        """Of every method on one network, without seed and price."""
+        shared = {name: getattr(self, name) for name in ("train_images", "skip_damaged", "train")}
+        shared["folder"] = self.folders.get(data)
+        return [Job(data, model, method, 0, **shared) for method in self.methods]
 
     def describe(self) -> dict[str, Any]:
         """All fields but the paths of `folders`, as JSON gives them back; as in older sweeps without

@@ -28,7 +28,7 @@ from ...gates.posteriors import POSTERIORS
 from ...networks.latency import latency
 from ...networks.models import make_model
 from ...networks.storage import save_compact
-from ...support.device import best_device
+from ...support.device import best_device, values_of
 from ...support.files import DamagedFileError, read_tensors, write_tensors
 from ...support.modes import eval_mode
 from ...training.evaluation import evaluate
@@ -184,7 +184,7 @@ def _whole(job: Job, model: nn.Module, data: Data, folder: Path) -> nn.Module:
                 trained.load_state_dict(tensors)
                 return trained.eval()
         trained = BASELINES[DENSE](model, data, job.budget, job.config())
-        write_tensors(file, {name: tensor.cpu() for name, tensor in trained.state_dict().items()}, notes)
+        write_tensors(file, {name: values_of(tensor) for name, tensor in trained.state_dict().items()}, notes)
         return trained
 
 
@@ -225,6 +225,6 @@ def confusion(net: nn.Module, split: Split, classes: int) -> tuple[Tensor, Tenso
     of each image whether its class is found, bool [images]."""
     with eval_mode(net):
         batches = [torch.stack((y, net(x).argmax(1))) for x, y in split.batches(1000)]
-    classes_of, guesses = torch.cat(batches, 1).cpu()
+    classes_of, guesses = values_of(torch.cat(batches, 1))
     counts = (classes * classes_of + guesses).bincount(minlength=classes * classes)
     return counts.view(classes, classes), classes_of == guesses

@@ -15,6 +15,7 @@ def local_executor(workers: int | None = None) -> ProcessPoolExecutor:
 
     Args:
         workers: how many; None takes one for each GPU or, without any, for each core this process may use.
+            More than there are GPUs share them evenly: a small network leaves its GPU idle between kernels.
     """
     gpus, count = torch.cuda.device_count(), workers or worker_count()
     context = multiprocessing.get_context("spawn")  # a fork of a process that has computed hangs in OpenMP

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ...support.device import values_of
 from ...support.files import DamagedFileError, read_tensors, write_tensors
 from .journal import Mark
 
@@ -87,7 +88,7 @@ def take_checkpoint(
     tensors = {f"net.{name}": t for name, t in net.state_dict().items()}
     for part, optimiser in optimisers.items():
         tensors |= {f"{part}.{key}": t for key, t in _state(optimiser).items()}
-    copies = {name: t.detach().to("cpu", copy=True) for name, t in tensors.items()}
+    copies = {name: values_of(t) for name, t in tensors.items()}
     return Checkpoint(epoch, copies, dict(numbers))
 
 
