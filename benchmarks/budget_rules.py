@@ -34,7 +34,9 @@ def one_run(data: dk.data.Data, posterior: str, budget: float, rule: str, seed: 
 
 def summary(rows: pd.DataFrame) -> str:
     """A line for each posterior, budget and rule."""
-    lines = [f"{'posterior':11s} budget rule    n  {'expected excess':>24s} {'excess':>24s}  spread  accuracy"]
+    lines = [
+        f"{'posterior':11s} budget rule    n  {'expected excess':>24s} {'excess':>24s}  spread  accuracy"
+    ]
     for (posterior, budget, rule), runs in rows.groupby(["posterior", "budget", "rule"], sort=False):
         n, texts = len(runs), []
         for name in ("expected", "excess", "accuracy"):
@@ -42,10 +44,8 @@ def summary(rows: pd.DataFrame) -> str:
             low, high = mean_interval(mean, std, n)
             sign = "" if name == "accuracy" else "+"
             texts.append(f"{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]")
-        spread = f"{runs.excess.std():.3f}"
-        lines.append(
-            f"{posterior:11s} {budget:6.1f} {rule:6s}{n:3d}  {texts[0]:>24s} {texts[1]:>24s}  {spread:>6s}  {texts[2]}"
-        )
+        head = f"{posterior:11s} {budget:6.1f} {rule:6s}{n:3d}"
+        lines.append(f"{head}  {texts[0]:>24s} {texts[1]:>24s}  {runs.excess.std():6.3f}  {texts[2]}")
     return "\n".join(lines)
 
 
