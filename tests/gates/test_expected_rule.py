@@ -142,17 +142,22 @@ def test_compact_computes_what_the_gated_network_does(posterior):
     assert net.exact_cost() == dk.Channels(small, x).dense_cost
 
 
-@given(st.integers(0, 10**6), st.floats(-3.0, 1.0))
-def test_exact_macs_of_undecided_gates_are_closer_to_the_expected_ones(seed, middle):
-    net, rng = network(), np.random.default_rng(seed)
-    with torch.no_grad():
-        log_alpha = torch.tensor(rng.uniform(middle - 1, middle + 1, 22), dtype=torch.float32)
-        bound = math.log(100)
-        net.posterior.theta.copy_(bound * torch.atanh(log_alpha / bound))
-        expected, gaps = float(net.expected_cost().macs), {}
-        for rule in ("paper", "expected"):
-            net.posterior.test_rule = rule
-            gaps[rule] = abs(net.exact_cost().macs - expected)
-    # a half channel in each group at most, of 12 and of 10
-    assert gaps["expected"] <= 0.12 * net.dense_cost.macs
-    assert gaps["expected"] <= gaps["paper"] + 1e-3 * net.dense_cost.macs
+def test_exact_macs_of_undecided_gates_are_closer_to_the_expected_ones():
+    net, rng, bound = network(), np.random.default_rng(0), math.log(100)
+    gaps: dict[str, list[float]] = {"paper": [], "expected": []}
+    for _ in range(50):
+        log_alpha = torch.tensor(rng.uniform(-3, 0.5, 22), dtype=torch.float32)
+        with torch.no_grad():
+            net.posterior.theta.copy_(bound * torch.atanh(log_alpha / bound))
+            expected = float(net.expected_cost().macs)
+            counts = [float(p.sum()) for p in net.posterior.prob_open()]
+            off = {}
+            for rule, found in gaps.items():
+                net.posterior.test_rule = rule
+                found.append(abs(net.exact_cost().macs - expected) / net.dense_cost.macs)
+                pairs = zip(net.open_channels(), counts, strict=True)
+                off[rule] = [abs(n - count) for n, count in pairs]
+        assert max(off["expected"]) <= 0.5 + 1e-4
+        assert all(a <= b + 1e-4 for a, b in zip(off["expected"], off["paper"], strict=True))
+    assert max(gaps["expected"]) < 0.1  # half a channel of 12 and of 10, at most
+    assert np.mean(gaps["expected"]) < np.mean(gaps["paper"]) / 2
