@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypedDict
+from typing import Annotated, Any, Literal, NoReturn, TypedDict, get_args
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -20,13 +20,17 @@ CHOICES = recipes.CHOICES | config.CHOICES
 HELP = ("-h", "--help")
 
 
+def _option(name: str, hint: Any) -> Any:
+    """The type of an option: its choices, if it has any, and None, if it may be None."""
+    if name not in CHOICES:
+        return hint
+    choices = Literal[*CHOICES[name]]
+    return choices | None if type(None) in get_args(hint) else choices
+
+
 def _settings(kind: type, types: Mapping[str, Any]) -> type:
     """A TypedDict of the fields and the docstring of `kind`; it holds only the options that are given."""
-    options = {
-        name: Literal[*CHOICES[name]] if name in CHOICES else hint
-        for name, hint in types.items()
-        if name != "description"
-    }
+    options = {name: _option(name, hint) for name, hint in types.items() if name != "description"}
     settings = TypedDict(kind.__name__, options, total=False)
     settings.__doc__ = kind.__doc__
     return settings

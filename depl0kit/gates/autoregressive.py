@@ -15,10 +15,11 @@ class Autoregressive(Dependency):
     gates). So gates of different groups are dependent even at fixed W and b.
 
     `log_alpha()` and `deterministic()` belong to the chain of test-time gates. `prob_open()` is the mean
-    over CHAINS sampled chains with fixed noise.
+    over CHAINS sampled chains with fixed noise; by it, not by the test-time chain, the test rule "expected"
+    chooses and counts the gates that stay open.
 
     Args:
-        sizes, direction, hard_concrete, may_close: as in `Dependency`.
+        sizes, direction, hard_concrete, may_close, test_rule: as in `Dependency`.
         init: "equal" also sets W to 0 in all but the first layer, as its input is random.
     """
 
@@ -26,7 +27,7 @@ class Autoregressive(Dependency):
     _noise: Tensor | None = None  # that of `_fixed_noise`, where it was used last
 
     def flat_log_alpha(self) -> Tensor:
-        return self._chain(self._test_gates)[0]
+        return self._chain(self._test_gates())[0]
 
     def flat_sample(self, batch: int | None = None, rng: torch.Generator | None = None) -> Tensor:
         return self._sampled(self.noise(batch, rng))

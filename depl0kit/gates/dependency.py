@@ -24,7 +24,7 @@ class Dependency(GatePosterior):
     the generator reads the sampled gates instead.
 
     Args:
-        sizes, hard_concrete, may_close: as in `GatePosterior`.
+        sizes, hard_concrete, may_close, test_rule: as in `GatePosterior`.
         direction: "forward" goes from the first group to the last, "backward" from the last to the first.
         init: "equal": every log_alpha is START exactly, as in `MeanField`: W keeps PyTorch's
             initialisation and b cancels its effect. "paper": W as PyTorch initialises it and b about 3, so
@@ -40,8 +40,9 @@ class Dependency(GatePosterior):
         hard_concrete: HardConcrete | None = None,
         init: str = "equal",
         may_close: Sequence[bool] | None = None,
+        test_rule: str | None = None,
     ) -> None:
-        super().__init__(sizes, hard_concrete, may_close)
+        super().__init__(sizes, hard_concrete, may_close, test_rule)
         self.direction = checks.one_of("direction", direction, ("forward", "backward"))
         outputs = [self.sizes[i] for i in self._order()]
         inputs = [SEED_WIDTH, *outputs[:-1]]

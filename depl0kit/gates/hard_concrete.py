@@ -13,13 +13,18 @@ Everything here is a pure, element-wise function of `log_alpha`, of any shape.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..support import checks
 from ..support.arguments import fit_fields
 
-TEST_RULES = ("paper", "median")
+TEST_RULES = ("paper", "median")  # of one gate; `GatePosterior.test_rule` has one more, over a group of gates
+# Of Gauss-Legendre quadrature. Error of E[z | z > 0]: below 1e-8 at the papers' stretch and temperatures up
+# to 2; 4e-4 at most if gamma = 0 or zeta = 1, where the integrand is steep at that end.
+POINTS = 16
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,7 @@ class HardConcrete:
 
     def prob_open(self, log_alpha: Tensor) -> Tensor:
         """P(z > 0) = sigmoid(log_alpha - temperature log(-gamma / zeta)), eq. 12."""
-        gamma, zeta = self.stretch
-        spike = self.temperature * math.log(-gamma / zeta) if gamma < 0 else -math.inf
-        return torch.sigmoid(log_alpha - spike)
+        return torch.sigmoid(log_alpha - self._spike)
 
     def cdf(self, z: Tensor | float, log_alpha: Tensor) -> Tensor:
         """P(gate <= z). It jumps from 0 to P(gate = 0) at z = 0, and to 1 at z = 1."""
@@ -111,12 +114,38 @@ class HardConcrete:
         scale = self.temperature if self.test_rule == "median" else 1.0
         return self._stretch_and_clamp(torch.sigmoid(log_alpha / scale))
 
+    def mean_if_open(self, log_alpha: Tensor) -> Tensor:
+        """E[z | z > 0], in (0, 1]: how far open a gate is on average, when it is open.
+
+        The mean of a positive number is the integral of its tail: E[z | z > 0] is the integral of
+        P(z > t) / P(z > 0) over t in [0, 1]. P(z > t) is elementary and smooth, its integral is not, so this
+        takes a quadrature with POINTS fixed points.
+
+        Example:
+            >>> round(float(HardConcrete().mean_if_open(torch.tensor(-4.0))), 3)
+            0.319
+        """
+        points, weights = np.polynomial.legendre.leggauss(POINTS)
+        log_open = F.logsigmoid(log_alpha - self._spike)
+        mean = torch.zeros_like(log_alpha)
+        for point, weight in zip(points.tolist(), weights.tolist(), strict=True):
+            s = ((point + 1) / 2 - self.stretch[0]) / (self.stretch[1] - self.stretch[0])
+            tail = F.logsigmoid(log_alpha - self.temperature * math.log(s / (1 - s)))
+            mean = mean + weight / 2 * torch.exp(tail - log_open)  # by logarithms: both may be tiny
+        return mean
+
     @property
     def open_threshold(self) -> float:
         """log_alpha above which a gate is open at test time: -2.4 for the papers' rule and stretch."""
         gamma, zeta = self.stretch
         scale = self.temperature if self.test_rule == "median" else 1.0
         return scale * math.log(-gamma / zeta) if gamma < 0 else -math.inf
+
+    @property
+    def _spike(self) -> float:
+        """log_alpha at which P(z > 0) is a half."""
+        gamma, zeta = self.stretch
+        return self.temperature * math.log(-gamma / zeta) if gamma < 0 else -math.inf
 
     def _stretch_and_clamp(self, s: Tensor) -> Tensor:
         gamma, zeta = self.stretch

@@ -17,7 +17,7 @@ class MeanField(GatePosterior):
     `Dependency`, so that both families can reach the same P(open), from 0.05 to 0.998.
 
     Args:
-        sizes, hard_concrete, may_close: as in `GatePosterior`.
+        sizes, hard_concrete, may_close, test_rule: as in `GatePosterior`.
         init: "equal": every log_alpha is START. "paper": START plus noise with standard deviation 0.01.
     """
 
@@ -27,8 +27,9 @@ class MeanField(GatePosterior):
         hard_concrete: HardConcrete | None = None,
         init: str = "equal",
         may_close: Sequence[bool] | None = None,
+        test_rule: str | None = None,
     ) -> None:
-        super().__init__(sizes, hard_concrete, may_close)
+        super().__init__(sizes, hard_concrete, may_close, test_rule)
         noise = 0.01 if checks.one_of("init", init, INITS) == "paper" else 0.0
         log_alpha = START + noise * torch.randn(sum(self.sizes))
         self.theta = nn.Parameter(BOUND * torch.atanh(log_alpha / BOUND))

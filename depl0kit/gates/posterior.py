@@ -5,7 +5,7 @@ This keeps gates cheap in networks with many layers.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from ..support import checks
 from ..support.arguments import fitted, is_list
-from .hard_concrete import HardConcrete
+from .hard_concrete import TEST_RULES, HardConcrete
 
 BOUND = math.log(100)  # |log_alpha| < BOUND; the bound of the Dep-L0 paper, here for every family
 START = 3.0  # P(open) = 0.99: every gate starts open, and still has a gradient
 LAST_CHANNEL = 0.5  # test-time gate of the one channel that a group always keeps
 INITS = ("equal", "paper")
+EXPECTED = "expected"
+RULES = (*TEST_RULES, EXPECTED)  # of test-time gates, see `GatePosterior.test_rule`
 # A gate with P(open) between these may be open or closed in the compact network. BOUND keeps P(open) above
 # 0.047; with a lower limit of 0.05, gates that are as closed as they can be would count as undecided.
 UNDECIDED = (0.1, 0.9)
@@ -43,10 +45,11 @@ class GatePosterior(nn.Module):
         hard_concrete: the distribution of one gate given its log_alpha.
         may_close: per group, whether all of its channels may be closed at test time, as in
             `Channels.may_close`; any other group keeps its most likely channel. None: no group may.
+        test_rule: which gates are open at test time, see the attribute; None: that of `hard_concrete`.
 
     Raises:
-        ValueError: `sizes` is empty or has an entry that is not a positive whole number, or `may_close` has
-            another length.
+        ValueError: `sizes` is empty or has an entry that is not a positive whole number, `may_close` has
+            another length, or an unknown rule.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class GatePosterior(nn.Module):
         sizes: Sequence[int],
         hard_concrete: HardConcrete | None = None,
         may_close: Sequence[bool] | None = None,
+        test_rule: str | None = None,
     ) -> None:
         super().__init__()
         if not is_list(sizes):
@@ -69,6 +73,9 @@ class GatePosterior(nn.Module):
                 f"{checks.shown(may_close)}."
             )
         self.may_close = tuple(checks.switch("every entry of may_close", may) for may in may_close)
+        self._keeps_expected = False
+        if test_rule is not None:
+            self.test_rule = test_rule
 
     @property
     def temperature(self) -> float:
@@ -78,6 +85,25 @@ class GatePosterior(nn.Module):
     @temperature.setter
     def temperature(self, value: float) -> None:
         self.hard_concrete = replace(self.hard_concrete, temperature=value)
+
+    @property
+    def test_rule(self) -> str:
+        """How the gates become fixed numbers at test time; may be changed at any time.
+
+        "paper" and "median" look at one gate at a time, see `HardConcrete`. "expected" (as CoFi, Xia et al.
+        2022) looks at a group: the likeliest gates stay open, as many as the expected number of open ones,
+        the sum of P(open), rounded (a half up); at least one, unless the group may close. So the compact
+        network costs about what the expected cost says, also if many gates are undecided. A gate that stays
+        open has the papers' value, or E[z | z > 0] where that is 0; equally likely gates stay open in the
+        order of their channels. The choice of the gates has no gradient, their values have one.
+        """
+        return EXPECTED if self._keeps_expected else self.hard_concrete.test_rule
+
+    @test_rule.setter
+    def test_rule(self, value: str) -> None:
+        self._keeps_expected = checks.one_of("test_rule", value, RULES) == EXPECTED
+        rule_of_one = "paper" if self._keeps_expected else value
+        self.hard_concrete = replace(self.hard_concrete, test_rule=rule_of_one)
 
     def default_lr(self, budget: float | None = None) -> float:
         """Adam learning rate that moves these gates within a few hundred steps.
@@ -101,7 +127,8 @@ class GatePosterior(nn.Module):
 
     def flat_deterministic(self) -> Tensor:
         """Test-time gates, shape [N]. A group that may not close keeps its most likely channel."""
-        return torch.cat([self._test_gates(log_alpha, i) for i, log_alpha in enumerate(self.log_alpha())])
+        test_gates = self._test_gates()
+        return torch.cat([test_gates(log_alpha, i) for i, log_alpha in enumerate(self.log_alpha())])
 
     def prob_open_draws(self) -> Tensor:
         """P(open) of every gate in S draws, shape [S, N]; the mean of their costs is the expected cost.
@@ -169,12 +196,37 @@ class GatePosterior(nn.Module):
 
     def describe(self) -> dict:
         """What `make_posterior` needs to make another of this kind; plain values, for JSON."""
-        return {"family": type(self).__name__, "hard_concrete": asdict(self.hard_concrete)}
+        about = {"family": type(self).__name__, "hard_concrete": asdict(self.hard_concrete)}
+        # the other rules are those of hard_concrete, as in the runs of earlier versions
+        return about | ({"test_rule": EXPECTED} if self._keeps_expected else {})
 
     def extra_repr(self) -> str:
         return f"sizes={list(self.sizes)}, temperature={self.temperature:g}"
 
-    def _test_gates(self, log_alpha: Tensor, group: int) -> Tensor:
+    def _test_gates(self) -> Callable[[Tensor, int], Tensor]:
+        """The function that makes test-time gates of a group's log_alpha and number."""
+        if not self._keeps_expected:
+            return self._each_by_itself
+        with torch.no_grad():
+            stay = self.split(self._stay_open())
+        return lambda log_alpha, group: self._kept(log_alpha, stay[group])
+
+    def _stay_open(self) -> Tensor:
+        """Which gates are open by the rule "expected", [N]; nothing here waits for the device."""
+        stay = []
+        for prob_open, may_close in zip(self.prob_open(), self.may_close, strict=True):
+            order = prob_open.argsort(descending=True, stable=True)
+            count = (prob_open.sum() + 0.5).floor().clamp(min=0 if may_close else 1)
+            stay.append(order.argsort() < count)  # argsort twice: the rank of each gate
+        return torch.cat(stay)
+
+    def _kept(self, log_alpha: Tensor, stay: Tensor) -> Tensor:
+        """Gates of one group, of which those in `stay` are open."""
+        z = self.hard_concrete.deterministic(log_alpha)
+        z = torch.where(z > 0, z, self.hard_concrete.mean_if_open(log_alpha))
+        return torch.where(stay, z, torch.zeros_like(z))
+
+    def _each_by_itself(self, log_alpha: Tensor, group: int) -> Tensor:
         """Test-time gates of one group; where all would close but may not, the most likely one stays open."""
         z = self.hard_concrete.deterministic(log_alpha)
         if self.may_close[group]:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from ..channels.cost import COSTS
+from ..gates.posterior import RULES
 from ..support import checks
 from ..support.arguments import is_list
 from .knobs import KNOBS
@@ -20,8 +21,13 @@ class TrainConfig:
     Args:
         lam: Price of the whole dense cost, >= 0. Useful from 0.5 to 100; 0 is off.
         budget: Instead of `lam`, in (0, 1): train towards this share of the dense cost.
+        budget_rule: How the price follows from the budget. "hinge": a penalty on what is above a target that
+            comes down slowly. "dual": a multiplier that rises while the cost is above the budget, and is set
+            back to 0 when it is met (see `objective`); only with a budget.
         cost: What is priced: "macs", "params" or "gates".
         temperature: Beta of the gates, > 0; None keeps that of the posterior (2/3 by default).
+        test_rule: Which gates are open at test time: "paper", "median" or "expected", see
+            `GatePosterior.test_rule`; None keeps that of the posterior ("paper" by default).
         epochs: Times through the training data, a whole number >= 1.
         fine_tune_epochs: Further epochs with the gates held at their test-time values and no price.
         batch_size: Images per step, over all processes, a whole number >= 1.
@@ -52,8 +58,10 @@ class TrainConfig:
 
     lam: float = 4.0
     budget: float | None = None
+    budget_rule: str = "hinge"
     cost: str = "macs"
     temperature: float | None = None
+    test_rule: str | None = None
     epochs: int = 15
     fine_tune_epochs: int = 0
     batch_size: int = 64
@@ -79,6 +87,8 @@ class TrainConfig:
                 object.__setattr__(self, field.name, CHECKS[field.name](field.name, value))
         if self.milestones and self.schedule != "steps":
             raise ValueError(f'milestones belong to schedule="steps", got schedule={self.schedule!r}.')
+        if self.budget_rule == "dual" and self.budget is None:
+            raise ValueError('budget_rule="dual" needs a budget, such as budget=0.3.')
 
     @property
     def all_epochs(self) -> int:
@@ -113,9 +123,13 @@ def _milestones(name: str, value: Sequence[float]) -> tuple[float, ...]:
     return tuple(_not_negative(f"every entry of {name}", epoch) for epoch in value)
 
 
+# fields that files of earlier versions do not have, and what those versions did
+LATER = {"test_rule": None, "budget_rule": "hinge"}
 _not_negative = partial(checks.number, low=0)
 CHOICES = {
     "cost": COSTS,
+    "budget_rule": ("hinge", "dual"),
+    "test_rule": RULES,
     "schedule": ("one_cycle", "steps", "constant"),
     "gate_schedule": ("hold_then_fall", "constant"),
     "precision": ("float32", "bfloat16"),

@@ -95,6 +95,9 @@ class Trainer:
         self.lam, self.until_stop = config.lam, False
         if config.temperature is not None:
             self.temperature = config.temperature
+        if config.test_rule is not None:
+            net.posterior.test_rule = config.test_rule
+        self.mu = 0.0
         default_lr = net.posterior.default_lr(config.budget)
         self.gate_lr = config.gate_lr if config.gate_lr is not None else default_lr
         self.on_epoch: Callable[[dict[str, float]], object] | None = None
@@ -109,6 +112,15 @@ class Trainer:
     @temperature.setter
     def temperature(self, value: float) -> None:
         self.net.posterior.temperature = KNOBS["temperature"].check("temperature", value)
+
+    @property
+    def mu(self) -> float:
+        """Multiplier of the budget with `budget_rule="dual"`, else 0; reading it waits for the device."""
+        return float(self._mu)
+
+    @mu.setter
+    def mu(self, value: float) -> None:
+        self._mu = torch.tensor(value, device=self.device)
 
     def __iter__(self) -> Iterator[None]:
         """The steps that are left: a `for` that was left early resumes where it was."""
@@ -150,9 +162,18 @@ class Trainer:
     def _price(self, share: Tensor, epoch: float) -> Tensor:
         """What the expected share of the dense cost adds to the loss at this time of the run."""
         config = self.config
+        if config.budget_rule == "dual":
+            return self._dual_price(share)
         if config.budget is not None:
             return objective.budget_penalty(share, epoch / config.epochs, config.budget)
         return self.lam * objective.strength(epoch, config.warmup_epochs, config.ramp_epochs) * share
+
+    def _dual_price(self, share: Tensor) -> Tensor:
+        """What the multiplier adds to the loss; then it takes its own step, from the same share."""
+        budget, steps = self.config.budget, self.config.epochs * self.steps_per_epoch
+        price = objective.dual_penalty(share, self._mu, budget)
+        self._mu = objective.next_mu(self._mu, share, budget, steps)
+        return price
 
     def _draw_noise(self, mine: int, whole: int) -> Tensor:
         """Uniform noise for this process's gates, a part of what every process draws for all of them."""
@@ -225,6 +246,7 @@ class Trainer:
             "undecided": float(is_undecided(prob_open).mean()),
             **{name: getattr(self, name) for name in KNOBS if name not in in_force},
             **in_force,
+            **self._multiplier(),
         }
 
     def stop(self, status: str = "interrupted") -> None:
@@ -247,6 +269,10 @@ class Trainer:
         self._take_notice()
         self._steps = self._train()
 
+    def _multiplier(self) -> dict[str, float]:
+        """mu by its name, if the run has one."""
+        return {"mu": self.mu} if self.config.budget_rule == "dual" else {}
+
     def _checkpoint(self) -> Checkpoint:
-        numbers = {name: getattr(self, name) for name in (*KNOBS, "fine_tuning")}
+        numbers = {name: getattr(self, name) for name in (*KNOBS, "fine_tuning")} | self._multiplier()
         return take_checkpoint(len(self.run.rows), self.net, self.optimisers, numbers)

@@ -15,7 +15,7 @@ from ...gates.posteriors import POSTERIORS
 from ...support import checked, checks
 from ...support.arguments import is_list
 from ...support.toml import check_types, read_toml
-from ...training.config import TrainConfig
+from ...training.config import LATER, TrainConfig
 from ...training.recipes import TRAIN_FIELDS
 from ..baselines import BASELINES
 from ..table import DENSE
@@ -53,13 +53,21 @@ class Job:
         return "-".join([*parts, f"seed{self.seed}"])
 
     def settings(self) -> dict[str, Any]:
-        """All fields but the folder, as JSON gives them back: what tells one run from another."""
+        """All fields but the folder, as JSON gives them back: what tells one run from another.
+
+        Settings of the training that earlier versions did not have are left out where they change nothing, so
+        that the rows of those versions stay those of this run.
+        """
         settings = json.loads(json.dumps(asdict(self)))
+        train = settings["train"].items()
+        settings["train"] = {name: v for name, v in train if name not in LATER or v != LATER[name]}
         return {name: value for name, value in settings.items() if name != "folder"}
 
     def config(self) -> TrainConfig:
         """Settings of the training with gates, before the compact network is fine-tuned."""
         price = {"lam": self.lam} if self.lam is not None else {"budget": self.budget}
+        if price.get("budget") is None:
+            price["budget_rule"] = "hinge"  # the whole network, and prices by lambda, have none
         return replace(self.train, **price, gate_lr=self.gate_lr, seed=self.seed, fine_tune_epochs=0)
 
 

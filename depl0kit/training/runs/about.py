@@ -18,12 +18,17 @@ from ...gates.posteriors import described_now
 from ...support.files import DamagedFileError, different_field, misfit, read_json, write_json
 from ...support.versions import version, versions
 from .. import distributed
-from ..config import TrainConfig
+from ..config import LATER, TrainConfig
 
 FORMAT = 1
 # What config.json holds at least, in the words of `misfit`: it may have been edited, or copied in part.
 SIZES = {"classes": int, "train": int, "val": int, "test": int}
-POSTERIOR = {"family?": str, "direction?": str, "condition_on?": str}  # condition_on: see `described_now`
+POSTERIOR = {
+    "family?": str,
+    "direction?": str,
+    "test_rule?": str,
+    "condition_on?": str,
+}  # condition_on: see `described_now`
 ABOUT = {
     "net": {
         "network": str, "groups": [list], "posterior": POSTERIOR, "made_by": (dict, None), "example": [int],
@@ -76,6 +81,7 @@ def read_config(config: Path) -> tuple[dict[str, Any], TrainConfig]:
         )
     if wrong := misfit(content, ABOUT) or _wrong_groups(content["net"]["groups"]):
         raise ValueError(f"{config} is damaged: {wrong}.")
+    content["train"] = LATER | content["train"]
     content["net"]["posterior"] = described_now(content["net"]["posterior"])
     return content, _settings(config, content["train"])
 

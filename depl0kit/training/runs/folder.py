@@ -42,7 +42,7 @@ NEW = {"state": "new", "epoch": 0.0, "error": ""}  # before it begins
 STATUS = {
     "state": str, "epoch": float, "error": str, "images_per_second": float, "seconds_left": (float, None),
     "updated": float, "epochs?": int, **{f"{name}?": float for name in KNOBS},
-    "until_stop?": bool, "speed?": (float, None), "notice?": str, "host?": str,
+    "mu?": float, "until_stop?": bool, "speed?": (float, None), "notice?": str, "host?": str,
 }  # fmt: skip
 
 

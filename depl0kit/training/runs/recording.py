@@ -220,6 +220,8 @@ class _Record:
             images_per_second=self._rate * len(trainer.data.train),
             seconds_left=(epochs - trainer.epoch) / self._rate if self._rate and not endless else None,
             **{name: getattr(trainer, name) for name in KNOBS},
+            # of the last epoch's end: that of now would wait for the device
+            **{name: value for name, value in trainer.saved.numbers.items() if name == "mu"},
             until_stop=endless,
             speed=self._speed,
             notice=trainer.run.notice,

@@ -62,7 +62,8 @@ class Run:
     def history(self) -> pd.DataFrame:
         """A row per epoch: losses, validation accuracy, MACs and parameters (expected, and exact of
         the compact network), kept_macs (exact / dense), undecided (share of gates with P(open)
-        between 0.1 and 0.9), lam, temperature, lr, gate_lr, seconds.
+        between 0.1 and 0.9), lam, temperature, lr, gate_lr, seconds; mu, the multiplier at the end of the
+        epoch, with `budget_rule="dual"`.
         """
         return pd.DataFrame(self.rows)
 
@@ -109,6 +110,8 @@ def load_run(folder: str | Path, net: GatedModel | None = None) -> Run:
     except RuntimeError as error:
         raise ValueError(f"{files.path} holds a run of another network than net: pass {FRESH}.") from error
     net.posterior.temperature = checkpoint.numbers["temperature"]
+    if about["train"].test_rule is not None:
+        net.posterior.test_rule = about["train"].test_rule
     rows = files.history(checkpoint).to_dict("records")[: checkpoint.epoch]
     if len(rows) < checkpoint.epoch:
         warnings.warn(
