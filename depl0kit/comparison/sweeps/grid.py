@@ -53,15 +53,8 @@ class Job:
         return "-".join([*parts, f"seed{self.seed}"])
 
     def settings(self) -> dict[str, Any]:
-        """All fields but the folder, as JSON gives them back: what tells one run from another.
-
-        Settings of the training that earlier versions did not have are left out where they change nothing, so
-        that the rows of those versions stay those of this run.
-        """
-        settings = json.loads(json.dumps(asdict(self)))
-        train = settings["train"].items()
-        settings["train"] = {name: v for name, v in train if name not in LATER or v != LATER[name]}
-        return {name: value for name, value in settings.items() if name != "folder"}
+        """All fields but the folder, as JSON gives them back: what tells one run from another."""
+        return _described(self, {"folder"})
 
     def config(self) -> TrainConfig:
         """Settings of the training with gates, before the compact network is fine-tuned."""
@@ -210,9 +203,19 @@ class Grid:
     def describe(self) -> dict[str, Any]:
         """All fields but the paths of `folders`, as JSON gives them back; as in older sweeps without
         `skip_damaged`, if it is not set."""
-        described = json.loads(json.dumps(asdict(self)))
-        left_out = {"folders"} if self.skip_damaged else {"folders", "skip_damaged"}
-        return {name: value for name, value in described.items() if name not in left_out}
+        return _described(self, {"folders"} if self.skip_damaged else {"folders", "skip_damaged"})
+
+
+def _described(grid_or_job: Grid | Job, left_out: Set[str]) -> dict[str, Any]:
+    """All other fields as JSON gives them back.
+
+    Settings of the training that earlier versions did not have are left out where they change nothing: the
+    sweeps and rows of those versions are then known again.
+    """
+    described = json.loads(json.dumps(asdict(grid_or_job)))
+    train = described["train"].items()
+    described["train"] = {name: v for name, v in train if name not in LATER or v != LATER[name]}
+    return {name: value for name, value in described.items() if name not in left_out}
 
 
 def _folders(value: Any) -> dict[str, str]:

@@ -20,7 +20,6 @@ from ...support import checked, checks
 from ...support.device import best_device
 from ...support.files import DamagedFileError, different_field, read_json, write_atomically, write_json
 from ...support.versions import versions
-from ...training.config import LATER
 from ..table import COLUMNS, NEWER, to_rows, to_table
 from .grid import LISTS, Grid, Job
 from .job import read_result
@@ -43,8 +42,6 @@ class SweepFolder:
         about = {"format": FORMAT, "version": version, "grid": grid.describe()}
         noted = self.path / ABOUT
         before = self.about() if noted.is_file() else None
-        if before and isinstance(before["grid"].get("train"), dict):
-            before["grid"]["train"] = LATER | before["grid"]["train"]
         if before and (difference := different_field(_grown(before, about["grid"]), about)):
             name, before, now = difference
             raise ValueError(
