@@ -31,6 +31,7 @@ from depl0kit.support.device import values_of
 from depl0kit.training import layout
 from depl0kit.training.runs import recording
 
+pytestmark = pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")
 STEPS = 3  # of an epoch
 BATCH = 8
 
