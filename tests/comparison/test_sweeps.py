@@ -145,8 +145,18 @@ def images():
     return dk.make_data(part(20), part(10), part(10))
 
 
+LONG = (pytest.mark.proofs, pytest.mark.timeout(3600))  # minutes, on a CPU
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "model"), [(name, m) for name in SPECS for m in SPECS[name][0]])
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        pytest.param(name, model, marks=LONG if name == "cifar10-gpu" else ())
+        for name in SPECS
+        for model in SPECS[name][0]
+    ],
+)
 def test_a_sweep_of_the_package_gives_the_same_numbers_twice(name, model, images, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps.job, "load_data", lambda _: images)
     sweeps.job._data.cache_clear()
