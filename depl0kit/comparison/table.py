@@ -19,7 +19,7 @@ COLUMNS = {  # types as pandas has them; what they mean: see `load_results`
     "groups": "object", "channels": "object", "open": "object", "confusion": "object",
     "times": "object", "prob_open": "object", "correct": "object", "settings": "str",
 }  # fmt: skip
-NEWER = ("correct", "settings")  # columns that older tables lack
+NEWER = {"correct": None, "settings": ""}  # columns that older tables lack, and what stands there then
 LISTS = {  # what the columns of lists hold
     "groups": str, "channels": int, "open": int, "confusion": int, "times": int | float, "prob_open": int,
     "correct": int,

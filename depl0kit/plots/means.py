@@ -65,12 +65,12 @@ def _drawn(ax: Axes, means: pd.DataFrame, highlight: str | None, on_top: bool) -
     style = {"width": 0.6, "zorder": zorder + 0.1}
     return [
         strokes(ax, paths, colours_of(names, highlight), sized(2 if on_top else 1.2), zorder=zorder),
-        strokes(ax, bars(means), colours, sized(2 if on_top else 1.5), zorder=zorder),
+        strokes(ax, interval_lines(means), colours, sized(2 if on_top else 1.5), zorder=zorder),
         marks(ax, means.cost, means.error, markers, sized(6) ** 2, colours, edges, **style),
     ]
 
 
-def bars(means: pd.DataFrame) -> np.ndarray:
+def interval_lines(means: pd.DataFrame) -> np.ndarray:
     """The intervals as lines, [n, 2, 2]; NaN where there is one seed."""
     return means[["cost", "low", "cost", "high"]].to_numpy(float).reshape(-1, 2, 2)
 

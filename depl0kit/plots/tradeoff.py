@@ -12,7 +12,7 @@ from ..comparison.table import DENSE, finished, require_columns
 from ..support import checked, checks
 from .base import BLACK, GREY, marks, prepare, sized, strokes, ticks, words
 from .leaders import KEY, Leaders
-from .means import bars, draw_means, mean_errors, side_by_side, steps
+from .means import draw_means, interval_lines, mean_errors, side_by_side, steps
 from .methods import colours_of, edges_of, in_order, is_faded, look, method_name, network_of, one_network
 from .scales import percent, round_costs, round_errors, short
 
@@ -197,7 +197,7 @@ def _draw_level(ax: Axes, dense: pd.DataFrame, level: np.ndarray) -> list[Artist
 def _segments(points: pd.DataFrame, curves: pd.DataFrame, level: np.ndarray) -> np.ndarray:
     """All that names must not cover, [n, 2, 2]: runs and means (from a point to itself), bars and lines."""
     dots = pd.concat([points, curves])[["cost", "error"]].to_numpy(float)
-    found = np.concatenate([np.stack([dots, dots], 1), bars(curves), steps(curves), level])
+    found = np.concatenate([np.stack([dots, dots], 1), interval_lines(curves), steps(curves), level])
     return found[np.isfinite(found).all((1, 2))]  # one seed has no interval
 
 

@@ -181,11 +181,10 @@ class Grid:
             bases = [replace(base, seed=seed) for base in self._bases(data, model)]
             jobs += [base for base in bases if base.method == DENSE]  # removes nothing: it has no price
             for kind, value in [*(("lam", v) for v in self.lam), *(("budget", v) for v in self.budget)]:
-                for base in bases:
-                    if kind == self._kind_of_price(base.method):
-                        is_gated = base.method in POSTERIORS
-                        lr = (gate_lrs or {}).get((data, model, base.method), given) if is_gated else None
-                        jobs.append(replace(base, gate_lr=lr, **{kind: value}))
+                for base in (b for b in bases if self._kind_of_price(b.method) == kind):
+                    lr = (gate_lrs or {}).get((data, model, base.method), given)
+                    lr = lr if base.method in POSTERIORS else None
+                    jobs.append(replace(base, gate_lr=lr, **{kind: value}))
         return jobs
 
     def _kind_of_price(self, method: str) -> str | None:

@@ -26,7 +26,6 @@ from .job import read_result
 from .rows import RESULT, read_row, write_row
 
 FORMAT = 1
-_EMPTY = {"correct": None, "settings": ""}
 TABLE, ABOUT = "results.parquet", "sweep.json"
 NOTED = {"format": int, "version": str, "grid": dict, "environment": dict, "command": str}  # in sweep.json
 
@@ -56,11 +55,12 @@ class SweepFolder:
         """Write the rows of a table that came without its runs into their folders, where `done` looks."""
         if not (self.path / TABLE).is_file():
             return
-        for row in to_rows(load_results(self.path)):
-            folder = self.path / "runs" / str(row["run"])
-            if row["settings"] and folder.parent == self.path / "runs" and not (folder / RESULT).exists():
-                folder.mkdir(parents=True, exist_ok=True)
-                write_row(folder, row)
+        runs, table = self.path / "runs", load_results(self.path)
+        table = table[table.settings != ""]  # rows of earlier versions do not say what they belong to
+        missing = [(runs / n).parent == runs and not (runs / n / RESULT).exists() for n in table.run]
+        for row in to_rows(table[missing]):
+            (runs / row["run"]).mkdir(parents=True, exist_ok=True)
+            write_row(runs / row["run"], row)
 
     def about(self) -> dict[str, Any]:
         """What was noted by `begin`."""
@@ -139,7 +139,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     except Exception as error:  # Arrow and pandas have many for what they do not expect
         problem = " ".join(str(error).split())
         raise ValueError(f"{path} is damaged: expected a Parquet file, found: {problem}.") from error
-    table = table.assign(**{name: _EMPTY[name] for name in NEWER if name not in table})
+    table = table.assign(**{name: value for name, value in NEWER.items() if name not in table})
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ValueError(

@@ -94,9 +94,9 @@ class _Sweep:
         trials = self.grid.tuning_jobs()
         tried = self.folder.done(trials)
         chosen = chosen_gate_lrs(to_table(list(tried.values()))) if len(tried) == len(trials) else None
-        jobs = [*trials, *self.grid.jobs(chosen)]
-        done = self.folder.done(jobs)
-        if left := [job for job in jobs if job.name not in done]:
+        jobs = self.grid.jobs(chosen)
+        done = tried | self.folder.done(jobs)
+        if left := [job for job in (*trials, *jobs) if job.name not in done]:
             workers = min(self.workers or worker_count(), len(left))
             hours = estimated_hours(left, workers)
             print(
