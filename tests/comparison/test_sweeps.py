@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -370,6 +371,21 @@ def test_results_that_are_missing_damaged_or_of_another_kind(without_training, t
         load_results(tmp_path)
     with pytest.raises(FileNotFoundError, match="no sweep"):
         SweepFolder(tmp_path / "none").about()
+
+
+def test_a_damaged_table_is_written_anew_from_the_runs_but_never_lost(without_training, tmp_path):
+    table = sweep(GRID, tmp_path)
+    without_training.clear()
+    (tmp_path / "results.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.warns(UserWarning, match=r"results\.parquet is damaged.*written anew from .*runs"):
+        again = sweep(GRID, tmp_path)
+    pd.testing.assert_frame_equal(load_results(tmp_path), again)
+    assert set(without_training) == set(table.run[table.error != ""])
+    shutil.rmtree(tmp_path / "runs")
+    (tmp_path / "results.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"results\.parquet is damaged"):
+        sweep(GRID, tmp_path)
+    assert (tmp_path / "results.parquet").read_bytes() == b"PAR1 and no more"
 
 
 # ---- real runs

@@ -9,6 +9,7 @@ runs/NAME/        the run itself: result.json (with a checksum, and all settings
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,14 @@ class SweepFolder:
         """Write the rows of a table that came without its runs into their folders, where `done` looks."""
         if not (self.path / TABLE).is_file():
             return
-        runs, table = self.path / "runs", load_results(self.path)
+        runs = self.path / "runs"
+        try:
+            table = load_results(self.path)
+        except ValueError as error:
+            if not any(runs.glob(f"*/{RESULT}")):
+                raise  # the table is all there is: writing it anew would lose it
+            warnings.warn(f"{error} It is written anew from {runs}.", stacklevel=4)
+            return
         table = table[table.settings != ""]  # rows of earlier versions do not say what they belong to
         missing = [(runs / n).parent == runs and not (runs / n / RESULT).exists() for n in table.run]
         for row in to_rows(table[missing]):
