@@ -10,7 +10,7 @@ import pandas as pd
 from ..support import checked, checks
 
 COLUMNS = {  # types as pandas has them; what they mean: see `load_results`
-    "run": "str", "stage": "str", "data": "str", "model": "str", "method": "str",
+    "run": "str", "stage": "str", "data": "str", "model": "str", "method": "str", "kind": "str",
     "lam": "float64", "budget": "float64", "seed": "int64", "gate_lr": "float64",
     "epochs": "int64", "fine_tune_epochs": "int64",
     "raw_val_accuracy": "float64", "val_accuracy": "float64", "test_accuracy": "float64",
@@ -19,7 +19,11 @@ COLUMNS = {  # types as pandas has them; what they mean: see `load_results`
     "groups": "object", "channels": "object", "open": "object", "confusion": "object",
     "times": "object", "prob_open": "object", "correct": "object", "settings": "str",
 }  # fmt: skip
-NEWER = {"correct": None, "settings": ""}  # columns that older tables lack, and what stands there then
+NEWER = {
+    "kind": "static",
+    "correct": None,
+    "settings": "",
+}  # columns that older tables lack, and what stands there then
 LISTS = {  # what the columns of lists hold
     "groups": str, "channels": int, "open": int, "confusion": int, "times": int | float, "prob_open": int,
     "correct": int,

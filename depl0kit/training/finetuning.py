@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 
 from ..channels.admission import unwrapped
 from ..data.loading import Data
@@ -86,6 +88,8 @@ def fine_tune(
     penalty: Callable[[nn.Module], Tensor] | None = None,
     augment: bool = False,
     precision: str = "float32",
+    after_step: Callable[[int, Optimizer], object] | None = None,
+    extra: Sequence[nn.Parameter] = (),
 ) -> pd.DataFrame:
     """Train the weights of `net` for a few epochs, with the gates held at their test-time values, unpriced.
 
@@ -102,6 +106,9 @@ def fine_tune(
         penalty: what every step's loss has besides the cross-entropy: a function of `net`, a scalar with
             gradient. The losses returned are without it.
         augment, precision: as in `TrainConfig`.
+        after_step: called after every step with its number, counted from 1, and the optimiser of the weights:
+            it may change weights, and what the optimiser remembers of them, in place.
+        extra: parameters of `penalty` that are trained too, with the rates of the weights, without decay.
 
     Returns:
         A row per epoch: epoch, train_loss, val_loss, val_accuracy, seconds.
@@ -117,10 +124,12 @@ def fine_tune(
     )  # fmt: skip
     data, trial = prepared(net, data, config)
     weights = sgd((net.model if isinstance(net, GatedModel) else net).parameters(), config)
+    optimisers = [weights, *([sgd(extra, replace(config, weight_decay=0))] if extra else [])]
     loop = Loop(
-        net, data, config, trial, [weights],
-        rates=lambda start, middle: [weight_rate(config, start, middle)],
+        net, data, config, trial, optimisers,
+        rates=lambda start, middle: [weight_rate(config, start, middle)] * len(optimisers),
         price=penalty and (lambda _share, _epoch: penalty(net)),
+        after_step=after_step and (lambda step: after_step(step, weights)),
     )  # fmt: skip
     rows = []
     try:

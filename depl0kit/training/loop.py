@@ -64,6 +64,8 @@ class Loop:
     price: Callable[[Tensor | None, float], Tensor] | None = None
     # noise of the gates, from the images of this process and of all; None holds the gates
     draw: Callable[[int, int], Tensor] | None = None
+    # called after every step of the optimisers with its number, counted from 1
+    after_step: Callable[[int], object] | None = None
 
     def __post_init__(self) -> None:
         self.device, self.ranks = next(self.net.parameters()).device, distributed.ranks()
@@ -93,6 +95,8 @@ class Loop:
             for optimiser, rate in zip(self.optimisers, rates, strict=True):
                 optimiser.param_groups[0]["lr"] = rate
             total = total + self._step(x, y, now)  # on the device: nothing waits for it here
+            if self.after_step is not None:
+                self.after_step(before + 1)
             yield now
         self.row = self._log(number, total / self.steps) | {"seconds": time.perf_counter() - begun}
 

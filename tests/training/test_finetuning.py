@@ -161,6 +161,33 @@ def test_the_penalty_counts_in_every_step_and_not_in_the_losses(data):
     assert second.train_loss[0] < 2 * first.train_loss[0] < 1e3 * sizes[0]
 
 
+def test_after_step_sees_every_step_and_what_it_writes_stays(few):
+    net = dk.compact(make_net(few))
+    frozen, *_ = net.parameters()
+    before, seen = frozen.detach().clone(), []
+
+    def hold(step, optimiser):
+        seen.append(step)
+        with torch.no_grad():
+            frozen.copy_(before)
+            optimiser.state[frozen]["momentum_buffer"].zero_()
+
+    dk.fine_tune(net, few, 2, batch_size=16, after_step=hold)
+    assert seen == list(range(1, 2 * (len(few.train) // 16) + 1))
+    assert torch.equal(frozen, before)
+
+
+def test_parameters_of_a_penalty_are_trained_without_decay(few):
+    net, extra, idle = dk.compact(make_net(few)), nn.Parameter(torch.zeros(2)), nn.Parameter(torch.ones(2))
+    goal = torch.tensor([1.0, -1.0])
+    dk.fine_tune(
+        net, few, 20, lr=0.1, weight_decay=0.5, batch_size=8, extra=[extra, idle],
+        penalty=lambda _: ((extra - goal) ** 2).sum() + 0 * idle.sum(),
+    )  # fmt: skip
+    torch.testing.assert_close(extra.detach(), goal, atol=0.05, rtol=0)
+    assert torch.equal(idle.detach(), torch.ones(2))
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -35,7 +35,7 @@ from .pruning import l1_global, l1_uniform, random
 from .slimming import slimming
 from .whole import dense, small_dense
 
-__all__ = ["BASELINES", "FROM_DENSE"]
+__all__ = ["BASELINES", "FROM_DENSE", "KINDS"]
 
 BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]] = {
     "dense": dense,
@@ -46,3 +46,6 @@ BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]]
     "slimming": slimming,
 }
 FROM_DENSE = ("random", "l1_uniform", "l1_global")  # they also take `trained`, the result of "dense"
+# What a method makes, and so what its MACs mean: a smaller network ("static"; also of posteriors), one that
+# chooses channels for every image ("dynamic": the mean over test images), or layers in two ("factorised")
+KINDS: dict[str, str] = dict.fromkeys(BASELINES, "static")

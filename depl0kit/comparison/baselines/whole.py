@@ -1,10 +1,11 @@
 """Baselines that prune nothing: the whole network, and one that is small from the start."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ...channels.admission import copied, unwrapped
 from ...data.loading import Data
@@ -41,9 +42,12 @@ def train_weights(
     data: Data,
     config: TrainConfig,
     penalty: Callable[[nn.Module], Tensor] | None = None,
+    after_step: Callable[[int, Optimizer], object] | None = None,
+    extra: Sequence[nn.Parameter] = (),
 ) -> None:
     """Train in place as `config` says; see `fine_tune`."""
-    fine_tune(model, data, config.epochs, config.lr, penalty=penalty, **config.sgd)
+    hooks = {"penalty": penalty, "after_step": after_step, "extra": extra}
+    fine_tune(model, data, config.epochs, config.lr, **hooks, **config.sgd)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from ...training.evaluation import evaluate
 from ...training.finetuning import fine_tune, reestimate_batch_norm
 from ...training.runs.folder import RunFolder
 from ...training.train import train
-from ..baselines import BASELINES, FROM_DENSE
+from ..baselines import BASELINES, FROM_DENSE, KINDS
 from ..table import COLUMNS, DENSE
 from .grid import Job
 from .rows import read_row, write_row
@@ -62,7 +62,7 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
 
 def _run(job: Job, folder: Path) -> dict[str, Any]:
     start = time.perf_counter()
-    row = dict.fromkeys(COLUMNS) | _identity(job) | {"settings": job.settings()}
+    row = _empty(job) | {"settings": job.settings()}
     try:
         with one_thread():
             row |= _measured(job, folder)
@@ -90,7 +90,12 @@ def _is_of(row: dict[str, Any], job: Job) -> bool:
 
 def failed(job: Job, error: str) -> dict[str, Any]:
     """The row of a run that could not begin, or whose process died."""
-    return dict.fromkeys(COLUMNS) | _identity(job) | {"error": error}
+    return _empty(job) | {"error": error}
+
+
+def _empty(job: Job) -> dict[str, Any]:
+    """The row of a job of which nothing is measured yet."""
+    return dict.fromkeys(COLUMNS) | _identity(job) | {"kind": KINDS.get(job.method, "static")}
 
 
 def _identity(job: Job) -> dict[str, Any]:

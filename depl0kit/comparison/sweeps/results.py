@@ -125,7 +125,8 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         folder: of the sweep, or its results.parquet.
 
     Returns:
-        A row per run. `stage` is "tune" for runs that only chose a gate lr. Accuracies (0..1) are those of
+        A row per run. `stage` is "tune" for runs that only chose a gate lr; `kind` is "static", "dynamic" or
+        "factorised", see `baselines.KINDS`: their MACs mean different things. Accuracies (0..1) are those of
         the compact, fine-tuned network, `raw_val_accuracy` that before fine-tuning; `macs` per image and
         `params` are its own, kept_* their shares of the dense network's; `latency_ms` is of a batch of 64 on
         one thread, beside other runs; `undecided` the share of gates with P(open) in 0.1..0.9. `groups`,
