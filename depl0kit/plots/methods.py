@@ -17,6 +17,7 @@ METHODS = {  # name -> (label, colour, marker)
     "dense": ("dense", BLACK, "*"),
     "random": ("random", GREY, "X"),
     "small_dense": ("small dense", BLACK, "s"),
+    "small_dense_longer": ("small dense, longer", BLACK, "d"),
     "l1_uniform": ("L1, uniform", SKY, "v"),
     "l1_global": ("L1, global", PINK, "^"),
     "slimming": ("slimming", YELLOW, "P"),

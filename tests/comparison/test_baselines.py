@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import depl0kit as dk
 from depl0kit.channels.tracing import probe_copy
-from depl0kit.comparison.baselines import BASELINES
+from depl0kit.comparison.baselines import BASELINES, whole
 from depl0kit.comparison.baselines.choice import best_channels, in_proportion
 from depl0kit.comparison.baselines.scores import bn_scales, l1_norms
 from depl0kit.comparison.baselines.slimming import slimming, sum_of_scales
@@ -203,6 +203,18 @@ def test_small_dense_forgets_the_weights_it_is_given(few):
     assert all(torch.equal(t, two.state_dict()[k]) for k, t in one.state_dict().items())
     reseeded = BASELINES["small_dense"](model, few, 0.3, dk.TrainConfig(epochs=1, batch_size=128, seed=1))
     assert not torch.equal(one.features[0].weight, reseeded.features[0].weight)
+
+
+def test_small_dense_longer_trains_for_the_macs_of_the_whole_network(few, monkeypatch):
+    seen = []
+    train = whole.train_weights
+    monkeypatch.setattr(whole, "train_weights", lambda m, d, c: seen.append(c.epochs) or train(m, d, c))
+    same = BASELINES["small_dense"](make(), few, 0.3, replace(BRIEF, epochs=7))
+    longer = BASELINES["small_dense_longer"](make(), few, 0.3, replace(BRIEF, epochs=2))
+    assert seen == [7, 7]  # 2 / 0.3, rounded
+    assert all(torch.equal(t, longer.state_dict()[k]) for k, t in same.state_dict().items())
+    with pytest.raises(ValueError, match="keep must lie between"):
+        BASELINES["small_dense_longer"](make(), few, 0, BRIEF)
 
 
 class Scaled(nn.Module):

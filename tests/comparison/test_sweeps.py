@@ -20,7 +20,6 @@ from torch import nn
 import depl0kit as dk
 from depl0kit.comparison import sweeps
 from depl0kit.comparison.sweeps import (
-    METHODS,
     Grid,
     SweepFolder,
     load_grid,
@@ -109,22 +108,25 @@ def test_a_grid_that_makes_no_sense_is_refused(wrong, says):
         Grid(**wrong)
 
 
-COLOURS = {"random", "l1_uniform"}  # left out of the sweeps on colour images
-SPECS = {  # models, methods that are left out, numbers of seeds and of budgets
-    "digits": (("small",), set(), 5, 5),
-    "paired-comparison": (("small",), set(), 5, 3),
-    "cifar10-methods": (("medium",), COLOURS, 5, 2),
-    "fashion-methods": (("medium",), COLOURS, 5, 2),
-    "cifar10-resnet": (("thin_resnet20",), COLOURS, 3, 2),
-    "cifar10-gpu": (("resnet56", "vgg16"), COLOURS | {"small_dense"}, 2, 2),
+FOUR = {"mean_field", "forward", "backward", "autoregressive"}
+ON_GPU = FOUR | {"dense", "l1_global", "slimming"}
+ON_COLOURS = ON_GPU | {"small_dense", "small_dense_longer"}
+ON_DIGITS = ON_GPU | {"small_dense", "random", "l1_uniform"}
+SPECS = {  # models, methods, numbers of seeds and of budgets
+    "digits": (("small",), ON_DIGITS, 5, 5),
+    "paired-comparison": (("small",), ON_DIGITS, 5, 3),
+    "cifar10-methods": (("medium",), ON_COLOURS, 5, 2),
+    "fashion-methods": (("medium",), ON_COLOURS, 5, 2),
+    "cifar10-resnet": (("thin_resnet20",), ON_COLOURS, 3, 2),
+    "cifar10-gpu": (("resnet56", "vgg16"), ON_GPU, 2, 2),
 }
 TIMED = ("seconds", "latency_ms")
 
 
 @pytest.mark.parametrize("name", spec_names())
 def test_the_sweeps_of_the_package_are_what_they_are_said_to_be(name):
-    grid, (models, left_out, seeds, budgets) = load_grid(name), SPECS[name]
-    assert grid.models == models and set(grid.methods) == set(METHODS) - left_out
+    grid, (models, methods, seeds, budgets) = load_grid(name), SPECS[name]
+    assert grid.models == models and set(grid.methods) == methods
     assert (len(grid.seeds), len(grid.budget)) == (seeds, budgets)
 
 

@@ -4,9 +4,10 @@ Every method is a function `(model, data, keep, config) -> nn.Module`:
 
     small = BASELINES["l1_global"](model, data, keep=0.3, config=TrainConfig(epochs=15))
 
-They train the whole network (or a small one) for `config.epochs`, and remove channels exactly, as
-`compact` does, of the groups that `GatedModel(model, example=data.example)` gates. So all of them end in
-the same kind of network as L0. Fine-tuning it (`fine_tune`) is left to the caller, for all alike.
+They train the whole network (or a small one) for `config.epochs` (only "small_dense_longer" for more), and
+remove channels exactly, as `compact` does, of the groups that `GatedModel(model, example=data.example)`
+gates. So all of them end in the same kind of network as L0. Fine-tuning it (`fine_tune`) is left to the
+caller, for all alike.
 
 Of `config` count epochs, batch_size, lr, momentum, weight_decay, seed, augment and precision: SGD with one
 rise and fall of lr.
@@ -33,7 +34,7 @@ from ...data.loading import Data
 from ...training.config import TrainConfig
 from .pruning import l1_global, l1_uniform, random
 from .slimming import slimming
-from .whole import dense, small_dense
+from .whole import dense, small_dense, small_dense_longer
 
 __all__ = ["BASELINES", "FROM_DENSE", "KINDS"]
 
@@ -41,6 +42,7 @@ BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]]
     "dense": dense,
     "random": random,
     "small_dense": small_dense,
+    "small_dense_longer": small_dense_longer,
     "l1_uniform": l1_uniform,
     "l1_global": l1_global,
     "slimming": slimming,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.optim import Optimizer
 
 from ...channels.admission import copied, unwrapped
 from ...data.loading import Data
+from ...support import checks
 from ...training.config import TrainConfig
 from ...training.finetuning import fine_tune
 from .choice import best_channels, in_proportion, structure
@@ -35,6 +37,16 @@ def small_dense(model: nn.Module, data: Data, keep: float, config: TrainConfig) 
         _reset(small)
         train_weights(small, data, config)
     return small
+
+
+def small_dense_longer(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.Module:
+    """As `small_dense`, trained for `epochs` / `keep` epochs, rounded: for as many MACs as the whole network.
+
+    Methods that prune train the whole network for `epochs`, so this is the narrow network at equal compute,
+    where `small_dense` is it at equal epochs.
+    """
+    checks.share("keep", keep)
+    return small_dense(model, data, keep, replace(config, epochs=round(config.epochs / keep)))
 
 
 def train_weights(
