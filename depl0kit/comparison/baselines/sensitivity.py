@@ -15,23 +15,30 @@ from ...training.config import TrainConfig
 from ...training.prepare import prepared
 from .choice import best_channels, structure
 from .pruning import prune
+from .scores import relative
 from .whole import seeded, train_weights
 
+# On digits (20 % of MACs, two seeds) 2 gave Taylor .93 and .98, 16 and 64 alike .97 to .98
 BATCHES = 16
 
 
 def taylor(
     model: nn.Module, data: Data, keep: float, config: TrainConfig, trained: nn.Module | None = None
 ) -> nn.Module:
-    """The channels whose removal changes the loss most, to first order, by one threshold over all groups.
+    """The channels whose removal changes the loss most, to first order and relative to the mean of their
+    group, by one threshold.
 
     The score is the square of an image's dLoss/dgate at gate 1, its mean over images (Molchanov et al. 2019,
-    "Importance estimation for neural network pruning", their Taylor-FO-BN with gates). It is taken in eval
-    mode, where no image depends on others.
+    "Importance estimation for neural network pruning", with gates). It is taken in eval mode, where no image
+    depends on others. Relative, as here all is cut at once: the paper cuts little by little, with training
+    between.
     """
 
     def score(channels: Channels) -> list[Tensor]:
-        return [of_image.square().mean(0) for of_image in gate_gradients(channels, data, config, False)]
+        slopes = gate_gradients(channels, data, config, training=False)
+        # plain, one threshold left 1 of 48 channels of the last groups of "small" (digits, 20 % of MACs, two
+        # seeds, validation): .19 and .10 after fine-tuning, .97 both by these
+        return [relative(of_image.square().mean(0)) for of_image in slopes]
 
     return prune(model, data, keep, config, score, trained=trained)
 
@@ -45,7 +52,8 @@ def snip(model: nn.Module, data: Data, keep: float, config: TrainConfig) -> nn.M
     """
     with seeded(model, config.seed):
         channels = structure(model, data, keep)
-        scores = [of_image.mean(0).abs() for of_image in gate_gradients(channels, data, config, True)]
+        slopes = gate_gradients(channels, data, config, training=True)
+        scores = [of_image.mean(0).abs() for of_image in slopes]
         small = channels.remove(best_channels(channels, scores, keep))
         train_weights(small, data, config)
     return small
@@ -64,7 +72,8 @@ def gate_gradients(channels: Channels, data: Data, config: TrainConfig, training
     model = channels.plain_copy()
     data, trial = prepared(model, data, config)
     frozen = frozen_parts(model)
-    freeze(frozen if model.train(training).training else [])
+    model.train(training)
+    freeze(frozen)
     gates, found = place_gates(model.requires_grad_(False), channels.groups.gated), []
     batches = data.train.batches(config.batch_size, torch.Generator().manual_seed(config.seed))
     for x, y in islice(batches, BATCHES):
