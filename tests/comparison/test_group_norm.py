@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from grouped import Grouped
 from marks import slow_but_the_first
 from torch import nn
 
@@ -15,22 +16,6 @@ from depl0kit.comparison.baselines.group_norm import (
     relative_norms,
 )
 from depl0kit.comparison.baselines.scores import l1_norms
-
-
-class Grouped(nn.Module):
-    """A grouped, a depthwise and a transposed convolution, and a layer that reads a flatten."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
-        self.grouped, self.depthwise = nn.Conv2d(8, 8, 3, groups=4), nn.Conv2d(6, 6, 3, groups=6)
-        self.middle, self.up = nn.Conv2d(8, 6, 1), nn.ConvTranspose2d(6, 5, 2, 2)
-        self.head = nn.Linear(5 * 64, 10)
-
-    def forward(self, x):
-        x = self.grouped(self.norm(self.first(x)).relu()).relu()
-        x = self.depthwise(self.middle(x)).relu()
-        return self.head(self.up(x).relu().flatten(1))
 
 
 def make(name):
@@ -125,3 +110,11 @@ def test_weights_that_are_all_0_have_no_nan():
 def test_bad_strength(few):
     with pytest.raises(ValueError, match=r"strength must be a number in \[0"):
         group_norm(make("small"), few, 0.5, dk.TrainConfig(epochs=1), strength=-1)
+
+
+def test_it_lies_on_the_networks_device():
+    channels = dk.Channels(make("grouped"), torch.zeros(1, 1, 8, 8))
+    channels.model.to("meta")
+    groups = parts(channels)
+    growing_decay(groups).backward()
+    assert {indices.device.type for group in groups for *_, indices in group} == {"meta"}

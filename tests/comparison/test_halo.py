@@ -158,6 +158,15 @@ def test_each_filter_is_scaled_by_the_batch_norm_after_it(few):
     torch.testing.assert_close(inner, sizes(model.last.weight))
 
 
+def test_it_lies_on_the_networks_device(few):
+    channels = dk.Channels(Mixed(), few.example, scope="all")
+    channels.model.to("meta")
+    halo = Shrinkage(channels, XI, PSI)
+    halo.penalty(channels.model).backward()
+    indices = [i for group in halo.norms._groups for writer in group for i in (writer.outputs, writer.scaled)]
+    assert {i.device.type for i in (halo.lambdas.grad, *indices) if i is not None} == {"meta"}
+
+
 @pytest.mark.parametrize("name", ["xi", "psi"])
 @pytest.mark.parametrize("value", [0, -1, "much"])
 def test_bad_strengths(few, name, value):
