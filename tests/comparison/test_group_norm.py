@@ -8,7 +8,6 @@ from torch import nn
 
 import depl0kit as dk
 from depl0kit.comparison.baselines.group_norm import (
-    STRENGTH,
     group_norm,
     growing_decay,
     growing_factors,
@@ -67,7 +66,7 @@ def test_readers_count_too(few):
 
 
 def test_the_least_is_pulled_16_times_as_hard():
-    factors = STRENGTH * growing_factors(torch.tensor([3.0, 1.0, 2.0]))
+    factors = 1e-4 * growing_factors(torch.tensor([3.0, 1.0, 2.0]))
     torch.testing.assert_close(factors, torch.tensor([1e-4, 16e-4, 4e-4]))
 
 

@@ -15,7 +15,11 @@ from ...training.config import TrainConfig
 from .pruning import prune
 from .scores import filters, relative
 
-STRENGTH = 1e-4
+# The paper's is 1e-4. On digits ("small", 15 epochs, 20 % of MACs, three seeds, validation) 0, 1e-4, 1e-3,
+# 3e-3 and 0.01 gave .981, .985, .986, .989 and .992 after fine-tuning, and .22, .24, .18, .16 and .71
+# before it; on Fashion-MNIST (1200 images, 6 epochs, one seed, 30 %) 1e-4, 3e-3 and 0.01 gave .669, .675
+# and .683.
+STRENGTH = 0.01
 GROWTH = 4  # the least channel of a group is pulled 2^4 times as hard as its largest
 
 Part = tuple[
