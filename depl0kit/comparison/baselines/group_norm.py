@@ -22,9 +22,8 @@ from .scores import filters, relative
 STRENGTH = 0.01
 GROWTH = 4  # the least channel of a group is pulled 2^4 times as hard as its largest
 
-Part = tuple[
-    nn.Module, str, Tensor
-]  # a layer, the side on which channels lie, [channels, spread] indices there
+# a layer, the side on which channels lie, and their indices there [channels, spread]
+Part = tuple[nn.Module, str, Tensor]
 
 
 def group_norm(
