@@ -54,13 +54,20 @@ def test_gradients_are_finite_differences_of_the_loss(few, training):
 
 def test_the_signs_of_images_do_not_cancel(few, monkeypatch):
     """The square is that of an image's slope, not that of the mean, which may be 0."""
-    slopes = torch.tensor([[1.0, 0.1], [-1.0, 0.1]])
-    monkeypatch.setattr(sensitivity, "gate_gradients", lambda *_: [slopes])
+    slopes, modes = torch.tensor([[1.0, 0.1], [-1.0, 0.1]]), []
+
+    def gradients(*_, training):
+        modes.append(training)
+        return [slopes]
+
+    monkeypatch.setattr(sensitivity, "gate_gradients", gradients)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.ReLU(), nn.Linear(2, 10))
     kept = taylor(model, few, 0.6, FROZEN)[1].weight
     torch.testing.assert_close(kept, model[1].weight[:1])
+    assert not any(modes)  # in training mode an image would move the loss of others
     kept = snip(model, few, 0.6, FROZEN)[1].weight
     torch.testing.assert_close(kept, model[1].weight[1:])
+    assert modes[-1]
 
 
 def test_channels_that_change_nothing_go_first(few):
