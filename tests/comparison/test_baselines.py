@@ -17,6 +17,7 @@ from depl0kit.comparison.baselines.scores import bn_scales, l1_norms
 from depl0kit.comparison.baselines.slimming import slimming, sum_of_scales
 
 PRUNING = ["random", "small_dense", "l1_uniform", "l1_global", "slimming"]
+PRUNING += ["halo", "taylor", "snip", "group_norm", "fpgm"]
 FROZEN = dk.TrainConfig(epochs=1, lr=1e-12, weight_decay=0, batch_size=1024)  # scores of the weights given
 BRIEF = dk.TrainConfig(epochs=1, batch_size=128)
 

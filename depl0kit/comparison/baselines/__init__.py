@@ -32,7 +32,10 @@ from torch import nn
 
 from ...data.loading import Data
 from ...training.config import TrainConfig
-from .pruning import l1_global, l1_uniform, random
+from .group_norm import group_norm
+from .halo import halo
+from .pruning import fpgm, l1_global, l1_uniform, random
+from .sensitivity import snip, taylor
 from .slimming import slimming
 from .whole import dense, small_dense, small_dense_longer
 
@@ -46,8 +49,19 @@ BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]]
     "l1_uniform": l1_uniform,
     "l1_global": l1_global,
     "slimming": slimming,
+    "halo": halo,
+    "taylor": taylor,
+    "snip": snip,
+    "group_norm": group_norm,
+    "fpgm": fpgm,
 }
-FROM_DENSE = ("random", "l1_uniform", "l1_global")  # they also take `trained`, the result of "dense"
+FROM_DENSE = (
+    "random",
+    "l1_uniform",
+    "l1_global",
+    "taylor",
+    "fpgm",
+)  # they also take `trained`, the result of "dense"
 # What a method makes, and so what its MACs mean: a smaller network ("static"; also of posteriors), one that
 # chooses channels for every image ("dynamic": the mean over test images), or layers in two ("factorised")
 KINDS: dict[str, str] = dict.fromkeys(BASELINES, "static")

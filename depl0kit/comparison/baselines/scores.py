@@ -14,7 +14,7 @@ from ...support.device import values_of
 
 def random_scores(channels: Channels) -> list[Tensor]:
     """Numbers in 0..1, drawn from torch's generator for each writer."""
-    return _of_writers(channels, lambda module: torch.rand(len(_filters(module))))
+    return _of_writers(channels, lambda module: torch.rand(len(filters(module))))
 
 
 def l1_norms(channels: Channels) -> list[Tensor]:
@@ -24,11 +24,28 @@ def l1_norms(channels: Channels) -> list[Tensor]:
     weights: one threshold on it would close the first layer of a network, whose filters have the fewest.
     """
 
-    def norms(module: nn.Module) -> Tensor:
-        norms = _filters(module).abs().sum(1)
-        return norms / norms.mean().clamp(min=torch.finfo(norms.dtype).tiny)
+    return _of_writers(channels, lambda module: relative(values_of(filters(module)).abs().sum(1)))
 
-    return _of_writers(channels, norms)
+
+def median_distances(channels: Channels) -> list[Tensor]:
+    """Sum of the distances from each filter to the other filters of its layer, over the mean of the layer.
+
+    A filter near the geometric median of its layer, the point where this sum is least, can be replaced by the
+    others. Of several writers the mean counts.
+    """
+
+    def distances(module: nn.Module) -> Tensor:
+        points = values_of(filters(module))
+        # by products of matrices, the distance of two equal filters would not be 0
+        apart = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+        return relative(apart.sum(1))
+
+    return _of_writers(channels, distances)
+
+
+def relative(scores: Tensor) -> Tensor:
+    """Scores over their mean; 0 where all are 0."""
+    return scores / scores.mean().clamp(min=torch.finfo(scores.dtype).tiny)
 
 
 def _of_writers(channels: Channels, score: Callable[[nn.Module], Tensor]) -> list[Tensor]:
@@ -37,23 +54,28 @@ def _of_writers(channels: Channels, score: Callable[[nn.Module], Tensor]) -> lis
 
 
 def _of_group(group: Group, model: nn.Module, score: Callable[[nn.Module], Tensor]) -> Tensor:
-    writers = {name: model.get_submodule(name) for name in group.writers}
-    # a depthwise convolution passes channels on, it does not make them
-    plain = {name: module for name, module in writers.items() if not is_grouped(module)}
     scores = [
         score(module)[torch.from_numpy(group.members[name, "out"])].mean(1)
-        for name, module in (plain or writers).items()
+        for name, module in makers(group, model).items()
     ]
     return torch.stack(scores).mean(0)
 
 
-def _filters(module: nn.Module) -> Tensor:
-    """The weights of each output, [outputs, weights]."""
-    weight = values_of(module.weight)
+def makers(group: Group, model: nn.Module) -> dict[str, nn.Module]:
+    """The layers whose filters make a group's channels, by name."""
+    writers = {name: model.get_submodule(name) for name in group.writers}
+    # a depthwise convolution passes channels on, it does not make them
+    plain = {name: module for name, module in writers.items() if not is_grouped(module)}
+    return plain or writers
+
+
+def filters(module: nn.Module) -> Tensor:
+    """The weights of each output, [outputs, weights], with gradient."""
+    weight = module.weight
     if is_transposed(module):  # [inputs, outputs of a block, ...]
         blocks = weight.reshape(module.groups, -1, *weight.shape[1:]).transpose(1, 2)
         return blocks.reshape(module.out_channels, -1)
-    return weight.flatten(1)
+    return weight.reshape(len(weight), -1)
 
 
 def bn_scales(channels: Channels) -> list[Tensor]:

@@ -30,7 +30,8 @@ def slimming(
     """
 
     checks.number("strength", strength, 0)
-    return prune(model, data, keep, config, scales, lambda net: strength * sum_of_scales(net))
+    penalty = {"penalty": lambda net: strength * sum_of_scales(net)}
+    return prune(model, data, keep, config, scales, lambda channels: penalty)
 
 
 def scales(channels: Channels) -> list[Tensor]:
