@@ -13,7 +13,9 @@ from torch.nn.functional import cosine_similarity
 
 from .spectra import Spectrum
 
-STEPS = 200  # at most; on five random matrices of 24 to 64 rows it ended by itself, where 3000 steps of Adam do
+STEPS = (
+    200  # at most; on five random matrices of 24 to 64 rows it ended by itself, where 3000 steps of Adam do
+)
 
 
 def by_svd(layer: Spectrum, rank: int) -> tuple[Tensor, Tensor]:

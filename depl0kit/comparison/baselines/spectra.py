@@ -99,9 +99,16 @@ def spectra(model: nn.Module, example: Example, names: Sequence[str]) -> dict[st
     for name in names:
         weight = values_of(model.get_submodule(name).weight).double().flatten(1)
         scale = _scale(norms[name]) if name in norms else torch.ones(len(weight), dtype=weight.dtype)
-        _, values, right = torch.linalg.svd(scale[:, None] * weight, full_matrices=False)
-        found[name] = Spectrum(weight, scale, values, right)
+        found[name] = _spectrum(weight, scale)
     return found
+
+
+def _spectrum(weight: Tensor, scale: Tensor) -> Spectrum:
+    columns, triangle = torch.linalg.qr(
+        (scale[:, None] * weight).T
+    )  # before, as it saves two thirds of the time
+    _, values, right = torch.linalg.svd(triangle.T, full_matrices=False)
+    return Spectrum(weight, scale, values, right @ columns.T)
 
 
 def _scale(norm: _BatchNorm) -> Tensor:
