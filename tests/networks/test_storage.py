@@ -316,6 +316,21 @@ def test_json_can_set_nothing_but_widths_ranks_and_stand_ins(changes, tmp_path):
         dk.load_compact(path)
 
 
+@pytest.mark.parametrize("rank", [0, -1, True, 2.0, "2", [2], None, 2**31])
+def test_what_is_no_rank_is_named(rank, tmp_path):
+    path = dk.save_compact(put_in_two(shrunk("small", (1, 8, 8))[0]), tmp_path / "net.safetensors")
+    rewrite(path, factorised={"features.3": rank})
+    with pytest.raises(ValueError, match="its field 'factorised' is"):
+        dk.load_compact(path)
+
+
+def test_a_rank_above_that_of_the_layer_is_refused(tmp_path):
+    path = dk.save_compact(put_in_two(shrunk("small", (1, 8, 8))[0]), tmp_path / "net.safetensors")
+    rewrite(path, factorised={"features.3": 25})
+    with pytest.raises(ValueError, match=r"another architecture than ConvNet: rank must be .* at most 24"):
+        dk.load_compact(path)
+
+
 @pytest.mark.parametrize(
     "wrap",
     slow_but_the_first([nn.DataParallel, torch.compile, lambda m: nn.DataParallel(torch.compile(m))]),

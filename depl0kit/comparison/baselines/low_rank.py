@@ -13,6 +13,10 @@ from .factors import INITS
 from .spectra import Candidate, Spectrum, candidates, spectra
 from .whole import seeded, train_weights
 
+# "small" on digits (15 epochs and 3 of fine-tuning, two seeds, validation): "svd" .990 at 50 % of MACs and
+# .981 at 25 %, "function" .990 and .979. So what takes no time:
+INIT = "svd"
+
 
 def low_rank(
     model: nn.Module,
@@ -20,7 +24,7 @@ def low_rank(
     keep: float,
     config: TrainConfig,
     trained: nn.Module | None = None,
-    init: str = "svd",
+    init: str = INIT,
 ) -> nn.Module:
     """The trained network with layers in two, by one threshold on the share of the squared singular values
     that each keeps. `candidates` says which layers; those where two would cost more than one stay whole.
@@ -29,8 +33,8 @@ def low_rank(
 
     Args:
         trained: what `dense` returned for the same model, data and config, which needs no training then.
-        init: "svd": the nearest matrices of that rank. "function": those whose outputs after a ReLU are
-            nearest, for Gaussian inputs. The caller's fine-tuning begins there.
+        init: where the caller's fine-tuning begins. "svd": the nearest matrices of that rank. "function":
+            those whose outputs after a ReLU are nearest, for Gaussian inputs.
 
     Raises:
         ValueError: no layer can become two; `keep` is less than what is left with one channel between the
@@ -66,20 +70,19 @@ def best_ranks(layers: Sequence[Candidate], spectra: Mapping[str, Spectrum], spa
     Args:
         spare: MACs per image that may be added to those of rank 1 everywhere, >= 0.
     """
-    ranks, closed = [1] * len(layers), set()
+    ranks = [1] * len(layers)
     energies = [spectra[layer.name].energies[: layer.most].tolist() for layer in layers]
     for _, i in sorted((energy, i) for i, row in enumerate(energies) for energy in row):
         layer = layers[i]
         price = layer.rank_macs if ranks[i] < layer.most else layer.macs - layer.most * layer.rank_macs
-        if i in closed or price > spare:
-            closed.add(i)
-        else:
+        if price <= spare:  # else it will never fit, as less and less is left
             ranks[i] += 1
             spare -= price
     return {layer.name: rank for layer, rank in zip(layers, ranks, strict=True) if rank <= layer.most}
 
 
 def _refuse_below(least: int, keep: float, macs: int, model: nn.Module, layers: Sequence[Candidate]) -> None:
+    """Raise a ValueError if no layer can become two, or `least` MACs are too many."""
     if not layers:
         raise ValueError(
             f"no layer of {type(model).__name__} can become two of low rank: it needs a convolution without "
