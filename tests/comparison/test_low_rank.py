@@ -102,6 +102,12 @@ def test_rows_are_scaled_by_the_next_batch_norm(name, shape):
         torch.testing.assert_close(spectrum.scale.float(), expected.detach())
 
 
+def test_a_batch_norm_of_tokens_scales_no_rows():
+    model = probe_copy(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(5), nn.Flatten(), nn.Linear(40, 2)))
+    found = spectra(model, torch.randn(1, 5, 6), ["0"])
+    assert bool((found["0"].scale == 1).all())
+
+
 @pytest.mark.parametrize(("name", "shape"), NETWORKS)
 def test_at_full_rank_nothing_changes(name, shape):
     model, x = network(name, shape)

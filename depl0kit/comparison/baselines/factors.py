@@ -13,9 +13,8 @@ from torch.nn.functional import cosine_similarity
 
 from .spectra import Spectrum
 
-STEPS = (
-    200  # at most; on five random matrices of 24 to 64 rows it ended by itself, where 3000 steps of Adam do
-)
+# At most: on five random matrices of 24 to 64 rows it ended earlier by itself, where 3000 steps of Adam end
+STEPS = 200
 
 
 def by_svd(layer: Spectrum, rank: int) -> tuple[Tensor, Tensor]:

@@ -98,15 +98,15 @@ def spectra(model: nn.Module, example: Example, names: Sequence[str]) -> dict[st
     norms, found = _next_norms(model, example, names), {}
     for name in names:
         weight = values_of(model.get_submodule(name).weight).double().flatten(1)
-        scale = _scale(norms[name]) if name in norms else torch.ones(len(weight), dtype=weight.dtype)
-        found[name] = _spectrum(weight, scale)
+        norm = norms.get(name)
+        is_by_row = norm is not None and norm.num_features == len(weight)  # on tokens it may scale each token
+        found[name] = _spectrum(weight, _scale(norm) if is_by_row else weight.new_ones(len(weight)))
     return found
 
 
 def _spectrum(weight: Tensor, scale: Tensor) -> Spectrum:
-    columns, triangle = torch.linalg.qr(
-        (scale[:, None] * weight).T
-    )  # before, as it saves two thirds of the time
+    # the QR decomposition comes first as it saves two thirds of the time
+    columns, triangle = torch.linalg.qr((scale[:, None] * weight).T)
     _, values, right = torch.linalg.svd(triangle.T, full_matrices=False)
     return Spectrum(weight, scale, values, right @ columns.T)
 
@@ -135,8 +135,10 @@ def _next_norms(model: nn.Module, example: Example, names: Sequence[str]) -> dic
     ]
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_var is not None]
     hooks += [norm.register_forward_pre_hook(lambda m, args: read(m, args[0])) for norm in norms]
-    with eval_mode(model):
-        model(*checked_inputs(model, example))
-    for hook in hooks:
-        hook.remove()
+    try:
+        with eval_mode(model):
+            model(*checked_inputs(model, example))
+    finally:
+        for hook in hooks:
+            hook.remove()
     return found
