@@ -13,6 +13,7 @@ from torch import nn
 
 import depl0kit as dk
 from depl0kit.networks import storage
+from depl0kit.networks.factorised import factorised
 from depl0kit.support.files import read_tensors, write_tensors
 
 JSON = st.recursive(
@@ -27,11 +28,16 @@ JSON = st.recursive(
     max_leaves=6,
 )
 
+IN_TWO = "blocks.4.conv1"
+
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """A file with a closed branch; its tensors, header, an input and the right output."""
+    """A file with a closed branch and a layer in two; its tensors, header, an input and the right output."""
     model, x = shrunk("resnet20", (3, 32, 32))
+    layer = model.get_submodule(IN_TWO)
+    rows, columns = layer.weight.flatten(1).shape
+    model.set_submodule(IN_TWO, factorised(layer, torch.randn(rows, 2), torch.randn(2, columns)))
     path = dk.save_compact(model, tmp_path_factory.mktemp("sound") / "net.safetensors")
     tensors, notes = read_tensors(path)
     with torch.no_grad():
@@ -76,7 +82,8 @@ def test_a_header_with_a_changed_value_is_refused_or_harmless(sound, data):
     path, tensors, header, x, right = sound
     place = data.draw(st.sampled_from(sorted(places(header), key=lambda p: (len(p), str(p)))))
     # of equal weight, or the many widths would leave no example for the few other fields
-    field = data.draw(st.sampled_from([(), ("format",), ("made_by",), ("widths",), ("stand_ins",)]))
+    fields = [(), ("format",), ("made_by",), ("widths",), ("stand_ins",), ("factorised",)]
+    field = data.draw(st.sampled_from(fields))
     if place[:1] != field[:1]:
         place = data.draw(st.sampled_from([p for p in places(header) if p[:1] == field[:1]]))
     value, remove = data.draw(JSON), data.draw(st.booleans())
@@ -112,6 +119,22 @@ def test_a_header_with_a_changed_value_is_refused_or_harmless(sound, data):
         (("stand_ins", "blocks.0.conv1"), [[]]),
         (("stand_ins", "blocks.0.conv1"), [["AvgPool2d", 3, 2, 1]]),
         (("stand_ins", "blocks.0.conv2"), [["Identity"]]),
+        (("factorised",), {}),
+        (("factorised",), None),
+        (("factorised",), [IN_TWO]),
+        (("factorised", IN_TWO), 0),
+        (("factorised", IN_TWO), -1),
+        (("factorised", IN_TWO), True),
+        (("factorised", IN_TWO), 2.0),
+        (("factorised", IN_TWO), "2"),
+        (("factorised", IN_TWO), [2]),
+        (("factorised", IN_TWO), 33),
+        (("factorised", IN_TWO), 10**30),
+        (("factorised",), {IN_TWO: 2, "nowhere": 2}),
+        (("factorised",), {IN_TWO: 2, "": 2}),
+        (("factorised",), {IN_TWO: 2, "bn": 2}),
+        (("factorised",), {IN_TWO: 2, "conv": 2}),
+        (("factorised",), {IN_TWO: 2, f"{IN_TWO}.0": 2}),
         (("format",), "1"),
     ],
 )

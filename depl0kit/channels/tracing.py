@@ -212,9 +212,11 @@ def probe_copy(model: nn.Module) -> nn.Module:
     """A copy in eval mode with gradients on, and with every scale, shift and statistic drawn at random.
 
     A fresh network is no probe: its batch norms pass channels on unchanged, and scales that start at
-    0 or 1e-6 hide what comes through them, and so do weight matrices that start at 0, as some heads do.
+    0 or 1e-6 hide what comes through them, and so do weight matrices that start at 0, as some heads do. Its
+    layout is the ordinary one: in channels-last, as training leaves it, some operations become others that
+    the tracer does not know.
     """
-    probe = copied(model).eval().requires_grad_(True)
+    probe = copied(model).eval().requires_grad_(True).to(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(0)
     matrices = {id(m.weight) for m in probe.modules() if is_matrix(m)}
     tensors = [*probe.parameters(), *probe.buffers()]

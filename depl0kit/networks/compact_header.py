@@ -1,4 +1,5 @@
-"""The JSON header of a saved compact network: its `make_model` arguments, its widths and its stand-ins.
+"""The JSON header of a saved compact network: its `make_model` arguments, its widths, its stand-ins, and
+the ranks of layers that are two.
 
 The file may come from anywhere, so every field is checked before it is used.
 """
@@ -8,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+
+from .factorised import LowRank
 
 FORMAT = 1
 WIDTHS = (
@@ -57,6 +60,7 @@ def header_of(model: nn.Module) -> dict[str, Any]:
         "made_by": getattr(model, "made_by", None),
         "widths": {name: widths for name, m in model.named_modules() if (widths := _widths(m))},
         "stand_ins": {name: spec for name, m in model.named_modules() if (spec := _stand_in(m))},
+        "factorised": {name: m.rank for name, m in model.named_modules() if isinstance(m, LowRank)},
     }
 
 
@@ -97,7 +101,9 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "stand_ins": lambda specs: all(
         spec and all(_is_stand_in(*module) for module in spec) for spec in specs.values()
     ),
+    "factorised": lambda ranks: all(_is_size(rank) for rank in ranks.values()),
 }
+LATER = {"factorised": {}}  # fields that files of earlier versions do not have
 
 
 def checked_header(header: Any) -> dict[str, Any]:
@@ -108,6 +114,7 @@ def checked_header(header: Any) -> dict[str, Any]:
         raise ValueError(
             f"it has format {_shown(header['format'])}, this version reads {FORMAT}: use a newer depl0kit"
         )
+    header = LATER | header
     for name, suits in FIELDS.items():
         try:
             good = suits(header[name])

@@ -1,7 +1,7 @@
 """A compact network in one file: weights as safetensors, and JSON in its header that rebuilds the layers.
 
-Nothing in the file is ever executed: it has no pickle, and the JSON names only widths and three kinds of
-layers.
+Nothing in the file is ever executed: it has no pickle, and the JSON names only widths, ranks and three kinds
+of layers.
 """
 
 import json
@@ -18,6 +18,7 @@ from ..support import checked
 from ..support.device import values_of
 from ..support.files import DamagedFileError, read_tensors, write_tensors
 from .compact_header import WIDTHS, build_stand_in, checked_header, header_of
+from .factorised import in_two
 from .models import MODELS, make_model
 
 KEY = "depl0kit"  # of the JSON in the header of the file
@@ -150,6 +151,8 @@ def _has_its_widths(module: nn.Module) -> bool:
 
 def _reshape(model: nn.Module, header: dict, tensors: dict[str, Tensor]) -> None:
     """Give `model` the modules and widths of the file; its weights are loaded afterwards."""
+    for name, rank in header["factorised"].items():
+        model.set_submodule(name, in_two(model.get_submodule(name), rank))
     for name, spec in header["stand_ins"].items():
         if name and any(True for _ in model.get_submodule(name).parameters()):
             model.set_submodule(name, build_stand_in(spec))

@@ -30,6 +30,7 @@ from .exact import (
     pair_states,
 )
 from .gate import gate_cdf, gate_density, gate_samples, spikes
+from .low_rank import singular_values
 from .methods import METHODS, look, method_name
 from .network import (
     gate_correlation,
@@ -51,5 +52,6 @@ __all__ = [
     "gate_pairs", "gate_samples", "group_entropy", "group_widths", "history_curves", "images",
     "kl_curves", "lambda_path", "layer_bars", "layer_macs", "likeliest_masks", "log_alpha_flow",
     "log_alpha_paths", "look", "measures", "method_name", "open_gates", "pair_states", "paired_intervals",
-    "panels", "prob_open_heatmap", "prob_open_image", "round_limits", "spikes", "style",
+    "panels", "prob_open_heatmap", "prob_open_image", "round_limits", "singular_values", "spikes",
+    "style",
 ]  # fmt: skip

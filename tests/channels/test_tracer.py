@@ -571,3 +571,11 @@ def test_rounding_without_a_posterior(name):
     kept = [min(size, -(-int(mask.sum()) // 8) * 8) for mask, size in zip(masks, channels.sizes, strict=True)]
     assert measured(rounded, inputs) == channels.cost(kept)
     assert measured(plain, inputs) == channels.cost([int(mask.sum()) for mask in masks])
+
+
+def test_a_network_that_training_left_in_channels_last_has_the_same_groups():
+    for name, size in (("small", 8), ("lenet", 16)):
+        model, x = dk.make_model(name, 1, 10, (size, size)), torch.zeros(2, 1, size, size)
+        fresh = dk.Channels(model, x).groups.gated
+        laid = dk.Channels(model.to(memory_format=torch.channels_last), x).groups.gated
+        assert [g.name for g in laid] == [g.name for g in fresh]

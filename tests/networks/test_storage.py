@@ -19,6 +19,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 import depl0kit as dk
 from depl0kit.networks import storage
+from depl0kit.networks.factorised import LowRank, factorised, is_factorisable
 from depl0kit.support.files import read_tensors, write_tensors
 
 
@@ -66,6 +67,69 @@ def test_a_closed_branch_is_in_the_file(tmp_path):
     assert any(isinstance(m, nn.ConstantPad3d) for m in model.modules())  # or the test shows nothing
     loaded = dk.load_compact(dk.save_compact(model, tmp_path / "net.safetensors"))
     assert sum(isinstance(m, nn.ConstantPad3d) for m in loaded.modules()) == 2
+
+
+def put_in_two(model, rank=3):
+    """Every layer that can become two does, with random weights of this rank, or less if it has less."""
+    torch.manual_seed(2)
+    for name, layer in [(n, m) for n, m in model.named_modules() if n and is_factorisable(m)]:
+        rows, columns = layer.weight.flatten(1).shape
+        r = min(rank, rows, columns)
+        model.set_submodule(name, factorised(layer, torch.randn(rows, r), torch.randn(r, columns)))
+    return model
+
+
+@pytest.mark.parametrize(("name", "shape"), NETWORKS)
+def test_layers_in_two_are_rebuilt(name, shape, tmp_path):
+    """Of a compact network: widths are cut too, and a branch is closed."""
+    model, x = shrunk(name, shape)
+    model = put_in_two(model)
+    path = dk.save_compact(model, tmp_path / "net.safetensors")
+    ranks = json.loads(read_tensors(path)[1][storage.KEY])["factorised"]
+    assert ranks == {n: m.rank for n, m in model.named_modules() if isinstance(m, LowRank)} and len(ranks) > 3
+    loaded = dk.load_compact(path)
+    assert repr(loaded) == repr(model)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), model(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["1-d", "3-d", "linear layers on tokens", "U-Net"])
+def test_layers_in_two_of_ones_own_network_are_rebuilt(name, tmp_path):
+    small, x, fresh = shrunk_structure(name)
+    small = put_in_two(small.bfloat16())
+    loaded = dk.load_compact(dk.save_compact(small, tmp_path / "net.safetensors"), fresh())
+    assert repr(loaded) == repr(small) and {p.dtype for p in loaded.parameters()} == {torch.bfloat16}
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x.bfloat16()), small(x.bfloat16()), rtol=0, atol=0)
+
+
+def test_channels_between_two_layers_can_be_cut_and_closed(tmp_path):
+    """A network whose layers are two is gated like any other, and what is left is saved."""
+    torch.manual_seed(0)
+    model = put_in_two(dk.make_model("resnet20", 3, 10, (32, 32)))
+    net = dk.GatedModel(model, example=(x := torch.randn(2, 3, 32, 32)), scope="all").eval()
+    inside = [g for g in net.groups.gated if g.may_close and g.name.endswith(".0")]
+    assert inside
+    with torch.no_grad():
+        for group, part in zip(net.groups.gated, net.posterior.theta.split(net.posterior.sizes), strict=True):
+            part.fill_(-4.4 if group is inside[0] else 1.0)[-1:] = -4.4
+    small = dk.compact(net)
+    loaded = dk.load_compact(dk.save_compact(small, tmp_path / "net.safetensors"))
+    assert repr(loaded) == repr(small)
+    assert {m.rank for m in loaded.modules() if isinstance(m, LowRank)} == {1, 2}
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), small(x), rtol=0, atol=0)
+
+
+def test_files_of_earlier_versions_have_no_ranks(tmp_path):
+    model, x = shrunk("small", (1, 8, 8))
+    path = dk.save_compact(model, tmp_path / "net.safetensors")
+    tensors, notes = read_tensors(path)
+    header = json.loads(notes[storage.KEY])
+    assert header.pop("factorised") == {} and header.keys() == {"format", "made_by", "widths", "stand_ins"}
+    write_tensors(path, tensors, {storage.KEY: json.dumps(header)})
+    with torch.no_grad():
+        torch.testing.assert_close(dk.load_compact(path)(x), model(x), rtol=0, atol=0)
 
 
 def own_network():
@@ -237,12 +301,33 @@ def test_files_of_other_kinds_are_refused(tmp_path):
         {"stand_ins": {"classifier": [[]]}},
         {"stand_ins": {"classifier": []}},
         {"widths": {"nowhere": {"in_features": 3}}},
+        {"factorised": {"nowhere": 3}},
+        {"factorised": {"features": 3}},
+        {"factorised": {"features.1": 3}},
+        {"factorised": {"features.3": 0}},
+        {"factorised": {"features.3": 10**6}},
+        {"factorised": {"features.3": 3}},
     ],
 )
-def test_json_can_set_nothing_but_widths_and_stand_ins(changes, tmp_path):
+def test_json_can_set_nothing_but_widths_ranks_and_stand_ins(changes, tmp_path):
     path = dk.save_compact(shrunk("small", (1, 8, 8))[0], tmp_path / "net.safetensors")
     rewrite(path, **changes)
-    with pytest.raises(ValueError, match=r"another architecture|its field 'stand_ins' is"):
+    with pytest.raises(ValueError, match=r"another architecture|its field '(stand_ins|factorised)' is"):
+        dk.load_compact(path)
+
+
+@pytest.mark.parametrize("rank", [0, -1, True, 2.0, "2", [2], None, 2**31])
+def test_what_is_no_rank_is_named(rank, tmp_path):
+    path = dk.save_compact(put_in_two(shrunk("small", (1, 8, 8))[0]), tmp_path / "net.safetensors")
+    rewrite(path, factorised={"features.3": rank})
+    with pytest.raises(ValueError, match="its field 'factorised' is"):
+        dk.load_compact(path)
+
+
+def test_a_rank_above_that_of_the_layer_is_refused(tmp_path):
+    path = dk.save_compact(put_in_two(shrunk("small", (1, 8, 8))[0]), tmp_path / "net.safetensors")
+    rewrite(path, factorised={"features.3": 25})
+    with pytest.raises(ValueError, match=r"another architecture than ConvNet: rank must be .* at most 24"):
         dk.load_compact(path)
 
 

@@ -1,6 +1,7 @@
 """In no figure of the package does one text cover another, at normal size and in the projector style."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,20 @@ def of_channels(net: dk.GatedModel) -> dict:
     }
 
 
+def of_low_rank() -> dict:
+    """Of a ResNet-20, of a network with few layers, and of one with many."""
+
+    def draw(layers: dict[str, int]) -> Callable:
+        values = {name: np.geomspace(1, 0.05, n) for name, n in layers.items()}
+        ranks = {name: max(1, n // 3) for name, n in list(layers.items())[1:]}
+        return lambda ax: plots.singular_values(values, ranks, ax)
+
+    sizes = {f"blocks.{i}.conv{j}": 16 * 2 ** (i // 3) for i in range(9) for j in (1, 2)}
+    few = {"features.3": 24, "features.7": 48, "features.10": 48}
+    many = {f"features.layers.{i}": 1024 for i in range(60)}
+    return {plots.singular_values: [draw(layers) for layers in (sizes, few, many)]}
+
+
 def of_one_gate() -> dict:
     noise = torch.rand(200, generator=torch.Generator().manual_seed(1))
     found = {plots.gate_gradient: [lambda ax: plots.gate_gradient(0.0, ax=ax)]}
@@ -167,6 +182,7 @@ def drawings() -> dict:
     parts = [of_a_sweep(sweep("digits", "digits")), of_a_sweep(sweep("paired-comparison", "fashion_mnist"))]
     parts += [of_gates(small()), of_gates(network()), of_channels(network()), of_one_gate()]
     parts += [of_exact_posteriors(), {plots.history_curves: lambda ax: plots.history_curves(history(), ax)}]
+    parts += [of_low_rank()]
     parts += [{plots.lambda_path: lambda ax: plots.lambda_path(path(), ax)}]
     parts += [{plots.images: lambda ax: plots.images(dk.load_data("digits").train, 36, ax)}]
     for part in parts:

@@ -6,8 +6,8 @@ Every method is a function `(model, data, keep, config) -> nn.Module`:
 
 They train the whole network (or a small one) for `config.epochs` (only "small_dense_longer" for more), and
 remove channels exactly, as `compact` does, of the groups that `GatedModel(model, example=data.example)`
-gates. So all of them end in the same kind of network as L0. Fine-tuning it (`fine_tune`) is left to the
-caller, for all alike.
+gates. So all of them end in the same kind of network as L0, but for "low_rank", which removes no channel: it
+puts two layers in the place of one. Fine-tuning it (`fine_tune`) is left to the caller, for all alike.
 
 Of `config` count epochs, batch_size, lr, momentum, weight_decay, seed, augment and precision: SGD with one
 rise and fall of lr.
@@ -34,6 +34,7 @@ from ...data.loading import Data
 from ...training.config import TrainConfig
 from .group_norm import group_norm
 from .halo import halo
+from .low_rank import low_rank
 from .pruning import fpgm, l1_global, l1_uniform, random
 from .sensitivity import snip, taylor
 from .slimming import slimming
@@ -54,14 +55,10 @@ BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]]
     "snip": snip,
     "group_norm": group_norm,
     "fpgm": fpgm,
+    "low_rank": low_rank,
 }
-FROM_DENSE = (
-    "random",
-    "l1_uniform",
-    "l1_global",
-    "taylor",
-    "fpgm",
-)  # they also take `trained`, the result of "dense"
+# they also take `trained`, the result of "dense"
+FROM_DENSE = ("random", "l1_uniform", "l1_global", "taylor", "fpgm", "low_rank")
 # What a method makes, and so what its MACs mean: a smaller network ("static"; also of posteriors), one that
 # chooses channels for every image ("dynamic": the mean over test images), or layers in two ("factorised")
-KINDS: dict[str, str] = dict.fromkeys(BASELINES, "static")
+KINDS: dict[str, str] = dict.fromkeys(BASELINES, "static") | {"low_rank": "factorised"}

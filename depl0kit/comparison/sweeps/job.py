@@ -25,6 +25,7 @@ from ...data.splits import Split
 from ...gates.compact import compact
 from ...gates.gated import GatedModel
 from ...gates.posteriors import POSTERIORS
+from ...networks.factorised import LowRank
 from ...networks.latency import latency
 from ...networks.models import make_model
 from ...networks.storage import save_compact
@@ -221,6 +222,7 @@ def _width(small: nn.Module, writer: str) -> int:
         layer = small.get_submodule(writer)
     except AttributeError:
         return 0
+    layer = layer[-1] if isinstance(layer, LowRank) else layer
     return int(getattr(layer, "out_channels", 0) or getattr(layer, "out_features", 0))
 
 

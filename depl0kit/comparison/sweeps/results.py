@@ -130,7 +130,8 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         the compact, fine-tuned network, `raw_val_accuracy` that before fine-tuning; `macs` per image and
         `params` are its own, kept_* their shares of the dense network's; `latency_ms` is of a batch of 64 on
         one thread, beside other runs; `undecided` the share of gates with P(open) in 0.1..0.9. `groups`,
-        `channels` and `open` are lists, one entry per channel group; `confusion` counts test images,
+        `channels` and `open` are lists, one entry per channel group, of kind "factorised" both with the
+        widths of the dense network, of which no channel goes; `confusion` counts test images,
         classes x classes (true, predicted) in rows; `prob_open` is uint8 [len(times), gates] of
         255 P(open), and `correct` has a bit per test image, as `numpy.packbits` packs them. `settings` are
         those of the run, as JSON. `error` says why a run has no numbers.
