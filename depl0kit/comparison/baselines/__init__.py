@@ -31,6 +31,10 @@ from torch import nn
 
 from ...data.loading import Data
 from ...training.config import TrainConfig
+from .chex import chex
+from .fade_out import fade_out
+from .grow_prune import grow_prune
+from .growing_reg import growing_reg
 from .pruning import l1_global, l1_uniform, random
 from .slimming import slimming
 from .whole import dense, small_dense
@@ -44,6 +48,10 @@ BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]]
     "l1_uniform": l1_uniform,
     "l1_global": l1_global,
     "slimming": slimming,
+    "grow_prune": grow_prune,
+    "chex": chex,
+    "growing_reg": growing_reg,
+    "fade_out": fade_out,
 }
 FROM_DENSE = ("random", "l1_uniform", "l1_global")  # they also take `trained`, the result of "dense"
 # What a method makes, and so what its MACs mean: a smaller network ("static"; also of posteriors), one that
