@@ -12,8 +12,9 @@ from .choice import structure
 from .masked import grow_and_prune
 from .whole import seeded
 
-SHARE = 0.3  # as in the paper
-PHASES = 20  # the paper has 90, of 2 epochs each
+# The paper's share; its 90 phases are of 2 epochs each. On digits ("small", 6 epochs, three seeds, 15 % of
+# MACs, validation) 5 to 40 phases do alike (means .963 to .974), and no regrowth is no worse (.983).
+SHARE, PHASES = 0.3, 20
 
 
 def chex(

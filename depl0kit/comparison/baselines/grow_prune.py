@@ -11,7 +11,7 @@ from .masked import grow_and_prune
 from .whole import seeded
 
 PARTITIONS = 4  # as for the paper's ResNet-50
-ROUNDS = 2
+ROUNDS = 2  # 1, 2 and 4 do alike on digits ("small", 6 epochs, two or three seeds, 15 % of MACs, validation)
 
 
 def grow_prune(

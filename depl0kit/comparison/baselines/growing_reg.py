@@ -16,6 +16,9 @@ from .scores import l1_norms
 from .whole import seeded, train_weights
 
 CHOSEN, GROWN = 0.3, 0.8  # shares of the steps after which channels are chosen, and their factor is highest
+# Accuracy right after the cut, "small", 15 % of MACs, validation: on digits (6 epochs, means of three seeds)
+# 0, 10, 30, 100, 300 gave .16, .43, .95, .98, .98; on Fashion-MNIST (3000 images, 4 epochs, one seed) 30,
+# 100, 300 gave .66, .72, .72.
 STRENGTH = 100.0
 
 
