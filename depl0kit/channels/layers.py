@@ -98,6 +98,15 @@ def input_dim(module: nn.Module) -> int:
     return 0 if is_transposed(module) else 1
 
 
+def tensors_along(module: nn.Module, side: str) -> dict[str, int]:
+    """Tensors with an entry per channel of a side, where a layer has them, and the dimension of these."""
+    grouped, transposed = is_grouped(module), is_transposed(module)
+    if side == "in":  # of a grouped convolution each output keeps its own inputs
+        return {} if grouped and not transposed else {"weight": input_dim(module)}
+    weight = {} if grouped and transposed else {"weight": int(transposed)}  # or each input its own outputs
+    return weight | dict.fromkeys(("bias", "running_mean", "running_var"), 0)
+
+
 def channel_dim(module: nn.Module, x: Tensor) -> int:
     """Dimension of an activation `x` along which the channels of a layer lie, counted from the end."""
     if isinstance(module, nn.Linear):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .groups import Group
-from .layers import Slot, input_dim, is_grouped, is_transposed, owner_of, widths
+from .layers import Slot, input_dim, is_grouped, owner_of, tensors_along, widths
 
 
 @torch.no_grad()
@@ -90,20 +90,22 @@ def _width(model: nn.Module, name: str, side: str) -> int:
 
 def _cut(module: nn.Module, inputs: Tensor | None, outputs: Tensor | None) -> None:
     """Keep the chosen inputs and outputs of a layer, and correct its own account of its shape."""
-    grouped, transposed = is_grouped(module), is_transposed(module)
+    grouped = is_grouped(module)
+    cuts = [
+        (key, dim, mask)
+        for side, mask in (("in", inputs), ("out", outputs))
+        if mask is not None
+        for key, dim in tensors_along(module, side).items()
+    ]
+    for key, dim, mask in cuts:
+        _select(module, key, dim, mask)
     if inputs is not None:
-        if not grouped or transposed:  # else each output keeps its own inputs
-            _select(module, "weight", input_dim(module), inputs)
         _set_width(module, ("in_channels", "in_features"), int(inputs.sum()))
     if outputs is not None:
         if grouped:
             module.groups = int(outputs.reshape(module.groups, -1)[:, 0].sum())
         elif isinstance(module, nn.GroupNorm):
             module.num_groups = int(outputs.reshape(module.num_groups, -1)[:, 0].sum())
-        if not grouped or not transposed:  # else each input keeps its own outputs
-            _select(module, "weight", int(transposed), outputs)
-        for key in ("bias", "running_mean", "running_var"):
-            _select(module, key, 0, outputs)
         _set_width(module, _OUT_WIDTHS, int(outputs.sum()))
 
 

@@ -32,7 +32,11 @@ from torch import nn
 
 from ...data.loading import Data
 from ...training.config import TrainConfig
+from .chex import chex
+from .fade_out import fade_out
 from .group_norm import group_norm
+from .grow_prune import grow_prune
+from .growing_reg import growing_reg
 from .halo import halo
 from .low_rank import low_rank
 from .pruning import fpgm, l1_global, l1_uniform, random
@@ -56,6 +60,10 @@ BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]]
     "group_norm": group_norm,
     "fpgm": fpgm,
     "low_rank": low_rank,
+    "grow_prune": grow_prune,
+    "chex": chex,
+    "growing_reg": growing_reg,
+    "fade_out": fade_out,
 }
 # they also take `trained`, the result of "dense"
 FROM_DENSE = ("random", "l1_uniform", "l1_global", "taylor", "fpgm", "low_rank")
