@@ -29,11 +29,11 @@ class Bernoulli(MeanField):
         dE[f] / d logit p = E[(f(z of 1 - u) - f(z of u)) (u - 1/2)]
 
     f is the loss of an example. Where batch norm couples the examples of a batch, f depends on the gates of
-    the others as well, and the estimate is exact only if all examples share their gates.
+    the others as well, and the estimate is unbiased only if all examples share their gates.
 
     P(open) = p is that of a hard-concrete gate with the same log_alpha, at the papers' temperature and
-    stretch; so both have the same start and the same range. The paper has p = sigmoid(k phi) with k = 7: here
-    log_alpha, plus a constant, takes the place of k phi, as under Adam k only multiplies the learning rate.
+    stretch; so both have the same start and the same range. The paper has p = sigmoid(k phi) with k = 7 and
+    without a bound: here log_alpha plus a constant takes the place of k phi, as k only multiplies Adam's rate.
 
     At test time a gate is 1 where p > 1/2, else 0, by the rules "paper" and "median" alike; by "expected" the
     likeliest gates of a group are 1, as in `GatePosterior`. The channel that a group always keeps has gate 1.
@@ -50,8 +50,10 @@ class Bernoulli(MeanField):
     antithetic = True
 
     def default_lr(self, budget: float | None = None) -> float:
-        """On digits (network "small", validation data) at 0.1 up to 0.8 of the gates stay undecided, at 1.0
-        the noise of the estimate drives them to their bounds, and neither reaches a budget of 0.15."""
+        """Adam learning rate of the gates, with a budget and without."""
+        # On digits ("small", 15 epochs, budget 0.15, seeds 1 and 2): at 0.1 three quarters of the gates stay
+        # undecided and 3 points of validation accuracy are lost; at 0.6 and more the noise of the estimate
+        # drives gates to their bounds before the price counts, and 0.18 or more of the MACs are kept.
         return 0.3
 
     def flat_sample(self, batch: int | None = None, rng: torch.Generator | None = None) -> Tensor:

@@ -40,16 +40,16 @@ class GatePosterior(nn.Module):
     A subclass computes log_alpha (`flat_log_alpha`). If its gates are dependent given the parameters, it
     also overrides `flat_sample`, `flat_prob_open`, `prob_open_draws` and `draw`.
 
-    Attributes:
-        antithetic: whether draws have no gradient, so that training estimates one from the losses of these
-            draws and of the opposite ones, see `Bernoulli`.
-
     Args:
         sizes: channels per group, in the network's order. Their sum is N.
         hard_concrete: the distribution of one gate given its log_alpha.
         may_close: per group, whether all of its channels may be closed at test time, as in
             `Channels.may_close`; any other group keeps its most likely channel. None: no group may.
         test_rule: which gates are open at test time, see the attribute; None: that of `hard_concrete`.
+
+    Attributes:
+        antithetic: of the class: whether its draws have no gradient, so that training estimates one from the
+            losses under these draws and under the opposite ones, see `Bernoulli`.
 
     Raises:
         ValueError: `sizes` is empty or has an entry that is not a positive whole number, `may_close` has
