@@ -33,7 +33,7 @@ class Bernoulli(MeanField):
 
     P(open) = p is that of a hard-concrete gate with the same log_alpha, at the papers' temperature and
     stretch; so both have the same start and the same range. The paper has p = sigmoid(k phi) with k = 7 and
-    without a bound: here log_alpha plus a constant takes the place of k phi, as k only multiplies Adam's rate.
+    without a bound; here log_alpha plus a constant stands for k phi, as k only multiplies the rate of Adam.
 
     At test time a gate is 1 where p > 1/2, else 0, by the rules "paper" and "median" alike; by "expected" the
     likeliest gates of a group are 1, as in `GatePosterior`. The channel that a group always keeps has gate 1.
