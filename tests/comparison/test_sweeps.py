@@ -110,7 +110,6 @@ def test_a_grid_that_makes_no_sense_is_refused(wrong, says):
 
 
 COLOURS = {"random", "l1_uniform"}  # left out of the sweeps on colour images
-LATER = {"arm"}  # came after the sweeps
 SPECS = {  # models, methods that are left out, numbers of seeds and of budgets
     "digits": (("small",), set(), 5, 5),
     "paired-comparison": (("small",), set(), 5, 3),
@@ -125,7 +124,7 @@ TIMED = ("seconds", "latency_ms")
 @pytest.mark.parametrize("name", spec_names())
 def test_the_sweeps_of_the_package_are_what_they_are_said_to_be(name):
     grid, (models, left_out, seeds, budgets) = load_grid(name), SPECS[name]
-    assert grid.models == models and set(grid.methods) == set(METHODS) - left_out - LATER
+    assert grid.models == models and set(grid.methods) == set(METHODS) - left_out
     assert (len(grid.seeds), len(grid.budget)) == (seeds, budgets)
 
 
