@@ -91,6 +91,7 @@ def test_forward_and_price_stay_on_a_gpu(pretended):
     logits, prob_open = net.forward_with_prob_open(x)
     expected = net.expected_cost()
     results = [logits, prob_open, net.train()(x), net.eval()(x), net.posterior.flat_prob_open()]
+    results += [net.forward_opposite(x, net.posterior.noise(4))] if net.posterior.antithetic else []
     results += [net.expected_share(cost) for cost in COSTS] + [expected.macs, expected.params]
     results += [gate.source for gate in net._gates if gate.source is not None]  # a CPU's would pass here
     assert {t.device.type for t in results} == {"cuda"}

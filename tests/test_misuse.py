@@ -131,6 +131,9 @@ GOOD: dict[Callable, dict[str, Any]] = {
         "target": TARGET, "sizes": [1, 1], "direction": "forward", "starts": 1, "seed": 0, "iterations": 2,
     },
     dk.exact.fit_mean_field: {"target": TARGET, "starts": 2, "seed": 0, "start": [0.5, 0.5]},
+    dk.exact.gradient_estimates: {
+        "target": TARGET, "prob_open": [0.5, 0.9], "draws": 5, "seed": 0, "hard_concrete": HC,
+    },
     dk.exact.gates_in_series: {"gain": 3.0, "price": 1.0, "n": 2},
     dk.lambda_path: {
         "net": NET, "data": DATA, "config": dk.TrainConfig(epochs=2, warmup=0, batch_size=4), "lams": (1, 2),
@@ -180,6 +183,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
     },
     plots.channel_prices: {"table": PRICES, "ax": AXES},
     plots.confusion: {"matrix": [[3, 1], [0, 4]], "ax": AXES, "classes": ["a", "b"]},
+    dk.gates.Bernoulli: {"sizes": [2, 3], "hard_concrete": HC, "init": "paper"},
     dk.gates.correlation_matrix: {"samples": np.eye(3)},
     plots.coupling_spectrum: {"spectra": {"it": np.array([2.0, 1.0])}, "ax": AXES},
     dk.gates.directions: {"spectrum": np.array([2.0, 1.0])},
@@ -191,6 +195,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
         "matrix": np.eye(3), "sizes": {"a": 1, "b": 2}, "ax": AXES, "title": "pairs", "label": "r",
     },
     plots.gate_samples: {"hc": HC, "log_alpha": 0.5, "noise": torch.rand(3), "ax": AXES},
+    plots.gradient_clouds: {"estimates": {"ARM": np.array([0.5, 1.0])}, "exact": 0.7, "ax": AXES},
     plots.group_entropy: {"groups": REPORT.groups, "ax": AXES},
     plots.group_widths: {"table": CHANNELS, "selected": "0", "ax": AXES},
     plots.history_curves: {"history": HISTORY, "ax": AXES, "epochs": 2.0},

@@ -5,6 +5,7 @@
 
 from . import exact
 from .autoregressive import Autoregressive
+from .bernoulli import Bernoulli
 from .compact import compact
 from .dependency import Dependency
 from .diagnostics import PosteriorReport, correlation_matrix, directions, posterior_report
@@ -15,6 +16,7 @@ from .posterior import GatePosterior
 
 __all__ = [
     "Autoregressive",
+    "Bernoulli",
     "Dependency",
     "GatePosterior",
     "GatedModel",

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..channels.admission import check_network, copied, unwrapped
 from ..channels.channels import Channels
@@ -22,7 +23,7 @@ from .posteriors import make_posterior
 
 
 class GatedModel(nn.Module):
-    """`model` with a hard-concrete gate on every channel that can be removed.
+    """`model` with a gate on every channel that can be removed.
 
     In training mode each forward draws gates from the posterior; in eval mode it uses the test-time
     gates, so `net.eval()` is deterministic and computes what `compact(net)` computes. The model is
@@ -34,8 +35,9 @@ class GatedModel(nn.Module):
         model, example, scope: as in `Channels`. Groups whose removal would not be exact stay without gates;
             `net.groups` says which, and why.
         posterior: "mean_field" (L0-HC), "forward" or "backward" (Dep-L0), "autoregressive" (forward,
-            reading the sampled gates), a `GatePosterior` for `net.groups.gated`'s sizes, or what its
-            `describe` returned.
+            reading the sampled gates), "arm" (L0-ARM; its draws have no gradient, see
+            `Bernoulli.arm_term`), a `GatePosterior` for `net.groups.gated`'s sizes, or what its `describe`
+            returned.
         sampling: "example" draws gates for every example of a batch, "batch" one set for all of it:
             cheaper, and noisier, as all examples of a step see the same mask.
         hard_concrete: distribution of the gates of a posterior given by name.
@@ -109,6 +111,17 @@ class GatedModel(nn.Module):
             noise = self.posterior.noise(self._draws(x))
         gates, prob_open = self.posterior.draw(noise)
         return self.forward_gated(x, self.posterior.split(gates)), prob_open
+
+    @torch.no_grad()
+    def forward_opposite(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Output under the gates drawn with 1 - noise, without a gradient, for `Bernoulli.arm_term`.
+
+        Batch norms use the statistics of the batch, as in `forward_with_prob_open`, and do not keep them.
+        """
+        gates, _ = self.posterior.draw(1 - noise)
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        with gates_set(self._gates, self.posterior.split(gates)):
+            return functional_call(self.model, buffers, (x,))
 
     def _draws(self, x: Tensor) -> int | None:
         return len(x) if self.sampling == "example" else None

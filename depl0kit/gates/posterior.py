@@ -47,10 +47,16 @@ class GatePosterior(nn.Module):
             `Channels.may_close`; any other group keeps its most likely channel. None: no group may.
         test_rule: which gates are open at test time, see the attribute; None: that of `hard_concrete`.
 
+    Attributes:
+        antithetic: of the class: whether its draws have no gradient, so that training estimates one from the
+            losses under these draws and under the opposite ones, see `Bernoulli`.
+
     Raises:
         ValueError: `sizes` is empty or has an entry that is not a positive whole number, `may_close` has
             another length, or an unknown rule.
     """
+
+    antithetic = False
 
     def __init__(
         self,
@@ -220,15 +226,19 @@ class GatePosterior(nn.Module):
             stay.append(order.argsort() < count)  # argsort twice: the rank of each gate
         return torch.cat(stay)
 
+    def _test_gate(self, log_alpha: Tensor) -> Tensor:
+        """Test-time gates of any shape, each by itself."""
+        return self.hard_concrete.deterministic(log_alpha)
+
     def _kept(self, log_alpha: Tensor, stay: Tensor) -> Tensor:
         """Gates of one group, of which those in `stay` are open."""
-        z = self.hard_concrete.deterministic(log_alpha)
+        z = self._test_gate(log_alpha)
         z = torch.where(z > 0, z, self.hard_concrete.mean_if_open(log_alpha))
         return torch.where(stay, z, torch.zeros_like(z))
 
     def _each_by_itself(self, log_alpha: Tensor, group: int) -> Tensor:
         """Test-time gates of one group; where all would close but may not, the most likely one stays open."""
-        z = self.hard_concrete.deterministic(log_alpha)
+        z = self._test_gate(log_alpha)
         if self.may_close[group]:
             return z
         top = F.one_hot(log_alpha.argmax(-1), log_alpha.shape[-1]).bool()

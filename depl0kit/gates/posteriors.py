@@ -3,6 +3,7 @@
 - `MeanField`: one free log_alpha per gate (Louizos et al. 2018).
 - `Dependency`: a generator computes each group's log_alphas from those of the group before (Li & Ji 2021).
 - `Autoregressive`: the generator reads the *sampled gates* of the group before.
+- `Bernoulli`: independent gates of 0 and 1, trained by ARM (Li & Ji 2019); its name is "arm".
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from functools import partial
 
 from ..support import checks
 from .autoregressive import Autoregressive
+from .bernoulli import Bernoulli
 from .dependency import Dependency
 from .hard_concrete import HardConcrete
 from .mean_field import MeanField
@@ -20,8 +22,9 @@ POSTERIORS = {
     "forward": Dependency,
     "backward": partial(Dependency, direction="backward"),
     "autoregressive": Autoregressive,
+    "arm": Bernoulli,
 }
-FAMILIES = {family.__name__: family for family in (MeanField, Dependency, Autoregressive)}
+FAMILIES = {family.__name__: family for family in (MeanField, Dependency, Autoregressive, Bernoulli)}
 
 
 def make_posterior(

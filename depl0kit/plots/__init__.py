@@ -23,6 +23,7 @@ from .data import gate_gradient, images
 from .exact import (
     all_open_curve,
     coupling_spectrum,
+    gradient_clouds,
     group_entropy,
     kl_curves,
     likeliest_masks,
@@ -49,8 +50,8 @@ __all__ = [
     "BLACK", "BLUE", "GREEN", "GREY", "HEATMAP", "METHODS", "ORANGE", "PINK", "PROJECTOR", "SERIES",
     "SKY", "STYLE", "VERMILLION", "YELLOW", "accuracy_vs_cost", "all_open_curve", "channel_prices",
     "confusion", "coupling_spectrum", "gate_cdf", "gate_correlation", "gate_density", "gate_gradient",
-    "gate_pairs", "gate_samples", "group_entropy", "group_widths", "history_curves", "images",
-    "kl_curves", "lambda_path", "layer_bars", "layer_macs", "likeliest_masks", "log_alpha_flow",
+    "gate_pairs", "gate_samples", "gradient_clouds", "group_entropy", "group_widths", "history_curves",
+    "images", "kl_curves", "lambda_path", "layer_bars", "layer_macs", "likeliest_masks", "log_alpha_flow",
     "log_alpha_paths", "look", "measures", "method_name", "open_gates", "pair_states", "paired_intervals",
     "panels", "prob_open_heatmap", "prob_open_image", "round_limits", "singular_values", "spikes",
     "style",

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from ..comparison.table import require_columns
 from ..gates.diagnostics import directions
 from ..support import checked, checks
-from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, bars, cells, prepare, spread, strokes
+from .base import BLACK, BLUE, GREY, SERIES, VERMILLION, bars, cells, prepare, sized, spread, strokes
 
 PAIR_STATES = ("neither", "2nd", "1st", "both")  # short: they stand under narrow columns
 GREY_BARS = "#BBBBBB"
@@ -186,6 +186,43 @@ def coupling_spectrum(spectra: Mapping[str, np.ndarray], ax: Axes | None = None)
         artists.append(_line(ax, np.arange(1, len(s) + 1), np.maximum(s, 1e-9), colour))
         artists.append(_label(ax, 0.97, 0.93 - 0.09 * i, text, colour, "right"))
     return artists
+
+
+@checked
+def gradient_clouds(
+    estimates: Mapping[str, np.ndarray], exact: float, ax: Axes | None = None
+) -> list[Artist]:
+    """What estimators say on one gradient: a dot per draw, their mean (diamond), the exact gradient (line).
+
+    The axis shows 95 % of the draws of the widest cloud; draws beyond its ends are drawn there.
+
+    Args:
+        estimates: name -> [draws], such as the column of one gate of `exact.gradient_estimates`; finite.
+        exact: the gradient that they estimate.
+    """
+    checks.filled("estimates", estimates)
+    for name, x in estimates.items():
+        checks.shape(f"estimates[{name!r}]", x, None)
+        checks.filled(f"estimates[{name!r}]", x)
+    far = max(abs(exact), *(np.quantile(np.abs(x), 0.95) for x in estimates.values()), 1e-9)
+    end = float(MaxNLocator(3).tick_values(0, far)[-1])
+    ax = prepare(
+        ax, "Gradient estimates, mean ± sd (line: exact)", "gradient in the logit of P(open)", "",
+        (-end, end), (len(estimates) - 0.65, -0.7),
+    )  # fmt: skip
+    ax.set_yticks([])
+    ax.spines.left.set_visible(False)
+    artists: list[Artist] = []
+    for row, ((name, x), colour) in enumerate(zip(estimates.items(), _colours(estimates), strict=True)):
+        y = row + 0.5 * (np.arange(len(x)) * 0.6180339887 % 1 - 0.5)  # golden ratio: evenly spread
+        dots = {"linestyle": "", "marker": ".", "alpha": 0.3, "markeredgewidth": 0}
+        artists.append(_line(ax, np.clip(x, -end, end), y, colour, clip_on=False, **dots))
+        mean = {"marker": "D", "markeredgecolor": BLACK, "clip_on": False}
+        artists.append(_line(ax, [np.clip(x.mean(), -end, end)], [row], colour, **mean))
+        text = f"{name}: {x.mean():.2f} ± {x.std():.2f}".replace(": -", ": −")
+        artists.append(ax.text(-end, row - 0.43, text, color=colour, va="center", fontsize="small"))
+    lines = [[(exact, row - 0.3), (exact, row + 0.3)] for row in range(len(estimates))]
+    return [*artists, strokes(ax, lines, BLACK, sized(1.2))]
 
 
 def _prepare_log(ax: Axes | None, *background: Any) -> Axes:

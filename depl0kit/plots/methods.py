@@ -14,6 +14,7 @@ METHODS = {  # name -> (label, colour, marker)
     "forward": ("forward", VERMILLION, ">"),
     "backward": ("backward", ORANGE, "<"),
     "autoregressive": ("autoregressive", GREEN, "D"),
+    "arm": ("ARM", SKY, "h"),
     "dense": ("dense", BLACK, "*"),
     "random": ("random", GREY, "X"),
     "small_dense": ("small dense", BLACK, "s"),

@@ -38,7 +38,12 @@ class Batch(nn.Module):
         if noise is None:
             return F.cross_entropy(self._held(x), y), None
         logits, prob_open = self.net.forward_with_prob_open(x, noise)
-        return F.cross_entropy(logits, y), self.net.expected_share(self.cost, prob_open)
+        loss = F.cross_entropy(logits, y)
+        if self.net.posterior.antithetic:
+            losses = F.cross_entropy(logits.detach(), y, reduction="none")
+            opposite = F.cross_entropy(self.net.forward_opposite(x, noise), y, reduction="none")
+            loss = loss + self.net.posterior.arm_term(noise, losses, opposite)
+        return loss, self.net.expected_share(self.cost, prob_open)
 
     def _held(self, x: Tensor) -> Tensor:
         if not isinstance(self.net, GatedModel):

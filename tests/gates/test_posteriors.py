@@ -84,7 +84,7 @@ def pair_correlations(q: GatePosterior, n: int = 20_000) -> np.ndarray:
     return r[group[:, None] < group[None]]
 
 
-@pytest.mark.parametrize("name", ["mean_field", "forward", "backward"])
+@pytest.mark.parametrize("name", ["mean_field", "forward", "backward", "arm"])
 def test_gates_are_uncorrelated_at_fixed_parameters(name):
     # the largest of 63 sampled correlations; their deviation is 1/sqrt(20000) = 0.007
     assert abs(pair_correlations(scattered(make_posterior(name, SIZES)))).max() < 0.03
@@ -145,7 +145,7 @@ def test_last_channel_stays_open(name):
         for parameter_name, p in q.named_parameters():
             p.fill_(-30.0 if "bias" in parameter_name or "theta" in parameter_name else 0.0)
     for z in q.deterministic():
-        assert sorted(z.tolist()) == [0.0] * (len(z) - 1) + [LAST_CHANNEL]
+        assert sorted(z.tolist()) == [0.0] * (len(z) - 1) + [1.0 if name == "arm" else LAST_CHANNEL]
 
 
 def test_last_channel_is_the_most_likely_one():
@@ -222,7 +222,7 @@ def test_every_group_reaches_the_parameters(name):
     assert all(bool(p.grad.abs().sum() > 0) and bool(p.grad.isfinite().all()) for p in q.parameters())
 
 
-@pytest.mark.parametrize("name", ["mean_field", "forward", "backward"])
+@pytest.mark.parametrize("name", ["mean_field", "forward", "backward", "arm"])
 def test_gradients_equal_finite_differences(name):
     q = scattered(make_posterior(name, [2, 3])).double()
     direction = torch.linspace(-1, 2, 5, dtype=torch.float64)

@@ -17,7 +17,7 @@ import depl0kit as dk
 from depl0kit import plots
 from depl0kit.data.fashion_mnist import CLASSES
 from depl0kit.gates import posterior_report
-from depl0kit.gates.exact.problems import collinear_regression, gates_in_series
+from depl0kit.gates.exact import collinear_regression, gates_in_series, gradient_estimates
 from depl0kit.plots.base import words
 
 RESULTS = Path(__file__).parents[2] / "data/results"
@@ -160,9 +160,12 @@ def of_exact_posteriors() -> dict:
     trails = {"mean field, up": up, "mean field, down": up, "chain": up}
     counts = series.open_gates().numpy()
     x, names = (0, 0.2, 0.5, 0.8, 0.99), ("mean field", "chain", "generator")
+    gradient, estimates = gradient_estimates(target, [0.5] * target.n)
+    clouds = {name: values[:, 0].numpy() for name, values in estimates.items()}
     kls = {name: [0.1, 0.4, 0.6, 0.9, 1 + 0.01 * i] for i, name in enumerate(names)}
     return {
         plots.all_open_curve: lambda ax: plots.all_open_curve(gains, gains / 8, trails, ax),
+        plots.gradient_clouds: lambda ax: plots.gradient_clouds(clouds, float(gradient[0]), ax),
         plots.kl_curves: lambda ax: plots.kl_curves(x, kls, "correlation in a pair", ax),
         plots.likeliest_masks: lambda ax: plots.likeliest_masks(
             prob, {"mean field": prob, "chain": prob}, ax

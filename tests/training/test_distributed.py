@@ -73,7 +73,7 @@ def run(processes: int, *arguments: object) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("posterior", ["mean_field", "forward", "autoregressive"])
+@pytest.mark.parametrize("posterior", ["mean_field", "forward", "autoregressive", "arm"])
 def test_two_processes_compute_what_one_does(images, script, tmp_path, posterior):
     alone = run(1, script, images, tmp_path / "one", posterior, 3)
     together = run(2, script, images, tmp_path / "two", posterior, 3)

@@ -433,15 +433,16 @@ def test_a_budget_is_met(digits, budget):
 
 
 @pytest.mark.slow
-def test_compiled_training_in_bfloat16_is_one_program(few, monkeypatch):
+@pytest.mark.parametrize("posterior", ["mean_field", "arm"])
+def test_compiled_training_in_bfloat16_is_one_program(few, monkeypatch, posterior):
     """Without a break in its graph, it computes what the plain loop computes, up to rounding."""
     whole = torch.compile
     monkeypatch.setattr(torch, "compile", lambda module: whole(module, backend="aot_eager", fullgraph=True))
     settings = {"epochs": 2, "fine_tune_epochs": 1, "lam": 8.0, "warmup": 0}
-    plain, compiled = (train(tiny_net(), few, compile=c, **settings) for c in (False, True))
+    plain, compiled = (train(tiny_net(posterior), few, compile=c, **settings) for c in (False, True))
     np.testing.assert_allclose(compiled.history.train_loss, plain.history.train_loss, rtol=1e-3)
     np.testing.assert_allclose(compiled.gates.log_alpha, plain.gates.log_alpha, atol=1e-2)
-    half = train(tiny_net(), few, compile=True, precision="bfloat16", **settings)
+    half = train(tiny_net(posterior), few, compile=True, precision="bfloat16", **settings)
     np.testing.assert_allclose(half.history.train_loss, plain.history.train_loss, rtol=0.05)
 
 

@@ -83,7 +83,7 @@ class Grid:
     """What to compare: all combinations are run. A field for several values also takes one.
 
     Args:
-        methods: posteriors ("mean_field", "forward", "backward", "autoregressive") and baselines (of
+        methods: posteriors ("mean_field", "forward", "backward", "autoregressive", "arm") and baselines (of
             `baselines.BASELINES`, "dense" among them).
         lam: prices of posteriors.
         budget: shares of the dense MACs, in (0, 1), that baselines keep; posteriors train towards them where

@@ -36,6 +36,7 @@ class ExactPosterior:
     Attributes:
         n, masks: the number of gates, and the masks in the order of `all_masks`.
         log_density: [2^n], not normalised.
+        log_density_of: the function that was passed.
         log_evidence: log of sum(exp(log_density)); if `log_density` is log p(data, z), this is log p(data).
         log_prob, prob: [2^n], normalised.
 
@@ -50,7 +51,7 @@ class ExactPosterior:
 
     @checked
     def __init__(self, n: int, log_density: Callable[[Tensor], Tensor]) -> None:
-        self.n, self.masks = n, all_masks(n)
+        self.n, self.masks, self.log_density_of = n, all_masks(n), log_density
         values = torch.as_tensor(log_density(self.masks.clone()), dtype=torch.float64).detach()
         if values.shape != (2**n,):
             raise ValueError(

@@ -30,7 +30,7 @@ class Recipe:
         data: A name that `load_data` knows, or a folder of images.
         size: Side of a folder's images in pixels, see `load_data`; None leaves them as they are.
         skip_damaged: Leave out images of a folder that cannot be read, with a warning.
-        posterior: "mean_field" (L0-HC), "forward" or "backward" (Dep-L0), "autoregressive".
+        posterior: "mean_field" (L0-HC), "forward" or "backward" (Dep-L0), "autoregressive", "arm" (L0-ARM).
         init: Where gates start: "equal", all at the same P(open), or "paper".
         scope: "inner" gates the channels inside blocks, "all" also those of residual streams.
         sampling: Gates are drawn for each "example" or once a "batch".
