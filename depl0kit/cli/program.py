@@ -28,10 +28,11 @@ from ..support.versions import version
 from ..training import distributed
 from ..training.evaluation import evaluate as evaluated
 from ..training.finetuning import fine_tune, reestimate_batch_norm
-from ..training.recipes import Recipe, load_recipe, recipe_names
+from ..training.recipes import Recipe
 from ..training.runs.folder import RunFolder
 from ..training.runs.run import Run, load_run
 from ..training.train import train as trained
+from .lists import show_lists
 from .options import HELP, PROGRAM, Device, Folder, Options, show_help
 from .sweeps import report, sweep
 from .text import describe_run, outcome
@@ -81,7 +82,7 @@ def _run(words: list[str]) -> int:
         show_help(others[1:], SPEAKS)
     app = tyro.extras.SubcommandApp()
     app.command(Options, name="train")
-    app.command(show_recipes, name="list")
+    app.command(show_lists, name="list")
     for command in (show, evaluate, compact, sweep, report):
         app.command(command)
     result = app.cli(prog=PROGRAM, description=ABOUT, args=words, console_outputs=SPEAKS)
@@ -120,13 +121,6 @@ def _keep_recipe(recipe: Recipe, out: Path) -> None:
     if images.is_dir():  # absolute, for commands that run in another folder
         content["data"] = str(images.resolve())
     write_json(out / RECIPE_FILE, content)
-
-
-def show_recipes() -> None:
-    """Show all recipes."""
-    recipes = [(name, load_recipe(name)) for name in recipe_names()]
-    rows = [(name, r.model, r.data, str(r.train.all_epochs), r.description) for name, r in recipes]
-    print(aligned(("recipe", "model", "data", "epochs", "description"), *rows))
 
 
 def show(folder: Folder) -> None:

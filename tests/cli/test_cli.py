@@ -19,6 +19,8 @@ import depl0kit as dk
 from depl0kit.cli import program as cli
 from depl0kit.cli import start
 from depl0kit.cli.options import Options
+from depl0kit.comparison.methods import ABOUT
+from depl0kit.comparison.sweeps import METHODS, spec_names
 from depl0kit.training.recipes import load_recipe, recipe_names
 
 
@@ -230,10 +232,13 @@ def test_help_explains_every_option(shell, command):
             assert "  " in line.strip("│ ") or following.startswith("│   "), line
 
 
-def test_list_shows_all_recipes(shell):
+def test_list_shows_all_recipes_sweeps_and_methods(shell):
     status, output, _ = shell("list")
     assert status == 0
-    assert [line.split()[0] for line in output.splitlines()[1:]] == recipe_names()
+    tables = [[line.split()[0] for line in table.splitlines()] for table in output.split("\n\n")]
+    names = {"recipe": recipe_names(), "sweep": spec_names(), "method": list(ABOUT)}
+    assert tables == [[head, *rows] for head, rows in names.items()]
+    assert set(ABOUT) == set(METHODS)
 
 
 # ---- what goes wrong

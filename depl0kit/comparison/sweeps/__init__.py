@@ -4,10 +4,11 @@ results = dk.sweep(dk.Grid(methods=("mean_field", "l1_global"), budget=(0.5, 0.2
 """
 
 from ..table import summary
-from .grid import METHODS, Grid, Job, load_grid, spec_names
+from .grid import METHODS, Grid, Job, load_grid, spec_description, spec_names
 from .results import SweepFolder, load_results
 from .runner import sweep
 
 __all__ = [
-    "METHODS", "Grid", "Job", "SweepFolder", "load_grid", "load_results", "spec_names", "summary", "sweep",
+    "METHODS", "Grid", "Job", "SweepFolder", "load_grid", "load_results", "spec_description", "spec_names",
+    "summary", "sweep",
 ]  # fmt: skip

@@ -277,6 +277,11 @@ def spec_names() -> list[str]:
     return sorted(path.stem for path in SPECS.glob("*.toml"))
 
 
+def spec_description(name: str) -> str:
+    """What a sweep of this package is about, in a sentence."""
+    return read_toml(SPECS / f"{name}.toml")["description"]
+
+
 @checked
 def load_grid(name_or_file: str | Path) -> Grid:
     """A grid by the name of a sweep of this package, or from a .toml file.
