@@ -22,6 +22,17 @@ METHODS = {  # name -> (label, colour, marker)
     "l1_uniform": ("L1, uniform", SKY, "v"),
     "l1_global": ("L1, global", PINK, "^"),
     "slimming": ("slimming", YELLOW, "P"),
+    # a score after training, before it, a penalty, channels that come back, other layers: a colour for each
+    "fpgm": ("FPGM", PINK, "v"),
+    "taylor": ("Taylor", PINK, "D"),
+    "snip": ("SNIP", SKY, "p"),
+    "halo": ("HALO", YELLOW, "H"),
+    "group_norm": ("group norm", YELLOW, "D"),
+    "growing_reg": ("growing reg.", YELLOW, "^"),
+    "fade_out": ("fade out", YELLOW, "v"),
+    "grow_prune": ("grow and prune", GREEN, "p"),
+    "chex": ("CHEX", GREEN, "H"),
+    "low_rank": ("low rank", VERMILLION, "s"),
 }
 EDGE = "#444444"  # around markers: without it, yellow is lost on white
 FADED, FADED_EDGE = "#D0D0D0", "#B0B0B0"  # of the methods beside a highlighted one
