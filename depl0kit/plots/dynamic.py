@@ -81,7 +81,7 @@ def two_images(
     ax = prepare(ax, "Open channels for two images", "", "channels", (-0.6, len(groups) - 0.4), (0, top))
     size, turned = "small" if len(groups) < 16 else "x-small", 90 if len(groups) > 5 else 0
     ticks(ax.xaxis, places, list(groups), rotation=turned, fontsize=size)
-    sides = zip((first, second), (-0.2, 0.2), (BLUE, VERMILLION), names, (0.0, 0.55), strict=True)
+    sides = zip((first, second), (-0.2, 0.2), (BLUE, VERMILLION), names, (0.02, 0.55), strict=True)
     drawn = [bars(ax, channels, LIGHT, 0.8)]
     for counts, shift, colour, name, left in sides:
         drawn.append(bars(ax, counts, colour, 0.36, shift))

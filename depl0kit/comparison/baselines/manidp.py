@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..dynamic.model import Choices, DynamicModel
 
-EASE = 0.1
+EASE = 1.0
 LIKENESS = 0.1
 
 
