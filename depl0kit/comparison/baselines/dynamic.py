@@ -22,8 +22,9 @@ from .choice import best_channels, in_proportion, structure
 from .manidp import EASE, LIKENESS, Losses
 from .whole import seeded, train_weights
 
-# Share of the run in which the channels come down from all to their target; in the rest the network trains at
-# it. TODO measured
+# Share of the run in which the channels come down from all to their target; the network then trains at it.
+# On digits ("small", 15 epochs, 30 % of MACs, two seeds, validation) .3, .5 and .8 do not differ for FBS:
+# .985, .983, .985
 FALL = 0.5
 SPARSITY = 1e-8  # of FBS, as in the paper: the number of channels does not depend on it
 IMAGES = 1024  # on which the share of ManiDP is set
@@ -94,7 +95,7 @@ def fixed(net: DynamicModel, data: Data, keep: float) -> nn.Module:
     """A plain network of the channels that are open on most training images, at most `keep` of the MACs.
 
     One threshold on the share of images holds for all groups. Each channel is multiplied by its mean gate
-    over the images on which it was open.
+    over the images on which it was open: without that, accuracy on digits fell from .99 to .55 (one seed).
     """
     opened, means = mean_gates(net, data.to(next(net.parameters()).device).train)
     masks = best_channels(net.channels, opened, keep)
