@@ -12,8 +12,8 @@ from ..dynamic.model import Choices, DynamicModel
 # (three seeds) and fewer with 1 (three seeds), 3 and 10 (two each); accuracies .986, .993, .977, .975. On
 # Fashion-MNIST (3000 images, 5 epochs, one seed) 3 made a large difference: .21 of the MACs against .38.
 EASE = 1.0
-# As in the paper. On digits 0 and 0.1 give the same accuracy (three seeds), 1 costs two points before
-# fine-tuning
+# As in the paper. On digits (three seeds, with another price of channels) 0 and 0.1 gave the same accuracy, 1
+# cost two points before fine-tuning.
 LIKENESS = 0.1
 
 
@@ -30,9 +30,9 @@ class Losses:
     F has a gradient: else the loss would fall by making easy images hard, and images alike.
 
     In the place of o_i the paper has the mean of the image's gates. That falls if all gates shrink, too,
-    which closes nothing, as the threshold then shrinks with them. On digits ("small", 15 epochs, 30 % of MACs, two
-    seeds) a strength of it at which easy images took fewer MACs than hard ones, 1, left a validation accuracy
-    of .92; with o_i it is .99.
+    which closes nothing, as the threshold then shrinks with them. On digits ("small", 15 epochs, 30 % of MACs,
+    two seeds) a strength of it at which easy images took fewer MACs than hard ones, 1, left a validation
+    accuracy of .92; with o_i it is .99.
 
     Args:
         net: whose `listener` this becomes.
