@@ -30,9 +30,9 @@ class Losses:
     F has a gradient: else the loss would fall by making easy images hard, and images alike.
 
     In the place of o_i the paper has the mean of the image's gates. That falls if all gates shrink, too,
-    which closes nothing, as the threshold then shrinks with them. On digits ("small", 15 epochs, 30 % of MACs,
-    two seeds) a strength of it at which easy images took fewer MACs than hard ones, 1, left a validation
-    accuracy of .92; with o_i it is .99.
+    which closes nothing, as the threshold then shrinks with them. On digits ("small", 15 epochs, 30 % of
+    MACs, two seeds) a strength of it at which easy images took fewer MACs than hard ones, 1, left a
+    validation accuracy of .92; with o_i it is .99.
 
     Args:
         net: whose `listener` this becomes.
