@@ -90,6 +90,13 @@ class CostModel:
         macs, params = costs.sum(0)
         return Cost(int(macs) + self._other.macs, int(params) + self._other.params)
 
+    def macs_of_rows(self, open_channels: np.ndarray) -> np.ndarray:
+        """Exact MACs for each row of numbers of open channels, [rows, groups] -> int64 [rows].
+
+        A row may be one image, where channels are chosen for every image.
+        """
+        return self._evaluate(open_channels)[1][..., 0].sum(-1) + self._other.macs
+
     def per_layer(self, open_channels: Sequence[int]) -> pd.DataFrame:
         """A row per convolution or linear layer: layer, inputs, outputs, macs, params.
 
@@ -108,13 +115,17 @@ class CostModel:
         computes = [layer.pair_macs + layer.output_macs > 0 for layer in self.layers]
         return table[computes].reset_index(drop=True)
 
-    def _evaluate(self, open_channels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Widths (inputs, then outputs) [2 L] and costs (MACs, parameters) [L, 2] of all layers."""
-        if len(open_channels) != len(self._channels):
-            raise ValueError(f"open_channels needs {len(self._channels)} numbers, got {len(open_channels)}.")
+    def _evaluate(self, open_channels: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Widths (inputs, then outputs) [2 L] and costs (MACs, parameters) [L, 2] of all layers; of rows of
+        numbers [rows, groups] the same for each row."""
+        open_channels = np.asarray(open_channels, dtype=np.int64)
+        if open_channels.shape[-1] != len(self._channels):
+            raise ValueError(
+                f"open_channels needs {len(self._channels)} numbers, got {open_channels.shape[-1]}."
+            )
         factors, constants, per_pair, per_output, _ = self._form
-        widths = np.asarray(open_channels, dtype=np.int64) @ factors + constants
-        inputs, outputs = np.split(widths[:, None], 2)
+        widths = open_channels @ factors + constants
+        inputs, outputs = np.split(widths[..., None], 2, axis=-2)
         return widths, inputs * outputs * per_pair + outputs * per_output
 
     def _tables_on(self, device: torch.device) -> tuple[Tensor, ...]:

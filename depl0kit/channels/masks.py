@@ -125,9 +125,15 @@ def place_gates(model: nn.Module, groups: Sequence[Group]) -> list[Gate]:
     return gates
 
 
+def gate_before(module: nn.Module) -> Gate | None:
+    """The gate before a layer, if it has one."""
+    hooks = module._forward_pre_hooks.values()
+    return next((hook.__self__ for hook in hooks if _is_gate(hook)), None)
+
+
 def has_gates(model: nn.Module) -> bool:
     """Whether any layer has a gate before it."""
-    return any(_is_gate(hook) for module in model.modules() for hook in module._forward_pre_hooks.values())
+    return any(gate_before(module) is not None for module in model.modules())
 
 
 def remove_gates(model: nn.Module) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..support import checked, checks
-from .table import CURVE, DENSE, NETWORK, finished
+from .table import CURVE, DENSE, METHOD, NETWORK, finished
 
 AT = (0.5, 0.3, 0.15)  # shares of the dense MACs at which methods are compared, if nothing else is said
 
@@ -23,7 +23,7 @@ def pareto_front(
     accuracy: str = "test_accuracy",
     choose: str = "val_accuracy",
 ) -> pd.DataFrame:
-    """The runs of each (data, model, method) that no other run of that method beats.
+    """The runs of each (data, model, kind, method) that no other run of that method beats.
 
     A run is beaten by one that costs no more and has no lower `choose`, and is better in one of the two.
     The front is chosen on validation data: on `accuracy`, which is only reported, it may go up and down.
@@ -33,14 +33,15 @@ def pareto_front(
         cost, accuracy, choose: names of columns.
 
     Returns:
-        Those rows, sorted by data, model, method and cost.
+        Those rows, sorted by data, model, kind, method and cost: the costs of static, dynamic and factorised
+        networks mean different things.
 
     Raises:
         ValueError: `results` lack a column or finished runs, or have no column of that name.
     """
     runs = finished(results, cost, accuracy, choose)
-    fronts = [_unbeaten(own, cost, choose) for _, own in runs.groupby([*NETWORK, "method"])]
-    return pd.concat(fronts).sort_values([*NETWORK, "method", cost, "run"], ignore_index=True)
+    fronts = [_unbeaten(own, cost, choose) for _, own in runs.groupby([*NETWORK, *METHOD])]
+    return pd.concat(fronts).sort_values([*NETWORK, *METHOD, cost, "run"], ignore_index=True)
 
 
 @checked
@@ -61,8 +62,8 @@ def at_matched_cost(
         cost, accuracy: names of columns.
 
     Returns:
-        data, model, method (without "dense"), seed, at, accuracy. It is NaN where a curve does not reach:
-        nothing is extrapolated.
+        data, model, kind, method (without "dense"), seed, at, accuracy. It is NaN where a curve does not
+        reach: nothing is extrapolated.
 
     Raises:
         ValueError: `results` lack a column or finished runs, or a cost is not a number > 0.
@@ -90,12 +91,12 @@ def area_under_front(
     Args:
         results: table of `dk.sweep`.
         limits: lowest and highest cost. If None, the range that every seed of every method covers, for
-            each (data, model) its own: adding a method to the table may then change all numbers.
+            each (data, model, kind) its own: adding a method to the table may then change all numbers.
         cost, accuracy: names of columns.
 
     Returns:
-        data, model, method (without "dense"), seed, low_cost, high_cost, area (in units of accuracy; NaN
-        where a curve does not reach from limit to limit). `area_intervals` sums it up over seeds.
+        data, model, kind, method (without "dense"), seed, low_cost, high_cost, area (in units of accuracy;
+        NaN where a curve does not reach from limit to limit). `area_intervals` sums it up over seeds.
 
     Raises:
         ValueError: as `at_matched_cost`, or the limits are no range, or the curves share none.
@@ -105,7 +106,7 @@ def area_under_front(
     curves = pd.DataFrame(_curves(results, cost, accuracy), columns=["key", "costs", "values"])
     keys = pd.DataFrame(curves.key.tolist(), columns=CURVE)
     rows = []
-    for _, own in curves.groupby([keys.data, keys.model]):
+    for _, own in curves.groupby([keys.data, keys.model, keys.kind]):
         low, high = map(float, limits) if limits is not None else _common_range(own, cost)
         for key, costs, values in own.itertuples(index=False):
             inside = costs[(costs > low) & (costs < high)]
@@ -124,7 +125,7 @@ def _unbeaten(runs: pd.DataFrame, cost: str, choose: str) -> pd.DataFrame:
 def _curves(
     results: pd.DataFrame, cost: str, accuracy: str
 ) -> Iterator[tuple[tuple[object, ...], np.ndarray, np.ndarray]]:
-    """For each (data, model, method, seed): its costs, rising, and the accuracy at each."""
+    """For each (data, model, kind, method, seed): its costs, rising, and the accuracy at each."""
     runs = finished(results, cost, accuracy, stage="report")
     runs = runs.sort_values([*CURVE, cost, "run"])  # sums then do not depend on the order of rows
     is_dense = runs.method == DENSE
@@ -132,7 +133,7 @@ def _curves(
         raise ValueError("no run to compare: all finished runs of stage 'report' are of the dense network.")
     ends = dict(list(runs[is_dense].groupby([*NETWORK, "seed"])))
     for key, own in runs[~is_dense].groupby(CURVE):
-        data, model, _, seed = key
+        data, model, *_, seed = key
         end = ends.get((data, model, seed))
         means = (own if end is None else pd.concat([own, end])).groupby(cost)[accuracy].mean()
         yield key, means.index.to_numpy(float), means.to_numpy()
@@ -146,7 +147,7 @@ def _common_range(curves: pd.DataFrame, cost: str) -> tuple[float, float]:
     starts, ends = (curves.costs.map(lambda costs, i=i: costs[i]) for i in (0, -1))
     low, high = starts.max(), ends.min()
     if low >= high:
-        (data, _, late, _), early = curves.key[starts.idxmax()], curves.key[ends.idxmin()][2]
+        (data, _, _, late, _), early = curves.key[starts.idxmax()], curves.key[ends.idxmin()][3]
         raise ValueError(
             f"on {data} the methods share no range of {cost}: {late!r} starts at {low:g} and {early!r} ends "
             f"at {high:g}. Pass limits=(low, high), or leave out a method."

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..support import checked, checks
 from .fronts import AT, at_matched_cost
-from .table import CURVE, NETWORK, require_columns
+from .table import CURVE, METHOD, NETWORK, require_columns
 
 Numbers = TypeVar("Numbers", float, np.ndarray, pd.Series)
 
@@ -65,17 +65,17 @@ def paired_differences(
         cost, accuracy: names of columns.
 
     Returns:
-        A row per (data, model, method, at) without the reference: `difference` (mean over pairs, method
-        minus reference, in units of accuracy), `low` and `high` (NaN from fewer than two pairs), `pairs`
-        (seeds on which both methods reach this cost), `accuracy` and `reference_accuracy` (means over these
-        seeds), `spread` and `reference_spread` (their standard deviations), and the arguments `reference`,
-        `cost` and `confidence`.
+        A row per (data, model, kind, method, at) without the reference, which may be of another kind:
+        `difference` (mean over pairs, method minus reference, in units of accuracy), `low` and `high` (NaN
+        from fewer than two pairs), `pairs` (seeds on which both methods reach this cost), `accuracy` and
+        `reference_accuracy` (means over these seeds), `spread` and `reference_spread` (their standard
+        deviations), and the arguments `reference`, `cost` and `confidence`.
 
     Raises:
         ValueError: as `at_matched_cost`, or no run of `reference`, or a number outside its range.
     """
     pairs = _pairs(at_matched_cost(results, at, cost, accuracy), reference)
-    found = pairs.groupby([*NETWORK, "method", "at"], sort=False).agg(
+    found = pairs.groupby([*NETWORK, *METHOD, "at"], sort=False).agg(
         difference=("difference", "mean"),
         deviation=("difference", "std"),
         pairs=("difference", "count"),
@@ -103,16 +103,16 @@ def _pairs(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 @checked
 def area_intervals(areas: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """The table of `area_under_front` over seeds: a row per (data, model, method).
+    """The table of `area_under_front` over seeds: a row per (data, model, kind, method).
 
     Returns:
-        data, model, method, area (mean over seeds), low, high (see `mean_interval`; NaN from one seed),
+        data, model, kind, method, area (mean over seeds), low, high (see `mean_interval`; NaN from one seed),
         seeds (those with an area).
 
     Raises:
         ValueError: `areas` lack a column, or a number lies outside its range.
     """
     require_columns(areas, *CURVE, "area", source="dk.comparison.area_under_front")
-    found = areas.groupby([*NETWORK, "method"]).area.agg(area="mean", std="std", seeds="count").reset_index()
+    found = areas.groupby([*NETWORK, *METHOD]).area.agg(area="mean", std="std", seeds="count").reset_index()
     low, high = mean_interval(found.area, found["std"], found.seeds, confidence)
-    return found.assign(low=low, high=high)[[*NETWORK, "method", "area", "low", "high", "seeds"]]
+    return found.assign(low=low, high=high)[[*NETWORK, *METHOD, "area", "low", "high", "seeds"]]

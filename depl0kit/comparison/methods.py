@@ -30,4 +30,9 @@ ABOUT: dict[str, tuple[str, str]] = {  # name -> (what it does, source)
     "chex": ("pruned often, with fewer and fewer channels coming back", "CHEX, Hou et al. 2022"),
     # other layers
     "low_rank": ("convolutions in two, by singular values of their weights", "e.g. Vodrahalli et al. 2022"),
+    # channels chosen for every image
+    "fbs": ("for every image the channels with the largest saliency", "FBS, Gao et al. 2019"),
+    "manidp": ("fewer channels for easy images; like images choose alike", "ManiDP, Tang et al. 2021"),
+    "fbs_static": ("the channels that FBS opens most often, for all images", "after FBS"),
+    "manidp_static": ("the channels that ManiDP opens most often, for all images", "after ManiDP"),
 }  # fmt: skip

@@ -15,12 +15,14 @@ COLUMNS = {  # types as pandas has them; what they mean: see `load_results`
     "epochs": "int64", "fine_tune_epochs": "int64",
     "raw_val_accuracy": "float64", "val_accuracy": "float64", "test_accuracy": "float64",
     "macs": "Int64", "params": "Int64", "kept_macs": "float64", "kept_params": "float64",
-    "undecided": "float64", "latency_ms": "float64", "seconds": "float64", "device": "str", "error": "str",
+    "undecided": "float64", "latency_ms": "float64", "latency_1_ms": "float64", "seconds": "float64",
+    "device": "str", "error": "str",
     "groups": "object", "channels": "object", "open": "object", "confusion": "object",
     "times": "object", "prob_open": "object", "correct": "object", "settings": "str",
 }  # fmt: skip
 NEWER = {
     "kind": "static",
+    "latency_1_ms": np.nan,
     "correct": None,
     "settings": "",
 }  # columns that older tables lack, and what stands there then
@@ -31,7 +33,13 @@ LISTS = {  # what the columns of lists hold
 BYTES = ("prob_open", "correct")  # numbers in 0..255: a list in JSON, bytes in Parquet
 DENSE = "dense"  # the method of the unpruned network
 NETWORK = ["data", "model"]  # results of different networks are never mixed
-CURVE = [*NETWORK, "method", "seed"]  # the runs that one curve goes through
+METHOD = ["kind", "method"]  # nor are costs of different kinds, without a mark
+CURVE = [*NETWORK, *METHOD, "seed"]  # the runs that one curve goes through
+
+
+def with_newer(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the columns that older versions did not have."""
+    return table.assign(**{name: value for name, value in NEWER.items() if name not in table})
 
 
 def to_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -46,7 +54,7 @@ def to_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     settings = row.get("settings")
     as_text = json.dumps(settings, sort_keys=True) if settings else ""
-    return dict.fromkeys(COLUMNS) | row | {"settings": as_text}
+    return dict.fromkeys(COLUMNS) | NEWER | row | {"settings": as_text}
 
 
 def to_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -87,6 +95,8 @@ def finished(results: pd.DataFrame, cost: str, *others: str, stage: str | None =
 
     A ValueError says that columns are missing or not numeric, a cost is not > 0, or no row is left.
     """
+    if isinstance(results, pd.DataFrame):
+        results = with_newer(results)
     require_columns(results, "run", "stage", *CURVE, "error")
     numeric = results.select_dtypes("number").columns
     for name in (cost, *others):
@@ -114,11 +124,11 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
         results: of `sweep`; rows that only chose a gate lr and rows of failed runs are left out.
 
     Returns:
-        data, model, method, lam, budget, gate_lr, seeds (how many), test_accuracy and its standard deviation
-        accuracy_std, kept_macs and its macs_std, undecided.
+        data, model, kind, method, lam, budget, gate_lr, seeds (how many), test_accuracy and its standard
+        deviation accuracy_std, kept_macs and its macs_std, undecided.
     """
     require_columns(results, *COLUMNS)
-    keys = ["data", "model", "method", "lam", "budget", "gate_lr"]
+    keys = [*NETWORK, *METHOD, "lam", "budget", "gate_lr"]
     groups = reported(results).groupby(keys, sort=False, dropna=False)
     return groups.agg(
         seeds=("seed", "nunique"),

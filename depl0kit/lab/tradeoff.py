@@ -24,6 +24,7 @@ SHOWN = {  # which methods' points are drawn
     "the chosen method": lambda method, chosen: method in (chosen, DENSE),
 }
 COSTS = [("MACs kept", "kept_macs"), ("parameters kept", "kept_params"), ("latency", "latency_ms")]
+OF_KIND = {"dynamic": " (mean over images)"}  # MACs kept
 ALL = "all"  # seeds
 PARTS = ("network", "method", "seed")  # controls that decide which runs the slider has
 
@@ -147,7 +148,8 @@ class TradeoffExplorer(Explorer):
         undecided = f"   undecided {row.undecided:.0%}" if np.isfinite(row.undecided) else ""
         return (
             f"{plots.method_name(row.method)}{price}{lr}  seed {row.seed}\n"
-            f"test error {1 - row.test_accuracy:.2%}   MACs kept {row.kept_macs:.1%}   "
+            f"test error {1 - row.test_accuracy:.2%}   MACs kept {row.kept_macs:.1%}"
+            f"{OF_KIND.get(row.kind, '')}   "
             f"parameters {row.kept_params:.1%}   {row.latency_ms:.1f} ms per 64 images{undecided}"
         )
 

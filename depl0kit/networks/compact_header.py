@@ -86,7 +86,8 @@ def build_stand_in(spec: list[list]) -> nn.Module:
     return row[0] if len(row) == 1 else nn.Sequential(*row)
 
 
-def _is_made_by(made: Any) -> bool:
+def is_made_by(made: Any) -> bool:
+    """Whether it is None, or has the form of the arguments of `make_model`."""
     return made is None or (made.keys() == MADE_BY.keys() and all(MADE_BY[k](v) for k, v in made.items()))
 
 
@@ -96,7 +97,7 @@ def _is_stand_in(kind: Any, *arguments: Any) -> bool:
 
 
 FIELDS: dict[str, Callable[[Any], bool]] = {
-    "made_by": _is_made_by,
+    "made_by": is_made_by,
     "widths": lambda widths: all(_is_size(n, 0) for layer in widths.values() for n in layer.values()),
     "stand_ins": lambda specs: all(
         spec and all(_is_stand_in(*module) for module in spec) for spec in specs.values()

@@ -66,7 +66,7 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     path = Path(path)
     header, tensors = _read(path)
     if fresh := model is None:
-        model = _made(header["made_by"], tensors, path)
+        model = made(header["made_by"], tensors, path)
     else:
         check_network(model)
         model = copied(unwrapped(model))
@@ -100,8 +100,11 @@ def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
         ) from error
 
 
-def _made(made_by: dict | None, tensors: dict[str, Tensor], path: Path) -> nn.Module:
-    """A new network with the arguments in the file, if its weights have that number of classes."""
+def made(made_by: dict | None, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    """A new network with the arguments in the file, if its weights have that number of classes.
+
+    Those of `MODELS` are on "meta", without memory, until they get their weights.
+    """
     if made_by is None:
         raise ValueError(
             f"{path} holds a network that make_model did not make: pass model=, a new network of the same "

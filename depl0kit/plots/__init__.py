@@ -20,6 +20,7 @@ from .base import (
 from .channels import channel_prices, group_widths, layer_macs, measures
 from .comparison import confusion, lambda_path, paired_intervals
 from .data import gate_gradient, images
+from .dynamic import macs_of_images, two_images
 from .exact import (
     all_open_curve,
     coupling_spectrum,
@@ -52,7 +53,7 @@ __all__ = [
     "confusion", "coupling_spectrum", "gate_cdf", "gate_correlation", "gate_density", "gate_gradient",
     "gate_pairs", "gate_samples", "gradient_clouds", "group_entropy", "group_widths", "history_curves",
     "images", "kl_curves", "lambda_path", "layer_bars", "layer_macs", "likeliest_masks", "log_alpha_flow",
-    "log_alpha_paths", "look", "measures", "method_name", "open_gates", "pair_states", "paired_intervals",
-    "panels", "prob_open_heatmap", "prob_open_image", "round_limits", "singular_values", "spikes",
-    "style",
+    "log_alpha_paths", "look", "macs_of_images", "measures", "method_name", "open_gates", "pair_states",
+    "paired_intervals", "panels", "prob_open_heatmap", "prob_open_image", "round_limits", "singular_values",
+    "spikes", "style", "two_images",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from ..comparison.table import require_columns
+from ..comparison.table import require_columns, with_newer
 from ..support import checked
 from .base import (
     BLACK,
@@ -23,7 +23,7 @@ from .base import (
     words,
 )
 from .leaders import Leaders
-from .methods import EDGE, METHODS, look, method_name, network_of, one_network
+from .methods import EDGE, METHODS, look, marker_colours, method_name, network_of, one_network, with_kind
 from .scales import percent, round_limits, short
 from .tradeoff import COSTS
 
@@ -37,7 +37,8 @@ def paired_intervals(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist
     Args:
         table: of `dk.paired_differences`, of one network on one data set. The label says over how many
             pairs of runs (n) the intervals are, and each row that has fewer. Where there is no interval (one
-            pair) only the mean is drawn, and where there is no pair the row says so.
+            pair) only the mean is drawn, and where there is no pair the row says so. Markers are hollow as in
+            `accuracy_vs_cost`.
 
     Raises:
         ValueError: the table is empty, lacks a column or holds several networks.
@@ -47,15 +48,16 @@ def paired_intervals(table: pd.DataFrame, ax: Axes | None = None) -> list[Artist
         *("reference", "cost", "confidence"),
     ]
     require_columns(table, *names, source="dk.paired_differences")
-    rows = _rows(one_network(table))
+    rows = _rows(one_network(with_newer(table)))
     low, middle, high = (100 * rows[name].to_numpy(float) for name in ("low", "difference", "high"))
     ax = _prepare_rows(ax, rows, np.concatenate([low, middle, high]))
     _, colours, markers = zip(*map(look, rows.method), strict=True)
+    faces, edges = marker_colours(rows.method, rows.kind)
     bars = [[(a, y), (b, y)] for a, y, b in zip(low, rows.y, high, strict=True)]
     return [
         strokes(ax, [[(0, y) for y in ax.get_ylim()]], GREY, 1),
         strokes(ax, bars, colours, 2.5),
-        marks(ax, middle, rows.y, markers, 50, colours, EDGE),
+        marks(ax, middle, rows.y, markers, 50, faces, edges),
         *_no_pairs(ax, rows.y[rows.difference.isna()]),
     ]
 
@@ -172,7 +174,8 @@ def _name_rows(ax: Axes, rows: pd.DataFrame) -> None:
     form = (lambda at: f"{percent(at)} of {what.split()[0]}") if cost.startswith("kept_") else short
     heads = rows.drop_duplicates("block")
     fewer = [f", n = {n}" if 0 < n < rows.pairs.max() else "" for n in rows.pairs]
-    own = [method_name(method) + note for method, note in zip(rows.method, fewer, strict=True)]
+    names = map(with_kind, map(method_name, rows.method), rows.kind)
+    own = [name + note for name, note in zip(names, fewer, strict=True)]
     ax.set_yticks([*(heads.y - 1), *rows.y], [*map(form, heads["at"]), *own], fontsize=_row_size(ax))
     for label in ax.get_yticklabels()[: len(heads)]:
         label.set_fontweight("bold")

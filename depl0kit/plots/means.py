@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from ..comparison.intervals import mean_interval
 from .base import marks, sized, strokes
-from .methods import colours_of, edges_of, in_order, look
+from .methods import colours_of, in_order, look, marker_colours
 
 # shares of the width of the axes: how far means of one cost are apart, and how far one is moved at most
 GAP, FARTHEST = 0.004, 0.01
@@ -16,12 +16,12 @@ GAP, FARTHEST = 0.004, 0.01
 def mean_errors(
     runs: pd.DataFrame, cost: str, accuracy: str, least: float, ylim: tuple[float, float]
 ) -> pd.DataFrame:
-    """A row per method and lambda or budget: mean cost (geometric), mean error, ends of its interval.
+    """A row per method, kind and lambda or budget: mean cost (geometric), mean error, ends of its interval.
 
     Errors below `least` are drawn there; intervals end at the limits of the axis.
     """
     each = runs.assign(log_cost=np.log(runs[cost].astype(float)), error=1 - runs[accuracy])
-    means = each.groupby(["method", "lam", "budget"], dropna=False, observed=True).agg(
+    means = each.groupby(["method", "kind", "lam", "budget"], dropna=False, observed=True).agg(
         cost=("log_cost", "mean"), error=("error", "mean"), std=("error", "std"), seeds=("error", "size")
     )
     low, high = mean_interval(means.error, means["std"], means.seeds)
@@ -61,12 +61,13 @@ def _drawn(ax: Axes, means: pd.DataFrame, highlight: str | None, on_top: bool) -
     paths = [means.loc[means.method == name, ["cost", "error"]].to_numpy() for name in names]
     methods = means.method.tolist()
     colours, zorder = colours_of(methods, highlight), 3.2 if on_top else 2.8
-    markers, edges = [look(name)[2] for name in methods], edges_of(methods, highlight)
+    markers = [look(name)[2] for name in methods]
+    faces, edges = marker_colours(methods, means.kind, highlight)
     style = {"width": 0.6, "zorder": zorder + 0.1}
     return [
         strokes(ax, paths, colours_of(names, highlight), sized(2 if on_top else 1.2), zorder=zorder),
         strokes(ax, interval_lines(means), colours, sized(2 if on_top else 1.5), zorder=zorder),
-        marks(ax, means.cost, means.error, markers, sized(6) ** 2, colours, edges, **style),
+        marks(ax, means.cost, means.error, markers, sized(6) ** 2, faces, edges, **style),
     ]
 
 

@@ -33,7 +33,13 @@ METHODS = {  # name -> (label, colour, marker)
     "grow_prune": ("grow and prune", GREEN, "p"),
     "chex": ("CHEX", GREEN, "H"),
     "low_rank": ("low rank", VERMILLION, "s"),
+    "fbs": ("FBS", ORANGE, "h"),
+    "manidp": ("ManiDP", PINK, "p"),
+    "fbs_static": ("FBS, fixed", ORANGE, "H"),
+    "manidp_static": ("ManiDP, fixed", PINK, "d"),
 }
+STATIC = "static"
+HOLLOW = {"dynamic": "mean over images", "factorised": "layers in two"}  # kinds, and what to know of them
 EDGE = "#444444"  # around markers: without it, yellow is lost on white
 FADED, FADED_EDGE = "#D0D0D0", "#B0B0B0"  # of the methods beside a highlighted one
 
@@ -68,6 +74,26 @@ def colours_of(methods: Sequence[str], highlight: str | None) -> list[str]:
 
 def edges_of(methods: Sequence[str], highlight: str | None) -> list[str]:
     return [FADED_EDGE if is_faded(name, highlight) else EDGE for name in methods]
+
+
+def marker_colours(
+    methods: Sequence[str], kinds: Sequence[str], highlight: str | None = None
+) -> tuple[list[str], list[str]]:
+    """Faces and edges of markers; hollow where the costs are not those of one small network."""
+    colours, edges = colours_of(methods, highlight), edges_of(methods, highlight)
+    hollow = [kind != STATIC for kind in kinds]
+    faces = ["white" if h else colour for h, colour in zip(hollow, colours, strict=True)]
+    return faces, [c if h else edge for h, c, edge in zip(hollow, colours, edges, strict=True)]
+
+
+def with_kind(name: str, kind: str) -> str:
+    """A method's name, followed by its kind unless that is static."""
+    return name if kind == STATIC else f"{name} ({kind})"
+
+
+def kind_notes(kinds: Sequence[str]) -> str:
+    """What hollow markers mean, a line for each kind that is drawn hollow, each after a line break."""
+    return "".join(f"\nhollow, {kind}: {note}" for kind, note in HOLLOW.items() if kind in set(kinds))
 
 
 def one_network(table: pd.DataFrame) -> pd.DataFrame:

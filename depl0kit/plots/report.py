@@ -24,6 +24,10 @@ table { border-collapse: collapse; font-size: 14px; margin: 1rem 0; } td, th { p
 td { text-align: right; border-top: 1px solid #ddd; } th { text-align: right; }
 td:first-child { text-align: left; }
 """
+KIND_NOTES = {
+    "dynamic": "MACs are means over the test images, branches included; no fixed network has these numbers",
+    "factorised": "layers are split in two, so MACs fall and channels stay",
+}
 
 
 @checked
@@ -55,7 +59,7 @@ def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:
     good = reported(results)
     yield (
         f"<p>{len(good)} runs. Accuracies are those of the compact, fine-tuned networks on the test images, "
-        f"means over seeds; accuracy_std and macs_std are standard deviations over seeds.</p>"
+        f"means over seeds; accuracy_std and macs_std are standard deviations over seeds.{_kinds(good)}</p>"
         f"<pre>{html.escape(about['command'])}</pre>"
         f"<p>Made with {html.escape(made)}.</p>"
     )
@@ -67,6 +71,12 @@ def _body(results: pd.DataFrame, about: dict) -> Iterator[str]:
     bad = results[results.error != ""]
     if len(bad):
         yield f"<h2>Failed runs</h2>{_table(bad[['run', 'error']])}"
+
+
+def _kinds(runs: pd.DataFrame) -> str:
+    """What the MACs of other than static networks mean, where there are any."""
+    notes = [f" Of {kind} networks: {note}." for kind, note in KIND_NOTES.items() if kind in set(runs.kind)]
+    return "".join(notes)
 
 
 def _comparison(runs: pd.DataFrame) -> Iterator[str]:

@@ -13,7 +13,18 @@ from ..support import checked, checks
 from .base import BLACK, GREY, marks, prepare, sized, strokes, ticks, words
 from .leaders import KEY, Leaders
 from .means import draw_means, interval_lines, mean_errors, side_by_side, steps
-from .methods import colours_of, edges_of, in_order, is_faded, look, method_name, network_of, one_network
+from .methods import (
+    colours_of,
+    in_order,
+    is_faded,
+    kind_notes,
+    look,
+    marker_colours,
+    method_name,
+    network_of,
+    one_network,
+    with_kind,
+)
 from .scales import percent, round_costs, round_errors, short
 
 COSTS = {
@@ -22,6 +33,7 @@ COSTS = {
     "macs": "MACs (multiply-accumulates per image)",
     "params": "parameters",
     "latency_ms": "measured latency (ms)",
+    "latency_1_ms": "measured latency of one image (ms)",
 }
 ERRORS = {
     "test_accuracy": "test error",
@@ -48,7 +60,8 @@ def accuracy_vs_cost(
 
     A line for each method joins its means over seeds, one for each lambda or budget. Bars are their 95 %
     intervals (Student's t; from two seeds on). Faint points are single runs. The dense network is a dashed
-    line, with the interval of its mean as a band. Bars and band are cut at the axis.
+    line, with the interval of its mean as a band. Bars and band are cut at the axis. Markers are hollow where
+    the cost is not that of one small network: dynamic ones have a mean over images, factorised other layers.
 
     Both axes are logarithmic: halving the error is the same distance everywhere. Where the number of test
     images is known, the label says how much error one image is. Means of almost the same cost are drawn
@@ -61,7 +74,8 @@ def accuracy_vs_cost(
     Args:
         results: table of `dk.sweep`, of one network on one data set. Failed runs are left out, and those of
             stage "tune" if there are others.
-        cost: "kept_macs" or "kept_params" (shares of the dense network), "macs", "params" or "latency_ms".
+        cost: "kept_macs" or "kept_params" (shares of the dense network), "macs", "params",
+            "latency_ms" or "latency_1_ms".
         accuracy: "test_accuracy", "val_accuracy" or "raw_val_accuracy", in 0..1.
         selected: name of the run to circle; none if it is not among those drawn.
         fronts: draw the lines and bars; False: single runs and the dense network only.
@@ -76,7 +90,7 @@ def accuracy_vs_cost(
     runs = _shown(results, cost, accuracy, highlight)
     names, errors = list(runs.method.cat.categories), drawn_errors(runs, accuracy)
     ax = _background(ax, runs, cost, accuracy, errors, ylim)
-    points = pd.DataFrame({"method": runs.method, "cost": runs[cost].astype(float), "error": errors})
+    points = runs[["method", "kind"]].assign(cost=runs[cost].astype(float), error=errors)
     means = mean_errors(runs, cost, accuracy, errors.min(), ax.get_ylim())
     dense, others = means[means.method == DENSE], means[means.method != DENSE]
     curves = side_by_side(others, ax.get_xlim()) if fronts else others[:0]
@@ -85,11 +99,13 @@ def accuracy_vs_cost(
     if fronts:
         artists += draw_means(ax, curves, highlight)
     artists += _draw_level(ax, dense, level)
-    ends, texts = _cheapest(curves if fronts else points), {name: method_name(name) for name in names}
+    kinds = dict(zip(runs.method, runs.kind, strict=True))
+    ends = _cheapest(curves if fronts else points)
+    texts = {name: with_kind(method_name(name), kinds[name]) for name in names}
     if len(dense):
         ends[DENSE] = tuple(level[0, 0])  # its name belongs to the left end of its line
         texts[DENSE] += f" {percent(1 - runs[accuracy][runs.method == DENSE].mean())}"
-    artists += _names(ax, ends, texts, _segments(points, curves, level), highlight)
+    artists += _names(ax, ends, texts, kinds, _segments(points, curves, level), highlight)
     return artists if selected is None else [*artists, circle_run(runs, selected, ax, cost, accuracy)]
 
 
@@ -150,7 +166,8 @@ def _background(
     limits = (left, right), (bottom, top)
     images = _test_images(runs, accuracy)
     unit = f"\none image of {images:,} = {percent(1 / images)}" if images else ""
-    ax = prepare(ax, title, COSTS.get(cost, cost), f"{what} (log scale){unit}", *limits)
+    xlabel = COSTS.get(cost, cost) + kind_notes(runs.kind)
+    ax = prepare(ax, title, xlabel, f"{what} (log scale){unit}", *limits)
     if (ax.get_xscale(), ax.get_yscale()) != ("log", "log"):
         ax.set(xscale="log", yscale="log")
         for axis in (ax.xaxis, ax.yaxis):
@@ -171,9 +188,10 @@ def _points(ax: Axes, points: pd.DataFrame, method: str, highlight: str | None, 
     size, alpha = (4.2, 0.35) if faint else (5.3, 0.6)
     if highlight is not None:
         alpha = 0.7  # grey is faint enough
+    faces, edges = marker_colours([method], points.kind[:1], highlight)
     return marks(
-        ax, points.cost, points.error, [look(method)[2]], sized(size) ** 2, colours_of([method], highlight),
-        edges_of([method], highlight)[0], width=0.5, alpha=alpha, zorder=3 if method == highlight else 2.5,
+        ax, points.cost, points.error, [look(method)[2]], sized(size) ** 2, faces, edges[0], width=0.5,
+        alpha=alpha, zorder=3 if method == highlight else 2.5,
     )  # fmt: skip
 
 
@@ -205,6 +223,7 @@ def _names(
     ax: Axes,
     ends: Mapping[str, tuple[float, float]],
     texts: Mapping[str, str],
+    kinds: Mapping[str, str],
     segments: np.ndarray,
     highlight: str | None,
 ) -> list[Artist]:
@@ -212,11 +231,12 @@ def _names(
     names = sorted(ends, key=lambda name: name != DENSE)  # this one first: its place is over its line
     aims = [(0.0, -0.2) if name == DENSE else (1.0, 0.5) for name in names]
     x, y = zip(*(ends[name] for name in names), strict=True)
-    colours, edges = colours_of(names, highlight), edges_of(names, highlight)
+    colours = colours_of(names, highlight)
+    faces, edges = marker_colours(names, [kinds[name] for name in names], highlight)
     ink = [GREY if is_faded(name, highlight) else BLACK for name in names]
     bold = [sized(0.5) * (name == highlight) for name in names]
     markers = [look(name)[2] for name in names]
-    keys = marks(ax, x, y, markers, sized(5.5) ** 2, colours, edges, width=0.5, zorder=5)
+    keys = marks(ax, x, y, markers, sized(5.5) ** 2, faces, edges, width=0.5, zorder=5)
     named = words(ax, x, y, [texts[name] for name in names], 0, (sized(KEY), 0), ink)
     named.set(edgecolors=ink, linewidths=bold, zorder=5)
     return [Leaders(ax, named, segments, aims, colours, keys, margin=5), keys, named]

@@ -90,6 +90,7 @@ def fine_tune(
     precision: str = "float32",
     after_step: Callable[[int, Optimizer], object] | None = None,
     extra: Sequence[nn.Parameter] = (),
+    before_step: Callable[[Tensor, Tensor], object] | None = None,
 ) -> pd.DataFrame:
     """Train the weights of `net` for a few epochs, with the gates held at their test-time values, unpriced.
 
@@ -109,6 +110,7 @@ def fine_tune(
         after_step: called after every step with its number, counted from 1, and the optimiser of the weights:
             it may change weights, and what the optimiser remembers of them, in place.
         extra: parameters of `penalty` that are trained too, with the rates of the weights, without decay.
+        before_step: called with the images and labels of every step, before it: for penalties that read them.
 
     Returns:
         A row per epoch: epoch, train_loss, val_loss, val_accuracy, seconds.
@@ -129,6 +131,7 @@ def fine_tune(
         net, data, config, trial, optimisers,
         rates=lambda start, middle: [weight_rate(config, start, middle)] * len(optimisers),
         price=penalty and (lambda _share, _epoch: penalty(net)),
+        before_step=before_step,
         after_step=after_step and (lambda step: after_step(step, weights)),
     )  # fmt: skip
     rows = []

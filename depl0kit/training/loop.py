@@ -69,6 +69,8 @@ class Loop:
     price: Callable[[Tensor | None, float], Tensor] | None = None
     # noise of the gates, from the images of this process and of all; None holds the gates
     draw: Callable[[int, int], Tensor] | None = None
+    # called with the images and labels of every step, before it
+    before_step: Callable[[Tensor, Tensor], object] | None = None
     # called after every step of the optimisers with its number, counted from 1
     after_step: Callable[[int], object] | None = None
 
@@ -99,6 +101,8 @@ class Loop:
             rates = self.rates(before / self.steps, (before + 0.5) / self.steps)
             for optimiser, rate in zip(self.optimisers, rates, strict=True):
                 optimiser.param_groups[0]["lr"] = rate
+            if self.before_step is not None:
+                self.before_step(x, y)
             total = total + self._step(x, y, now)  # on the device: nothing waits for it here
             if self.after_step is not None:
                 self.after_step(before + 1)

@@ -225,7 +225,7 @@ def apart(table: pd.DataFrame) -> pd.DataFrame:
         ),
         (
             lambda t: intervals.area_intervals(t),
-            "lacks the columns area: is it from dk.comparison.area_under_front",
+            "lacks the columns kind, area: is it from dk.comparison.area_under_front",
         ),
         (lambda t: fronts.pareto_front(t, cost="kept_mac"), "Did you mean 'kept_macs'"),
         (lambda t: fronts.pareto_front(t, choose="stage"), "unknown column 'stage'"),

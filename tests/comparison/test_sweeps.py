@@ -120,7 +120,7 @@ SPECS = {  # models, methods, numbers of seeds and of budgets
     "cifar10-resnet": (("thin_resnet20",), ON_COLOURS, 3, 2),
     "cifar10-gpu": (("resnet56", "vgg16"), ON_GPU, 2, 2),
 }
-TIMED = ("seconds", "latency_ms")
+TIMED = ("seconds", "latency_ms", "latency_1_ms")
 
 
 @pytest.mark.parametrize("name", spec_names())

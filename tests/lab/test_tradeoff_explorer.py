@@ -25,6 +25,7 @@ def row(method, seed, lam=np.nan, budget=np.nan, data="digits", error="", stage=
     name = f"{data}-{method}-{lam}-{budget}-{seed}-{stage}"
     return dict.fromkeys(COLUMNS) | {
         "run": name, "stage": stage, "data": data, "model": "small", "method": method,
+        "kind": "static",
         "lam": lam, "budget": budget, "seed": seed, "gate_lr": 0.1 if gates else np.nan,
         "epochs": 3, "fine_tune_epochs": 1, "raw_val_accuracy": 0.8, "val_accuracy": 0.9,
         "test_accuracy": 0.8 + 0.15 * kept + 0.001 * seed, "macs": int(1e4 * kept), "params": int(1e3 * kept),

@@ -142,6 +142,37 @@ def of_low_rank() -> dict:
     return {plots.singular_values: [draw(layers) for layers in (sizes, few, many)]}
 
 
+def of_several_kinds() -> dict:
+    """The sweep on digits, as if two of its methods were of other kinds; and single images."""
+    kinds = {"random": ("manidp", "dynamic"), "slimming": ("low_rank", "factorised")}
+    table = sweep("digits", "digits")
+    methods = [kinds.get(method, (method, "static")) for method in table.method]
+    table[["method", "kind"]] = np.array(methods)
+    rng = np.random.default_rng(0)
+    loss = np.exp(rng.normal(-3, 3, 2000))
+    macs = (1e6 * (0.3 + 0.02 * np.log(loss) + rng.normal(0, 0.05, 2000))).clip(1e5)
+    one = pd.DataFrame({"loss": loss, "macs": macs, "correct": loss < 1})
+    groups = [f"blocks.{i}.conv1" for i in range(9)]
+    channels = [16, 16, 16, 32, 32, 32, 64, 64, 64]
+    some = [9, 7, 8, 16, 12, 18, 30, 31, 20]
+    return {
+        plots.accuracy_vs_cost: [
+            lambda ax: plots.accuracy_vs_cost(table, ax),
+            lambda ax: plots.accuracy_vs_cost(table, ax, highlight="manidp"),
+        ],
+        plots.paired_intervals: lambda ax: plots.paired_intervals(dk.paired_differences(table), ax),
+        plots.macs_of_images: [
+            lambda ax: plots.macs_of_images(one, 1e6, ax),
+            lambda ax: plots.macs_of_images(one[:3].assign(macs=3e5), 1e6, ax, "training images"),
+        ],
+        plots.two_images: [
+            lambda ax: plots.two_images(groups, channels, some, channels, ax),
+            lambda ax: plots.two_images(groups[:3], channels[:3], some[:3], channels[:3], ax),
+            lambda ax: plots.two_images(groups * 2, channels * 2, some * 2, channels * 2, ax, ("a 7", "a 3")),
+        ],
+    }
+
+
 def of_one_gate() -> dict:
     noise = torch.rand(200, generator=torch.Generator().manual_seed(1))
     found = {plots.gate_gradient: [lambda ax: plots.gate_gradient(0.0, ax=ax)]}
@@ -186,6 +217,7 @@ def drawings() -> dict:
     parts += [of_gates(small()), of_gates(network()), of_channels(network()), of_one_gate()]
     parts += [of_exact_posteriors(), {plots.history_curves: lambda ax: plots.history_curves(history(), ax)}]
     parts += [of_low_rank()]
+    parts += [of_several_kinds()]
     parts += [{plots.lambda_path: lambda ax: plots.lambda_path(path(), ax)}]
     parts += [{plots.images: lambda ax: plots.images(dk.load_data("digits").train, 36, ax)}]
     for part in parts:

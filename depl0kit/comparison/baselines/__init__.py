@@ -16,10 +16,11 @@ Args of each:
     model: a fresh network; it stays as it is. The result is on its device.
     data: trained on the training split.
     keep: share of the dense MACs that may stay, between 0 and 1. What is kept is at most this, and less by
-        less than what one more channel costs. "dense" ignores it.
+        less than what one more channel costs. "dense" ignores it. Of dynamic methods it is the mean over
+        images.
 
 Returns:
-    A plain module in eval mode; the same seed gives the same network.
+    A plain module in eval mode (of dynamic methods a `DynamicModel`); the same seed gives the same network.
 
 Raises:
     ValueError: `keep` is not between 0 and 1, or less than what a channel in every group costs; nothing
@@ -33,6 +34,7 @@ from torch import nn
 from ...data.loading import Data
 from ...training.config import TrainConfig
 from .chex import chex
+from .dynamic import fbs, fbs_static, manidp, manidp_static
 from .fade_out import fade_out
 from .group_norm import group_norm
 from .grow_prune import grow_prune
@@ -64,9 +66,15 @@ BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]]
     "chex": chex,
     "growing_reg": growing_reg,
     "fade_out": fade_out,
+    "fbs": fbs,
+    "manidp": manidp,
+    "fbs_static": fbs_static,
+    "manidp_static": manidp_static,
 }
 # they also take `trained`, the result of "dense"
 FROM_DENSE = ("random", "l1_uniform", "l1_global", "taylor", "fpgm", "low_rank")
 # What a method makes, and so what its MACs mean: a smaller network ("static"; also of posteriors), one that
 # chooses channels for every image ("dynamic": the mean over test images), or layers in two ("factorised")
-KINDS: dict[str, str] = dict.fromkeys(BASELINES, "static") | {"low_rank": "factorised"}
+KINDS: dict[str, str] = dict.fromkeys(BASELINES, "static") | {
+    "low_rank": "factorised", "fbs": "dynamic", "manidp": "dynamic",
+}  # fmt: skip

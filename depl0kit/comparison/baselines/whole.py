@@ -56,9 +56,10 @@ def train_weights(
     penalty: Callable[[nn.Module], Tensor] | None = None,
     after_step: Callable[[int, Optimizer], object] | None = None,
     extra: Sequence[nn.Parameter] = (),
+    before_step: Callable[[Tensor, Tensor], object] | None = None,
 ) -> None:
     """Train in place as `config` says; see `fine_tune`."""
-    hooks = {"penalty": penalty, "after_step": after_step, "extra": extra}
+    hooks = {"penalty": penalty, "after_step": after_step, "extra": extra, "before_step": before_step}
     fine_tune(model, data, config.epochs, config.lr, **hooks, **config.sgd)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...channels.admission import copied
 from ...channels.channels import Channels
-from ...channels.cost import plain_cost
+from ...channels.cost import Cost, plain_cost
 from ...data.loading import Data, is_folder, load_data
 from ...data.splits import Split
 from ...gates.compact import compact
@@ -37,11 +37,12 @@ from ...training.finetuning import fine_tune, reestimate_batch_norm
 from ...training.runs.folder import RunFolder
 from ...training.train import train
 from ..baselines import BASELINES, FROM_DENSE, KINDS
+from ..dynamic import DynamicModel, per_image, save_dynamic
 from ..table import COLUMNS, DENSE
 from .grid import Job
 from .rows import read_row, write_row
 
-BATCH = 64  # of the latency
+BATCHES = (1, 64)  # of the latencies
 LOCK_SECONDS = 20  # the workers of a killed sweep need a moment to end
 
 
@@ -151,7 +152,10 @@ def _measured(job: Job, folder: Path) -> dict[str, Any]:
     raw = evaluate(small, data.val)[1]
     if job.train.fine_tune_epochs:
         fine_tune(small, data, job.train.fine_tune_epochs, job.train.lr / 5, **job.config().sgd)
-    save_compact(small, folder / "compact.safetensors")
+    if isinstance(small, DynamicModel):
+        save_dynamic(small, folder / "dynamic.safetensors")
+    else:
+        save_compact(small, folder / "compact.safetensors")
     return about | _results(small, channels, data) | {"raw_val_accuracy": raw, "device": str(device)}
 
 
@@ -196,24 +200,35 @@ def _whole(job: Job, model: nn.Module, data: Data, folder: Path) -> nn.Module:
 
 def _results(small: nn.Module, channels: Channels, data: Data) -> dict[str, Any]:
     """What is measured of every compact network; `channels` are those of the whole one."""
-    example = data.example
-    cost = plain_cost(small, example)
+    cost, open = _cost_and_open(small, channels, data)
     kept = cost / channels.dense_cost
+    single, batch = latency({"small": small}, data.example, BATCHES, repeats=10).ms
     table, correct = confusion(small, data.test, data.num_classes)
     return {
         "val_accuracy": evaluate(small, data.val)[1],
         "test_accuracy": float(table.trace() / table.sum()),
-        "macs": cost.macs,
+        "macs": round(cost.macs),
         "params": cost.params,
         "kept_macs": kept.macs,
         "kept_params": kept.params,
-        "latency_ms": float(latency({"small": small}, example, (BATCH,), repeats=10).ms.iloc[0]),
+        "latency_ms": batch,
+        "latency_1_ms": single,
         "groups": [g.name for g in channels.groups.gated],
         "channels": [_width(channels.model, g.writers[0]) for g in channels.groups.gated],
-        "open": [_width(small, g.writers[0]) for g in channels.groups.gated],
+        "open": open,
         "confusion": table.flatten().tolist(),
         "correct": np.packbits(correct.numpy()).tolist(),
     }
+
+
+def _cost_and_open(small: nn.Module, channels: Channels, data: Data) -> tuple[Cost, list[int]]:
+    """Cost, and the open channels of each group; of a dynamic network the means over the test images."""
+    if isinstance(small, DynamicModel):
+        table = per_image(small, data.test)
+        params = sum(p.numel() for p in small.parameters())
+        return Cost(table.macs.mean(), params), np.rint(np.mean(table.open.tolist(), 0)).astype(int).tolist()
+    open = [_width(small, g.writers[0]) for g in channels.groups.gated]
+    return plain_cost(small, data.example), open
 
 
 def _width(small: nn.Module, writer: str) -> int:

@@ -21,7 +21,7 @@ from ...support import checked, checks
 from ...support.device import best_device
 from ...support.files import DamagedFileError, different_field, read_json, write_atomically, write_json
 from ...support.versions import versions
-from ..table import COLUMNS, NEWER, to_rows, to_table
+from ..table import COLUMNS, to_rows, to_table, with_newer
 from .grid import LISTS, Grid, Job
 from .job import read_result
 from .rows import RESULT, read_row, write_row
@@ -129,9 +129,12 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         "factorised", see `baselines.KINDS`: their MACs mean different things. Accuracies (0..1) are those of
         the compact, fine-tuned network, `raw_val_accuracy` that before fine-tuning; `macs` per image and
         `params` are its own, kept_* their shares of the dense network's; `latency_ms` is of a batch of 64 on
-        one thread, beside other runs; `undecided` the share of gates with P(open) in 0.1..0.9. `groups`,
-        `channels` and `open` are lists, one entry per channel group, of kind "factorised" both with the
-        widths of the dense network, of which no channel goes; `confusion` counts test images,
+        one thread, beside other runs, `latency_1_ms` of one image (NaN in tables of versions that did not
+        measure it); `undecided` the share of gates with P(open) in 0.1..0.9. `groups`, `channels` and `open`
+        are lists, one entry per channel group. Of a factorised network both have the widths of the dense one,
+        of which no channel goes. Of a dynamic network `macs`, `kept_macs` and `open` are means over the test
+        images, `macs` and `open` rounded; `macs` and `params` hold its branches; its latency is measured as
+        it runs, with all channels computed. `confusion` counts test images,
         classes x classes (true, predicted) in rows; `prob_open` is uint8 [len(times), gates] of
         255 P(open), and `correct` has a bit per test image, as `numpy.packbits` packs them. `settings` are
         those of the run, as JSON. `error` says why a run has no numbers.
@@ -149,7 +152,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     except Exception as error:  # Arrow and pandas have many for what they do not expect
         problem = " ".join(str(error).split())
         raise ValueError(f"{path} is damaged: expected a Parquet file, found: {problem}.") from error
-    table = table.assign(**{name: value for name, value in NEWER.items() if name not in table})
+    table = with_newer(table)
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise ValueError(
