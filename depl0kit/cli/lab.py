@@ -4,7 +4,7 @@ import os
 import runpy
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -46,11 +46,14 @@ def lab(
         raise RuntimeError(
             f'the lessons need {", ".join(missing)}: pip install "depl0kit[lab]"; or add --copy-only.'
         )
+    options = [] if browser else ["--no-browser"]
+    if port is not None:
+        options += [f"--port={checks.whole('--port', port, 1, 65535)}", "--ServerApp.port_retries=0"]
     folder = checks.folder(folder)
     folder = next(place for place in _beside(folder) if not place.exists()) if fresh else folder
     print(_report(folder, copy_lessons(folder)), flush=True)
     if not copy_only:
-        _open(folder, [] if browser else ["--no-browser"], port)
+        _open(folder, options)
 
 
 def _beside(folder: Path) -> Iterator[Path]:
@@ -78,12 +81,10 @@ def _report(folder: Path, copied: Copied) -> str:
     return "\n".join(lines)
 
 
-def _open(folder: Path, options: list[str], port: int | None) -> None:
+def _open(folder: Path, options: Sequence[str]) -> None:
     """Become JupyterLab, which then ends this process."""
     settings = [str(shipped(SETTINGS)), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, settings))
-    if port is not None:
-        options += [f"--port={checks.whole('--port', port, 0, 65535)}", "--ServerApp.port_retries=0"]
     os.chdir(folder)
     sys.argv = ["jupyter-lab", *options]
     runpy.run_module("jupyterlab", run_name="__main__", alter_sys=True)
