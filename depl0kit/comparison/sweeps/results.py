@@ -177,8 +177,8 @@ def _table_of(folder: str | Path) -> Path:
         return named
     if not own.is_file():
         raise FileNotFoundError(
-            f"there are no results in {str(folder)!r}: expected a folder with a file {TABLE}, or one of the "
-            f"names {', '.join(map(repr, names))}."
+            f"there are no results in {str(folder)!r}: expected a file {TABLE} in a folder, or choose one of "
+            f"the results that come with depl0kit: {', '.join(map(repr, names))}."
         )
     return own
 
