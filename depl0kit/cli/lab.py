@@ -86,5 +86,7 @@ def _open(folder: Path, options: Sequence[str]) -> None:
     settings = [str(shipped(SETTINGS)), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, settings))
     os.chdir(folder)
-    sys.argv = ["jupyter-lab", *options]
+    if sys.platform != "win32":  # a new program in this process: without torch, which takes 350 MB
+        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", *options])
+    sys.argv = ["jupyter-lab", *options]  # Windows would start another process, and end this one at once
     runpy.run_module("jupyterlab", run_name="__main__", alter_sys=True)

@@ -185,14 +185,27 @@ def test_without_jupyterlab_it_says_what_to_install(lab, package, tmp_path, monk
     assert lab(tmp_path / "mine")[0] == 0  # to copy needs none of it
 
 
-def test_jupyterlab_gets_the_settings_of_make_lab(package, tmp_path, monkeypatch):
-    became = []
+class Became(BaseException):
+    """This process would now be JupyterLab; the text is its command."""
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_jupyterlab_gets_the_settings_of_make_lab(package, tmp_path, monkeypatch, platform):
+    def execute(_: str, words: list[str]):
+        raise Became(*words[2:])
+
+    def run_module(name: str, **_: object):
+        raise Became(name, *sys.argv[1:])
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", "own")
-    monkeypatch.setattr(sys, "argv", [])
-    monkeypatch.setattr(command.runpy, "run_module", lambda name, **_: became.append((name, Path.cwd())))
-    assert cli.main(["lab", "mine", "--no-browser", "--port", "8888"]) == 0
-    assert became == [("jupyterlab", tmp_path / "mine")]
-    assert sys.argv[1:] == ["--no-browser", "--port=8888", "--ServerApp.port_retries=0"]
+    monkeypatch.setattr(sys, "argv", ["depl0kit"])
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(os, "execv", execute)
+    monkeypatch.setattr(command.runpy, "run_module", run_module)
+    with pytest.raises(Became) as became:
+        cli.main(["lab", "mine", "--no-browser", "--port", "8888"])
+    assert became.value.args == ("jupyterlab", "--no-browser", "--port=8888", "--ServerApp.port_retries=0")
+    assert Path.cwd() == tmp_path / "mine"
     settings = str(tmp_path / "package" / "shipped" / "tools/jupyter")
     assert os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep) == [settings, "own"]
