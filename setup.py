@@ -15,11 +15,8 @@ SHIPPED = run_path("depl0kit/support/shipped.py")  # without the package, whose 
 
 def files() -> list[Path]:
     """What is copied, within the repository."""
-    return [
-        Path(folder, file)
-        for folder in SHIPPED["FILES"]
-        for file in SHIPPED["files_in"](Path(folder), folder)
-    ]
+    folders, files_in = SHIPPED["FILES"], SHIPPED["files_in"]
+    return [Path(folder, file) for folder in folders for file in files_in(Path(folder), folder)]
 
 
 class BuildWithLessons(build_py):
@@ -27,16 +24,13 @@ class BuildWithLessons(build_py):
 
     def run(self) -> None:
         package = Path(self.build_lib, "depl0kit")
-        if not self.editable_mode:
-            shutil.rmtree(
-                package, ignore_errors=True
-            )  # of an earlier build, perhaps with files that are gone
+        if package.resolve() != Path("depl0kit").resolve():  # that of an earlier build: its files may be gone
+            shutil.rmtree(package, ignore_errors=True)
         super().run()
-        if not self.editable_mode:
-            for file in files():
-                copy = package / "shipped" / file
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, copy)
+        for file in files() if not self.editable_mode else ():
+            copy = package / "shipped" / file
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
     def get_source_files(self) -> list[str]:
         """What a source distribution holds."""
