@@ -135,6 +135,7 @@ def test_a_wheel_holds_the_code_the_lessons_and_the_results_and_nothing_else(whe
     code = {name for name in code if "__pycache__" not in name}
     assert found.keys() == wanted.keys() | code
     assert wheel.stat().st_size < MEGABYTES * 1e6
+    assert f"pip install './{wheel.name}[lab]'" in (CHECKOUT / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_source_distribution_makes_the_same_wheel(source, wheel, tmp_path):
