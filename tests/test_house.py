@@ -86,3 +86,73 @@ def test_only_the_lab_imports_jupyter():
         texts = " ".join(ast.unparse(node) for node in nodes)
         found = [word for word in ("ipywidgets", "anywidget", "traitlets", "IPython") if word in texts]
         assert room(name) == "lab" or not found, f"{name} imports {found}"
+
+
+# ---- other systems
+
+WINDOWS_LACKS = {  # module: names; None: the whole module
+    **dict.fromkeys(["fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"]),
+    "os": {
+        *("O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "chown", "fchmod", "fdatasync", "fork"),
+        *("getegid", "geteuid", "getgid", "getloadavg", "getpgid", "getuid", "killpg", "mkfifo", "nice"),
+        *("pread", "pwrite", "sched_getaffinity", "sched_setaffinity", "setpgid", "setsid", "statvfs"),
+        *("sync", "sysconf", "uname", "wait", "wait3", "wait4"),
+    },
+    "signal": {
+        *("SIGALRM", "SIGCHLD", "SIGCONT", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP", "SIGTSTP"),
+        *("SIGUSR1", "SIGUSR2", "alarm", "pause", "pthread_kill", "pthread_sigmask", "setitimer", "sigwait"),
+    },
+}
+
+
+def lacking(node: ast.AST) -> set[str]:
+    """What Windows lacks of what one node of the code names."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names if WINDOWS_LACKS.get(alias.name, ()) is None}
+    if isinstance(node, ast.ImportFrom) and node.module in WINDOWS_LACKS:
+        module, names = node.module, {alias.name for alias in node.names}
+    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        module, names = node.value.id, {node.attr}
+    else:
+        return set()
+    lacks = WINDOWS_LACKS.get(module, ())
+    return {f"{module}.{name}" for name in names if lacks is None or name in lacks}
+
+
+def posix_only(code: str) -> set[str]:
+    """What Windows lacks, and is used without `if hasattr(module, "name")` around it."""
+    nodes, safe = list(ast.walk(ast.parse(code))), set()
+    for guard in (node for node in nodes if isinstance(node, ast.If | ast.IfExp)):
+        body = guard.body if isinstance(guard, ast.If) else [guard.body]
+        asked = ast.unparse(guard.test)
+        safe |= {
+            (node, name)
+            for node in (inner for part in body for inner in ast.walk(part))
+            for name in lacking(node)
+            if "hasattr({}, {!r})".format(*name.rpartition(".")[::2]) in asked
+        }
+    return {name for node in nodes for name in lacking(node) if (node, name) not in safe}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import os, fcntl, pwd", {"fcntl", "pwd"}),
+        ("from resource import getrusage", {"resource.getrusage"}),
+        ("from signal import SIGHUP, SIGKILL, SIGTERM", {"signal.SIGHUP", "signal.SIGKILL"}),
+        ("def end(pid):\n    os.kill(pid, signal.SIGKILL)", {"signal.SIGKILL"}),
+        ("os.setsid() if hasattr(os, 'fork') else os.fork()", {"os.setsid", "os.fork"}),
+        ("n = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 1", set()),
+        ("if x and hasattr(os, 'nice'):\n    os.nice(3)", set()),
+        ("os.kill(pid, signal.SIGTERM)", set()),
+    ],
+)
+def test_what_only_posix_has_is_seen(code, found):
+    assert posix_only(code) == found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_needs_what_windows_lacks(name):
+    code = MODULES[name].read_text(encoding="utf-8")
+    assert posix_only(code) == set()
+    assert room(name) == "support" or "ctypes" not in code  # C libraries differ between systems

@@ -68,7 +68,7 @@ LAYERS = NET.channels.cost_model.per_layer([3])
 PATH = pd.DataFrame(
     {"kept_macs": [1, 0.5], "val_accuracy": [0.9, 0.8], "raw_val_accuracy": [0.8, 0.7], "lam": [1.0, 2.0]}
 )
-RESULTS = dk.load_results(HOME.parent / "data" / "results" / "digits")
+RESULTS = dk.load_results("digits")
 RESULTS = RESULTS[(RESULTS.seed < 2) & RESULTS.method.isin(["mean_field", "forward", "dense"])]
 RESULTS = RESULTS[RESULTS.model == RESULTS.model.iloc[0]]
 DIFFERENCES = dk.paired_differences(RESULTS)

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import tomllib
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ import yaml
 from chromium import find_chromium
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from servers import answer, free_port, wait_for_port
 
 import depl0kit
 
@@ -192,23 +193,6 @@ def test_chromium_is_found_by_name_and_by_variable(tmp_path, monkeypatch):
 # ---- make lab
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_for_port(port: int, server: subprocess.Popen, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert server.poll() is None, "make lab ended"
-        assert time.monotonic() < deadline, f"make lab does not answer on port {port}"
-        time.sleep(0.2)
-
-
 @contextmanager
 def lab(*options: str, **environment: str) -> Iterator[int]:
     """`make lab` in this environment, under way on a port."""
@@ -234,13 +218,8 @@ def lab(*options: str, **environment: str) -> Iterator[int]:
 def fetch():
     """Start `make lab OPEN=0`; give a function from a path to what is served."""
 
-    def get(path: str) -> str:
-        url = f"http://127.0.0.1:{port}{path}"
-        request = urllib.request.Request(url, headers={"Authorization": "token test"})
-        return urllib.request.urlopen(request, timeout=30).read().decode()
-
     with lab("OPEN=0", JUPYTER_TOKEN="test") as port:
-        yield get
+        yield partial(answer, port)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """depl0kit from a shell: `python -m depl0kit --help`.
 
-`train` runs a recipe in a folder, `show` describes the run, `evaluate` and `compact` use its network;
-`sweep` and `report` (sweeps.py) compare many runs.
+`lab` (lab.py) opens the lessons. `train` runs a recipe in a folder, `show` describes the run, `evaluate` and
+`compact` use its network; `sweep` and `report` (sweeps.py) compare many runs.
 """
 
 import os
@@ -32,6 +32,7 @@ from ..training.recipes import Recipe
 from ..training.runs.folder import RunFolder
 from ..training.runs.run import Run, load_run
 from ..training.train import train as trained
+from .lab import lab
 from .lists import show_lists
 from .options import HELP, PROGRAM, Device, Folder, Options, show_help
 from .sweeps import report, sweep
@@ -39,7 +40,8 @@ from .text import describe_run, outcome
 
 ABOUT = f"""L0 channel pruning: train with gates, watch the run, and make the network small.
 
-Begin with `{PROGRAM} train small-digits`, which takes seconds.
+Begin with `{PROGRAM} lab`, which opens the lessons, or with `{PROGRAM} train small-digits`,
+which takes seconds.
 `{PROGRAM} COMMAND --help` explains a command, `{PROGRAM} --version` prints the version."""
 SPEAKS = os.environ.get("RANK", "0") == "0"  # the first process of torchrun, or one alone
 INTERRUPTED = 130  # exit status, as in shells
@@ -83,7 +85,7 @@ def _run(words: list[str]) -> int:
     app = tyro.extras.SubcommandApp()
     app.command(Options, name="train")
     app.command(show_lists, name="list")
-    for command in (show, evaluate, compact, sweep, report):
+    for command in (lab, show, evaluate, compact, sweep, report):
         app.command(command)
     result = app.cli(prog=PROGRAM, description=ABOUT, args=words, console_outputs=SPEAKS)
     return train(result) if isinstance(result, Options) else 0

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ..support import checked, checks
+from ..support.shipped import checkout
 from . import cifar, digits, fashion_mnist, image_folder
 from .data_set import Data
 
@@ -88,9 +89,8 @@ def is_folder(name_or_folder: str | Path) -> bool:
 
 @checked
 def data_root(root: str | Path | None = None) -> Path:
-    """The folder of the data sets: `root`, else $DEPL0KIT_DATA, else data/ of the checkout that the
+    """The folder of the data sets: `root`, else $DEPL0KIT_DATA, else data/ of the clone that the
     package runs from, else ~/.cache/depl0kit."""
-    checkout = Path(__file__).resolve().parents[2]
-    in_checkout = (checkout / "pyproject.toml").is_file()
-    default = checkout / "data" if in_checkout else "~/.cache/depl0kit"
+    clone = checkout()
+    default = clone / "data" if clone else "~/.cache/depl0kit"
     return Path(root or os.environ.get("DEPL0KIT_DATA") or default).expanduser()

@@ -33,9 +33,6 @@ def browser(chromium: str) -> Iterator[Browser]:
 def open_notebook(browser: Browser, tmp_path_factory) -> Iterator[Callable[..., jupyter.Notebook]]:
     """`open_notebook(path, **options)`: a throw-away copy of a notebook in a new window."""
     root, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
-    (root.parent / "data").symlink_to(
-        Path(__file__).resolve().parents[2] / "data"
-    )  # results that lessons read
     with jupyter.jupyter_lab(root, home) as address:
 
         def open_copy(path: Path, **options) -> jupyter.Notebook:

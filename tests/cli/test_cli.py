@@ -222,7 +222,7 @@ def test_help_of_a_recipe_has_its_defaults(shell):
     assert "(default: 4.0)" not in text  # of lam, which is not the price here
 
 
-@pytest.mark.parametrize("command", ["", "train", "list", "show", "evaluate", "compact"])
+@pytest.mark.parametrize("command", ["", "lab", "train", "list", "show", "evaluate", "compact"])
 def test_help_explains_every_option(shell, command):
     status, output, _ = shell(*command.split(), "--help")
     assert status == 0 and "usage: python -m depl0kit" in output

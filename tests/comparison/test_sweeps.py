@@ -375,6 +375,37 @@ def test_results_that_are_missing_damaged_or_of_another_kind(without_training, t
         SweepFolder(tmp_path / "none").about()
 
 
+@pytest.mark.parametrize("name", ["digits", "paired-comparison"])
+def test_saved_results_are_found_by_name_from_anywhere(monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    pd.testing.assert_frame_equal(load_results(name), load_results(KEPT / name))
+
+
+def test_an_unknown_name_is_told_which_there_are(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for unknown in ("digit", "../digits", "digits/", ""):
+        with pytest.raises((FileNotFoundError, ValueError)) as error:
+            load_results(unknown)
+        assert not unknown or "come with depl0kit: 'digits', 'paired-comparison'" in str(error.value)
+    with pytest.raises(FileNotFoundError):  # a path is no name
+        load_results(Path("digits"))
+
+
+def test_a_name_is_meant_even_where_a_folder_has_it_and_the_folder_can_be_meant(monkeypatch, tmp_path):
+    own = load_results("digits").head(3)
+    monkeypatch.chdir(tmp_path)
+    Path("digits").mkdir()
+    assert len(load_results("digits")) > 3  # a folder without results, such as one of images
+    own.to_parquet("digits/results.parquet")
+    with pytest.warns(UserWarning, match=r"come with depl0kit; './digits' are those in the folder") as seen:
+        assert len(load_results("digits")) > 3
+    assert seen[0].filename == __file__
+    for path in ("./digits", Path("digits"), "digits/results.parquet", tmp_path / "digits"):
+        assert len(load_results(path)) == 3
+    monkeypatch.chdir(KEPT)  # the same folder
+    assert len(load_results("digits")) > 3
+
+
 def test_a_damaged_table_is_written_anew_from_the_runs_but_never_lost(without_training, tmp_path):
     table = sweep(GRID, tmp_path)
     without_training.clear()

@@ -25,6 +25,7 @@ from depl0kit.data import loading as dk_data
 from depl0kit.data.files import DataNotFoundError
 from depl0kit.data.loading import Data, data_root, load_data
 from depl0kit.data.splits import MemorySplit
+from depl0kit.support import shipped
 
 DEBIAN = fashion_mnist.DEBIAN_FOLDER
 TRAIN, TEST, SIZE = 240, 30, (6, 5)  # a small Fashion-MNIST; not square, so that H and W cannot be mixed up
@@ -326,13 +327,14 @@ def test_the_example_is_one_normalised_image(digits):
 
 
 def test_root_is_the_argument_then_the_environment_then_the_checkout_then_home(monkeypatch, tmp_path):
-    package = tmp_path / "lib" / "depl0kit"
-    monkeypatch.setattr(dk_data, "__file__", str(package / "data" / "loading.py"))
+    monkeypatch.setattr(shipped, "PACKAGE", tmp_path / "lib" / "depl0kit")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert data_root() == tmp_path / "home" / ".cache" / "depl0kit"
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "pyproject.toml").touch()
     assert data_root() == tmp_path / "lib" / "data"
+    (tmp_path / "lib" / "depl0kit" / "shipped").mkdir(parents=True)  # as in a wheel: it is no clone
+    assert data_root() == tmp_path / "home" / ".cache" / "depl0kit"
     monkeypatch.setenv("DEPL0KIT_DATA", "~/sets")
     assert data_root() == tmp_path / "home" / "sets"
     assert data_root("elsewhere") == Path("elsewhere")

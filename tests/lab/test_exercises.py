@@ -71,6 +71,28 @@ def test_notebook_has_the_exercise_unsolved_and_its_check(name, verdict):
     assert "still None" in verdict(lambda: eval(check, answers))
 
 
+CHECKERS = [getattr(exercises, name) for name in exercises.__all__]
+
+
+@pytest.mark.parametrize("answers", [(None,), (), (lambda: 1,), (1, 2, 3), ("text",)], ids=str)
+@pytest.mark.parametrize("checker", CHECKERS, ids=lambda checker: checker.__name__)
+def test_strict_raises_what_would_be_printed(checker, answers, verdict, capsys):
+    printed = verdict(checker, *answers)
+    assert printed.startswith("✗")
+    with pytest.raises(AssertionError) as error:
+        checker(*answers, strict=True)
+    assert f"{error.value}\n" == printed and error.value.__cause__ is error.value.__context__ is None
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_strict_accepts_the_solutions(name, capsys):
+    solution, end, _ = (NOTEBOOKS / "solutions" / f"{name}.py").read_text().rpartition(")\n")
+    assert end
+    exec(f"{solution}, strict=True)", {})
+    assert capsys.readouterr().out.startswith("✓ ")
+
+
 def macs(kernel, inputs, outputs, height, width):
     return kernel**2 * inputs * outputs * height * width
 

@@ -1,7 +1,5 @@
 """Text in the pictures of explorers: nothing is cut off or overprinted, in cells of any width."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from boxes import cut, overlaps
@@ -50,7 +48,7 @@ def explorers(tmp_path, results):
 
 @pytest.fixture(scope="session")
 def results():
-    return dk.load_results(Path(__file__).parents[2] / "data/results/digits")
+    return dk.load_results("digits")
 
 
 NAMES = ["waiting", "gate", "dependency", "collinear", "series", "channels", "tradeoff", "training"]

@@ -1,11 +1,14 @@
-"""JupyterLab as `make lab` opens it: one clean tab, no questions, nothing fetched from the internet.
+"""JupyterLab as `make lab` and `depl0kit lab` open it: one clean tab, no questions, no internet.
 
-Read through JUPYTER_CONFIG_PATH, so that the user's own configuration is neither changed nor hidden.
+Read through JUPYTER_CONFIG_PATH, so that the user's own configuration is neither changed nor hidden. The
+folder in which it starts is served: a clone, or a copy of the lessons.
 """
 
+import atexit
 import os
 import secrets
 import shutil
+import tempfile
 import time
 import webbrowser
 from pathlib import Path
@@ -17,16 +20,17 @@ from jupyter_server.services.contents.largefilemanager import AsyncLargeFileMana
 
 c = get_config()  # noqa: F821  (Jupyter defines it)
 
-checkout = Path(__file__).resolve().parents[2]
-workspaces = checkout / "build" / "lab" / "workspaces"
-shutil.rmtree(workspaces, ignore_errors=True)  # no tabs of last time
+root = Path.cwd()
+lessons = "" if (root / "00_welcome.ipynb").is_file() else "notebooks/"  # as in a clone
+workspaces = tempfile.mkdtemp(prefix="depl0kit-lab-")  # a new one: no tabs of last time
+atexit.register(shutil.rmtree, workspaces, ignore_errors=True)
 
-c.ServerApp.root_dir = str(checkout)
+c.ServerApp.root_dir = str(root)
 c.ServerApp.allow_root = hasattr(os, "geteuid") and os.geteuid() == 0
 c.ServerApp.use_redirect_file = False  # a browser that is a snap, or outside WSL, cannot read that file
 c.Application.log_level = "WARN"  # the address is printed all the same
-c.LabApp.default_url = "/lab/tree/notebooks/00_welcome.ipynb"
-c.LabApp.workspaces_dir = str(workspaces)
+c.LabApp.default_url = f"/lab/tree/{lessons}00_welcome.ipynb"
+c.LabApp.workspaces_dir = workspaces
 c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.extension_manager = "readonly"

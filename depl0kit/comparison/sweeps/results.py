@@ -20,6 +20,7 @@ from pandas.api.types import is_numeric_dtype
 from ...support import checked, checks
 from ...support.device import best_device
 from ...support.files import DamagedFileError, different_field, read_json, write_atomically, write_json
+from ...support.shipped import RESULTS, shipped
 from ...support.versions import versions
 from ..table import COLUMNS, to_rows, to_table, with_newer
 from .grid import LISTS, Grid, Job
@@ -122,7 +123,9 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     """The table of a sweep, finished or not.
 
     Args:
-        folder: of the sweep, or its results.parquet.
+        folder: of the sweep, or its results.parquet; or a name: "digits" and "paired-comparison" are the
+            results that come with the package, and that lesson 06 reads. A name is meant even where the
+            working folder has a folder of that name; "./digits" or a `Path` is that folder.
 
     Returns:
         A row per run. `stage` is "tune" for runs that only chose a gate lr; `kind` is "static", "dynamic" or
@@ -140,13 +143,10 @@ def load_results(folder: str | Path) -> pd.DataFrame:
         those of the run, as JSON. `error` says why a run has no numbers.
 
     Raises:
-        FileNotFoundError: there is no such table.
+        FileNotFoundError: there is no such table; the text lists the names.
         ValueError: it is damaged, or columns are missing.
     """
-    path = Path(folder).expanduser()
-    path = path / TABLE if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"there are no results in {str(folder)!r}: expected a file {TABLE}.")
+    path = _table_of(folder)
     try:
         table = pd.read_parquet(path, page_checksum_verification=True)
     except Exception as error:  # Arrow and pandas have many for what they do not expect
@@ -163,6 +163,28 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     if texts:
         raise ValueError(f"{path} is damaged: expected numbers in the columns {', '.join(texts)}.")
     return table
+
+
+def _table_of(folder: str | Path) -> Path:
+    """The file that `load_results` reads."""
+    names = sorted(table.parent.name for table in shipped(RESULTS).glob(f"*/{TABLE}"))
+    path = Path(folder).expanduser()
+    own = path / TABLE if path.is_dir() else path
+    if isinstance(folder, str) and folder in names:
+        named = shipped(RESULTS) / folder / TABLE
+        if own.is_file() and not own.samefile(named):
+            warnings.warn(
+                f"{folder!r} are the results that come with depl0kit; './{folder}' are those in the folder "
+                f"{folder} here.",
+                stacklevel=4,
+            )
+        return named
+    if not own.is_file():
+        raise FileNotFoundError(
+            f"there are no results in {str(folder)!r}: expected a file {TABLE} in a folder, or choose one of "
+            f"the results that come with depl0kit: {', '.join(map(repr, names))}."
+        )
+    return own
 
 
 def _command(grid: Grid) -> str:

@@ -1,4 +1,6 @@
-"""Checkers of the notebooks' exercises: they print one line that says what is wrong, and never raise.
+"""Checkers of the notebooks' exercises: they print one line that says what is wrong, and do not raise.
+
+With strict=True, a wrong answer raises this line as an AssertionError, as nbgrader and otter expect.
 
 Each lesson has a module here; what they share, and how to write a new one, is in `base`.
 """

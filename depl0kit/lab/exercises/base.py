@@ -19,21 +19,28 @@ class Wrong(Exception):
 
 
 def exercise(checker: Callable[..., str]) -> Callable[..., None]:
-    """Make a checker print its verdict."""
+    """Make a checker print its verdict; with strict=True, it raises an AssertionError where that is ✗."""
 
     wanted = list(inspect.signature(checker).parameters)
 
     @functools.wraps(checker)
-    def check(*answers: Any) -> None:
+    def check(*answers: Any, strict: bool = False) -> None:
         try:
             if len(answers) != len(wanted):
                 raise Wrong(f"Write {checker.__name__}({', '.join(wanted)}): got {len(answers)} answers.")
             print(f"✓ {checker(*answers)}")
+            return
         except Wrong as reason:
-            print(f"✗ {reason}")
+            verdict = f"✗ {reason}"
         except Exception as error:  # an answer that the checker did not expect
-            print(f"✗ This answer cannot be checked: reading it raised {type(error).__name__}.")
+            verdict = f"✗ This answer cannot be checked: reading it raised {type(error).__name__}."
+        if strict:  # out of the reach of what was raised above, which says nothing more
+            raise AssertionError(verdict)
+        print(verdict)
 
+    check.__doc__ = (
+        f"{checker.__doc__}\n\nPrints a line; with strict=True, that of a wrong answer is raised instead."
+    )
     return check
 
 
