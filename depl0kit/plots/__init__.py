@@ -51,6 +51,6 @@ __all__ = [
     "confusion", "coupling_spectrum", "gate_cdf", "gate_correlation", "gate_density", "gate_gradient",
     "gate_pairs", "gate_samples", "group_entropy", "group_widths", "history_curves", "images",
     "kl_curves", "lambda_path", "layer_bars", "layer_macs", "likeliest_masks", "log_alpha_flow",
-    "log_alpha_paths", "look", "measures", "method_name", "network_map", "open_gates", "pair_states", "paired_intervals",
-    "panels", "prob_open_heatmap", "prob_open_image", "round_limits", "spikes", "style",
+    "log_alpha_paths", "look", "measures", "method_name", "network_map", "open_gates", "pair_states",
+    "paired_intervals", "panels", "prob_open_heatmap", "prob_open_image", "round_limits", "spikes", "style",
 ]  # fmt: skip
