@@ -13,7 +13,7 @@ from .base import points_of, word_width
 from .map_plan import Plan, Track, block_names, rows_of
 from .scales import short
 
-HALF_BLOCK = 0.17  # of the distance between two layers
+HALF_BLOCK = 0.14  # of the distance between two layers
 BESIDE = HALF_BLOCK + 0.02  # where a band begins
 TALLEST = 0.35  # of the width: the height of a row that needs no more
 ROW_SHAPE = 3.5  # width of a row by its height, which is aimed at where there is room
@@ -159,11 +159,8 @@ def lay_out(plan: Plan, width: float, height: float) -> MapLayout:
 
 def _size_and_rows(plan: Plan, width: float, height: float) -> tuple[str, list[range]]:
     """The larger text, if that needs no more rows; more rows than are needed, if there is room."""
-    widest = max([short(8.88e6), *(t.count for t in plan.tracks if not t.rail)], key=len)
-    most = {}
-    for size in ("x-small", "small"):
-        em = points_of(size)
-        most[size] = max(1, int((width - _gutter(em)) / (word_width(widest, em) + 1.5 * em)))
+    ems = {size: points_of(size) for size in ("x-small", "small")}
+    most = {size: max(1, int(_row_width(width, em) / _least_pitch(plan, em))) for size, em in ems.items()}
     fewest = {size: -(-len(plan.layers) // layers) for size, layers in most.items()}
     size = "small" if fewest["small"] == fewest["x-small"] else "x-small"
     count = max(fewest[size], min(round(ROW_SHAPE * height / width), len(plan.layers) // FEWEST))
@@ -172,6 +169,17 @@ def _size_and_rows(plan: Plan, width: float, height: float) -> tuple[str, list[r
 
 def _gutter(em: float) -> float:
     return word_width("MACs", em) + 0.6 * em
+
+
+def _row_width(width: float, em: float) -> float:
+    return width - _gutter(em) - 0.3 * em
+
+
+def _least_pitch(plan: Plan, em: float) -> float:
+    """MACs of neighbours stay apart, and of the numbers of channels at least half fit between two blocks."""
+    counts = [word_width(t.count, em) for t in plan.tracks if not t.rail]
+    between = (float(np.median(counts)) if counts else 0.0) + 0.4 * em
+    return max(word_width(short(8.88e6), em) + 0.8 * em, between / (1 - 2 * HALF_BLOCK))
 
 
 def _frame(
@@ -189,7 +197,7 @@ def _frame(
     floors = ends + margins.between + margins.names + margins.macs
     middles = floors + 0.5 * unit * chains
     ceilings = floors + unit * chains + margins.counts + margins.legs
-    pitch = (width - _gutter(em) - 0.3 * em) / max(map(len, rows))
+    pitch = _row_width(width, em) / max(map(len, rows))
     return _Frame(rows, em, margins, _gutter(em), pitch, floors, middles, ceilings, unit, unit * unit_per_mac)
 
 

@@ -17,7 +17,7 @@ import depl0kit as dk
 from depl0kit import plots
 from depl0kit.lab import LiveFigure
 from depl0kit.plots.base import Words
-from depl0kit.plots.map_layout import lay_out
+from depl0kit.plots.map_layout import HALF_BLOCK, lay_out
 from depl0kit.plots.map_plan import BEYOND, plan, rows_of
 from depl0kit.plots.network import LIGHT
 from depl0kit.plots.network_map import FIXED, GONE, READS, WRITES
@@ -210,8 +210,10 @@ def test_numbers_are_the_macs_of_the_compact_network(name):
     per_layer = channels.cost_model.per_layer(open_channels).macs
     shown = texts(artists)
     assert f"{short(cost.macs)} of {short(dense.macs)} MACs" in shown
-    first = shown.index(short(per_layer[0]))
-    assert shown[first : first + len(per_layer)] == [short(n) for n in per_layer]
+    assert list(artists[-1].texts[: len(per_layer)]) == [short(n) for n in per_layer]
+    under = artists[-1].get_offsets()[: len(per_layer)]
+    np.testing.assert_allclose(under[:, 0], coloured(artists, GONE)[:, :2].mean(1))
+    assert (under[:, 1] < coloured(artists, GONE)[:, 2]).all()
     blue = height(coloured(artists, plots.BLUE)).sum() / ax.network_map.layout.points_per_mac
     assert blue + dense.macs - ax.network_map.plan.macs.sum() == pytest.approx(cost.macs, rel=1e-9)
     for group, n in zip(channels.groups.gated, open_channels, strict=True):
@@ -249,7 +251,7 @@ def test_rails_run_from_the_first_to_the_last_layer_that_writes_or_reads_them(na
     ax, _ = drawn(channels)
     layout = ax.network_map.layout
     number = {layer: i for i, layer in enumerate(ax.network_map.plan.layers)}
-    pitch = (layout.half_block) / 0.17
+    pitch = layout.half_block / HALF_BLOCK
     for group in channels.groups:
         track, strips, lines = tracks(ax)[group.name]
         assert track.rail or not group.stream
