@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .base import points_of, word_width
+from .map_numbers import Strip, free_places
 from .map_plan import Plan, Track, block_names, rows_of
 from .scales import short
 
@@ -19,16 +20,6 @@ TALLEST = 0.35  # of the width: the height of a row that needs no more
 ROW_SHAPE = 3.5  # width of a row by its height, which is aimed at where there is room
 FULL = 0.8  # of the height, that text may take
 FEWEST = 8  # layers in a row, if there is more than one
-
-
-class Strip(NamedTuple):
-    """A rectangle of a track; a wrapped one has several."""
-
-    track: int
-    left: float
-    right: float
-    bottom: float
-    top: float
 
 
 class Line(NamedTuple):
@@ -146,10 +137,8 @@ def lay_out(plan: Plan, width: float, height: float) -> MapLayout:
     blocks = np.column_stack([x - half, x + half, middle - rise, middle + rise])
     strips = [strip for track in range(len(plan.tracks)) for strip in _strips(plan, track, frame)]
     lines = list(_lines(plan, frame, row_of, blocks[:, 3]))
-    taken = [*(strip[1:] for strip in strips), *((n.x - 1, n.x + 1, n.block, n.rail) for n in lines), *blocks]
-    taken += [(0, width, floor - margins.macs - margins.names, floor) for floor in frame.floors]
-    taken += [(0, width, height - 0.6 * margins.key, height)]
-    counts = _counts(plan, strips, blocks, np.array(taken), em, width) if fits else {}
+    taken = _taken(strips, lines, blocks, frame, width, height)
+    counts = free_places(plan.tracks, strips, blocks, taken, em, width) if fits else {}
     words, brackets = _names(plan, frame) if fits else ([], [])
     return MapLayout(
         width, height, em, size if fits else "", x, middle, frame.floors[row_of], half, frame.points_per_mac,
@@ -253,45 +242,17 @@ def _shorter(name: str) -> Iterable[str]:
     yield from (f"{parts[-1][:n]}…" for n in range(len(parts[-1]) - 1, 2, -1))
 
 
-def _counts(
-    plan: Plan, strips: Sequence[Strip], blocks: np.ndarray, taken: np.ndarray, em: float, width: float
-) -> dict[int, tuple[float, float]]:
-    """Where the numbers of channels stand: of the places at a track the first that is free.
-
-    Args:
-        blocks, taken: left, right, bottom and top of each, [n, 4].
-    """
-    counts = {}
-    for number, track in enumerate(plan.tracks):
-        own = [strip for strip in strips if strip.track == number]
-        half = 0.5 * word_width(track.count, em) + 0.1 * em
-        for x, y in _places(track.rail, own, blocks, half, em):
-            left, right, bottom, top = x - half, x + half, y - 0.55 * em, y + 0.55 * em
-            across = (taken[:, 0] < right) & (taken[:, 1] > left)
-            if (
-                left >= 0
-                and right <= width
-                and not (across & (taken[:, 2] < top) & (taken[:, 3] > bottom)).any()
-            ):
-                counts[number] = x, y
-                taken = np.vstack([taken, (left, right, bottom, top)])
-                break
-    return counts
-
-
-def _places(
-    rail: bool, strips: Sequence[Strip], blocks: np.ndarray, half: float, em: float
-) -> Iterable[tuple[float, float]]:
-    """Middles of places for a text that is twice `half` wide, the best first."""
-    for _, left, right, bottom, top in strips:
-        if rail:
-            yield left - half - 0.3 * em, (bottom + top) / 2
-            yield left + half, top + 0.6 * em
-            yield right - half, top + 0.6 * em
-            yield right + half + 0.3 * em, (bottom + top) / 2
-        else:  # above it, or above the blocks beside it
-            x = (left + right) / 2
-            beside = (blocks[:, 0] < x + half) & (blocks[:, 1] > x - half)
-            beside &= (blocks[:, 2] < top) & (blocks[:, 3] > bottom)
-            yield x, top + 0.6 * em
-            yield x, max([top, *blocks[beside, 3]]) + 0.6 * em
+def _taken(
+    strips: Sequence[Strip],
+    lines: Sequence[Line],
+    blocks: np.ndarray,
+    frame: _Frame,
+    width: float,
+    height: float,
+) -> np.ndarray:
+    """Left, right, bottom and top, [n, 4], of all where no number of channels may stand."""
+    margins = frame.margins
+    under = [(0, width, floor - margins.macs - margins.names, floor) for floor in frame.floors]
+    upright = [(line.x - 1, line.x + 1, line.block, line.rail) for line in lines]
+    key = (0, width, height - 0.6 * margins.key, height)
+    return np.array([*(strip[1:] for strip in strips), *upright, *blocks, *under, key])
