@@ -216,6 +216,9 @@ GOOD: dict[Callable, dict[str, Any]] = {
         "values": [1.0, 2.0], "names": ["a", "b"], "title": "size", "form": "{:.1f}", "ax": AXES,
     },
     plots.method_name: {"method": "dense"},
+    plots.network_map: {
+        "channels": NET.channels, "openness": [np.array([0.2, 0.5, 1.0])], "ax": AXES, "selected": "0",
+    },
     plots.open_gates: {"probs": {"exact": TARGET.open_gates().numpy()}, "ax": AXES},
     plots.pair_states: {"table": np.full((2, 4), 0.25), "title": "exact", "ax": AXES, "names": ["1", "2"]},
     plots.paired_intervals: {"table": DIFFERENCES, "ax": AXES},

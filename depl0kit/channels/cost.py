@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ..support.device import values_of
 from .groups import Group
 from .layers import Layer
 from .tracing import Example, trace
@@ -73,13 +74,8 @@ class CostModel:
         Rows are averaged. Entries that are 0 or 1 give the exact cost of the compact network. The
         result is in float64 (float32 on Apple's GPUs, which have no float64).
         """
-        group_of, widths, constants, per_pair, per_output, shared = self._tables_on(prob_open.device)
+        products, outputs, per_pair, per_output = self._expected_widths(prob_open)
         with torch.autocast(prob_open.device.type, enabled=False):
-            p = prob_open.to(widths.dtype)
-            inputs, outputs = (_group_sums(p, group_of, len(widths)) @ widths + constants).chunk(2, dim=-1)
-            products = inputs * outputs
-            if self._any_shared:
-                products = products + _group_sums(p * (1 - p), group_of, len(widths)) @ shared
             totals = products @ per_pair + outputs @ per_output
         macs, params = totals.mean(0).unbind() if totals.dim() > 1 else totals.unbind()
         return Cost(macs + self._other.macs, params + self._other.params)
@@ -112,8 +108,29 @@ class CostModel:
                 "params": costs[:, 1],
             }
         )
-        computes = [layer.pair_macs + layer.output_macs > 0 for layer in self.layers]
-        return table[computes].reset_index(drop=True)
+        return table[self._computes].reset_index(drop=True)
+
+    @torch.no_grad()
+    def expected_macs(self, prob_open: Tensor) -> np.ndarray:
+        """Expected MACs of the layers in the rows of `per_layer`, for P(open) [N]; exact for 0 and 1."""
+        products, outputs, per_pair, per_output = self._expected_widths(prob_open)
+        return values_of(products * per_pair[:, 0] + outputs * per_output[:, 0]).numpy()[self._computes]
+
+    @property
+    def _computes(self) -> list[bool]:
+        """Of each layer, whether it is a convolution or linear layer."""
+        return [layer.pair_macs + layer.output_macs > 0 for layer in self.layers]
+
+    def _expected_widths(self, prob_open: Tensor) -> tuple[Tensor, ...]:
+        """Of all layers: expected inputs x outputs and outputs, [..., L], and what each costs, [L, 2]."""
+        group_of, widths, constants, per_pair, per_output, shared = self._tables_on(prob_open.device)
+        with torch.autocast(prob_open.device.type, enabled=False):
+            p = prob_open.to(widths.dtype)
+            inputs, outputs = (_group_sums(p, group_of, len(widths)) @ widths + constants).chunk(2, dim=-1)
+            products = inputs * outputs
+            if self._any_shared:
+                products = products + _group_sums(p * (1 - p), group_of, len(widths)) @ shared
+        return products, outputs, per_pair, per_output
 
     def _evaluate(self, open_channels: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Widths (inputs, then outputs) [2 L] and costs (MACs, parameters) [L, 2] of all layers; of rows of

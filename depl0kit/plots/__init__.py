@@ -44,6 +44,7 @@ from .network import (
     prob_open_heatmap,
     prob_open_image,
 )
+from .network_map import network_map
 from .scales import round_limits
 from .tradeoff import accuracy_vs_cost
 
@@ -53,7 +54,7 @@ __all__ = [
     "confusion", "coupling_spectrum", "gate_cdf", "gate_correlation", "gate_density", "gate_gradient",
     "gate_pairs", "gate_samples", "gradient_clouds", "group_entropy", "group_widths", "history_curves",
     "images", "kl_curves", "lambda_path", "layer_bars", "layer_macs", "likeliest_masks", "log_alpha_flow",
-    "log_alpha_paths", "look", "macs_of_images", "measures", "method_name", "open_gates", "pair_states",
-    "paired_intervals", "panels", "prob_open_heatmap", "prob_open_image", "round_limits", "singular_values",
-    "spikes", "style", "two_images",
+    "log_alpha_paths", "look", "macs_of_images", "measures", "method_name", "network_map", "open_gates",
+    "pair_states", "paired_intervals", "panels", "prob_open_heatmap", "prob_open_image", "round_limits",
+    "singular_values", "spikes", "style", "two_images",
 ]  # fmt: skip

@@ -269,6 +269,13 @@ def words(
 
 
 @lru_cache(maxsize=1024)
+def word_width(text: str, points: float) -> float:
+    """Points from the left to the right side of one of `Words`."""
+    across = _word(text, points, 0.0, (0, 0)).vertices[:, 0]
+    return across.max() - across.min()
+
+
+@lru_cache(maxsize=1024)
 def _word(text: str, points: float, align: float, shift: tuple[float, float]) -> Path:
     if not text.strip():
         return Path(np.zeros((1, 2)))

@@ -58,6 +58,6 @@ def percent(share: float) -> str:
 
 def short(number: float) -> str:
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= size:
+        if number >= 0.9995 * size:  # what would be rounded to 1000 of the smaller unit
             return f"{number / size:.3g}{unit}"
     return f"{number:.3g}"

@@ -111,6 +111,10 @@ def of_gates(net: dk.GatedModel) -> dict:
             [linear.weight.detach().numpy() for linear in net.posterior.generator][1:], -2.4, ax,
         ),
         plots.log_alpha_paths: lambda ax: plots.log_alpha_paths(gates, HC.open_threshold, ax),
+        plots.network_map: [
+            lambda ax: plots.network_map(net.channels, None, ax),
+            lambda ax: plots.network_map(net.channels, [0.97 * p for p in net.posterior.prob_open()], ax),
+        ],
         plots.prob_open_heatmap: lambda ax: plots.prob_open_heatmap(gates, ax),
         plots.prob_open_image: lambda ax: plots.prob_open_image(prob_open, range(1, 16), sizes, ax, 15.0),
     }  # fmt: skip
