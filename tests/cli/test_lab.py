@@ -58,7 +58,7 @@ def test_a_clone_gives_its_lessons_and_results(lab, tmp_path):
         assert wanted and all(
             found.pop((at / path.relative_to(place)).as_posix()) == path.read_bytes() for path in wanted
         )
-    assert {Path(name).name for name in found} == {"lab.png", "sweep.json"}
+    assert {Path(name).name for name in found} == {"glossary.md", "lab.png", "sweep.json"}
 
 
 def test_a_second_time_nothing_is_written(lab, package, tmp_path):
