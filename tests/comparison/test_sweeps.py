@@ -112,6 +112,7 @@ FOUR = {"mean_field", "forward", "backward", "autoregressive"}
 ON_GPU = FOUR | {"dense", "l1_global", "slimming"}
 ON_COLOURS = ON_GPU | {"small_dense", "small_dense_longer"}
 ON_DIGITS = ON_GPU | {"small_dense", "random", "l1_uniform"}
+RELATIVES = set(METHODS) - {"forward", "backward", "autoregressive", "l1_uniform", "small_dense_longer"}
 SPECS = {  # models, methods, numbers of seeds and of budgets
     "digits": (("small",), ON_DIGITS, 5, 5),
     "paired-comparison": (("small",), ON_DIGITS, 5, 3),
@@ -119,6 +120,7 @@ SPECS = {  # models, methods, numbers of seeds and of budgets
     "fashion-methods": (("medium",), ON_COLOURS, 5, 2),
     "cifar10-resnet": (("thin_resnet20",), ON_COLOURS, 3, 2),
     "cifar10-gpu": (("resnet56", "vgg16"), ON_GPU, 2, 2),
+    "relatives": (("small",), RELATIVES, 5, 2),
 }
 TIMED = ("seconds", "latency_ms", "latency_1_ms")
 
