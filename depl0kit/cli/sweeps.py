@@ -30,7 +30,7 @@ def sweep(
 
     Args:
         spec: "digits", "paired-comparison", "cifar10-methods", "fashion-methods", "cifar10-resnet",
-            "cifar10-gpu", or a .toml file of your own with the fields of `Grid`.
+            "cifar10-gpu", "relatives", or a .toml file of your own with the fields of `Grid`.
         out: Folder of the table and all runs; results/SPEC if it is not given.
         workers: Number of processes, of one thread each; one for each core or GPU if it is not given.
         data: Folder of images to take instead of the data sets of SPEC.
