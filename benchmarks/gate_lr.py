@@ -18,8 +18,8 @@ import torch
 import depl0kit as dk
 
 PRICES = {"lam 16": {"lam": 16}, "budget 0.3": {"budget": 0.3}}
-POSTERIORS, EPOCHS = ("mean_field", "forward"), (6, 12, 24, 48)
-RATES = {"mean_field": (0.01, 0.03, 0.1, 0.3, 1.0), "forward": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)}
+POSTERIORS, EPOCHS = ("mean_field", "forward"), (6, 12, 24)
+RATES = {"mean_field": (0.01, 0.03, 0.1, 0.3, 1.0), "forward": (0.0003, 0.001, 0.01, 0.1)}
 KEYS = ["posterior", "price", "epochs", "gate_lr", "seed"]
 
 

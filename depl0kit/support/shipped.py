@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 LESSONS, RESULTS, SETTINGS = "notebooks", "data/results", "tools/jupyter"
 FILES = {  # of each folder; what is made beside them in a clone, such as runs, stays there
     LESSONS: ("[0-9][0-9]_*.ipynb", "glossary.md", "images/*", "solutions/[0-9][0-9]_*.py"),
-    RESULTS: ("*/*.parquet", "*/*.json"),
+    RESULTS: ("*/*.parquet", "*/*.json", "*/*.csv"),
     SETTINGS: ("*.py", "labconfig/*.json"),
 }
 
