@@ -53,8 +53,8 @@ class Dependency(GatePosterior):
             for linear in self.generator:
                 nn.init.normal_(linear.bias, START, 0.01)
 
-    def default_lr(self, budget: float | None = None) -> float:
-        """The rate at which one step moves a log_alpha about as far as in `MeanField`.
+    def default_lr(self, budget: float | None = None, steps: int | None = None) -> float:
+        """The rate at which one step moves a log_alpha about as far as in `MeanField`, however long the run.
 
         A step of Adam changes every weight by its rate, so W h + b moves by rate (1 + sum |h|). At
         ten times this rate the noise of the first epochs closes gates, even at lambda = 0.

@@ -21,6 +21,9 @@ BOUND = math.log(100)  # |log_alpha| < BOUND; the bound of the Dep-L0 paper, her
 START = 3.0  # P(open) = 0.99: every gate starts open, and still has a gradient
 LAST_CHANNEL = 0.5  # test-time gate of the one channel that a group always keeps
 INITS = ("equal", "paper")
+# Least rate x steps without a budget and with one: on digits (benchmarks/gate_lr.py, 108 to 432 steps) less
+# than a tenth of the gates are undecided from about these on, and half or more of them below a half of it.
+TRAVEL = (20.0, 60.0)
 EXPECTED = "expected"
 RULES = (*TEST_RULES, EXPECTED)  # of test-time gates, see `GatePosterior.test_rule`
 # A gate with P(open) between these may be open or closed in the compact network. BOUND keeps P(open) above
@@ -111,13 +114,17 @@ class GatePosterior(nn.Module):
         rule_of_one = "paper" if self._keeps_expected else value
         self.hard_concrete = replace(self.hard_concrete, test_rule=rule_of_one)
 
-    def default_lr(self, budget: float | None = None) -> float:
-        """Adam learning rate that moves these gates within a few hundred steps.
+    def default_lr(self, budget: float | None = None, steps: int | None = None) -> float:
+        """Adam learning rate that moves these gates within a run of so many steps (a few hundred, if None).
 
-        At the papers' 0.001 mean-field gates hardly move in short runs. A budget needs a higher rate.
-        One weight of a generator moves many log_alphas, so `Dependency` has a much lower rate.
+        At the papers' 0.001 mean-field gates hardly move in short runs. A budget needs a higher rate. Adam
+        moves a parameter by about its rate in a step: where rate x steps is too small, gates leave 1 and do
+        not reach 0 (see TRAVEL). One weight of a generator moves many log_alphas, so `Dependency` has a much
+        lower rate.
         """
-        return 0.1 if budget is None else 0.3
+        of_budget = budget is not None
+        rate = 0.3 if of_budget else 0.1
+        return rate if steps is None else max(rate, min(1.0, TRAVEL[of_budget] / steps))
 
     def flat_log_alpha(self) -> Tensor:
         """log_alpha of all gates, shape [N]."""

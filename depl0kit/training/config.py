@@ -39,7 +39,7 @@ class TrainConfig:
         milestones: Epochs at which "steps" lowers lr.
         decay: Factor of "steps", in [0, 1].
         gate_lr: Of the gates' Adam; None takes the posterior's default (mean-field 0.1, in budget mode
-            0.3; dependency less, see `Dependency.default_lr`).
+            0.3, more in runs of less than 200 steps; dependency less, see `Dependency.default_lr`).
         gate_schedule: Of gate_lr. "hold_then_fall": full for 70 % of `epochs`, then down to 0, so that the
             gates come to rest. "constant": as in the Dep-L0 reference.
         warmup: Epochs without lambda, >= 0; None is 2/15 of `epochs`.

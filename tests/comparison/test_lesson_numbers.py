@@ -117,3 +117,21 @@ def test_three_runs_tell_little_about_a_standard_deviation():
     ends = np.sqrt(2 / stats.chi2.ppf([0.975, 0.025], 2))
     assert ends.round(1).tolist() == [0.5, 6.3]
     assert "half or six times as large" in text("04_when_independence_fails", "04-30")
+
+
+def test_the_rule_for_the_gates_learning_rate():
+    runs = dk.comparison.load_measurements("gate-lr").query("posterior == 'mean_field'")
+    runs = runs.assign(travel=(runs.gate_lr * runs.steps).round(2))
+    assert sorted(runs.steps.unique()) == [108, 216, 432] and runs.seed.nunique() == 3
+    means = runs.groupby(["price", "travel"])[["undecided", "kept_macs"]].mean()
+    for price, enough in (("lam 16", 20), ("budget 0.3", 60)):
+        mine = means.loc[price]
+        still = mine[mine.index < 3]
+        assert (still.undecided == 0).all() and (still.kept_macs == 1).all()  # no gate has left 1
+        assert (mine.undecided[(mine.index > 4) & (mine.index < enough)] > 0.3).all()
+        assert (mine.undecided[mine.index > enough] < 0.1).all()
+    kept = runs[(runs.price == "lam 16") & (runs.travel > 20)].groupby(["steps", "gate_lr"]).kept_macs.mean()
+    for _, mine in kept.groupby("steps"):
+        assert mine.is_monotonic_increasing  # "far above, with λ more MACs stay"
+    lesson = text("02_mean_field", "02-13b")
+    assert "20 to 100 with a price λ, and 60 to 200 with a budget" in lesson and "Below 3" in lesson

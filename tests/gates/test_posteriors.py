@@ -308,3 +308,13 @@ def test_any_sizes(sizes, name, batch):
     assert [z.shape for z in q.prob_open()] == [(n,) for n in sizes]
     assert q.prob_open_draws().shape[1] == sum(sizes)
     assert all(bool((z > 0).any()) for z in q.deterministic())
+
+
+def test_mean_field_gates_learn_faster_in_runs_too_short_for_their_usual_rate():
+    q = MeanField([3])
+    assert (q.default_lr(), q.default_lr(budget=0.3)) == (0.1, 0.3)
+    assert (q.default_lr(steps=200), q.default_lr(0.3, steps=200)) == (0.1, 0.3)
+    assert (q.default_lr(steps=100), q.default_lr(0.3, steps=100)) == (0.2, 0.6)
+    assert q.default_lr(0.3, steps=10) == 1.0  # above it noise closes gates before there is a price
+    for other in (Dependency([3, 2]), Autoregressive([3, 2])):
+        assert other.default_lr(0.3, steps=10) == other.default_lr(0.3)

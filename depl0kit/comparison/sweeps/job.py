@@ -34,8 +34,10 @@ from ...support.files import DamagedFileError, read_tensors, write_tensors
 from ...support.modes import eval_mode
 from ...training.evaluation import evaluate
 from ...training.finetuning import fine_tune, reestimate_batch_norm
+from ...training.loop import steps_per_epoch
 from ...training.runs.folder import RunFolder
 from ...training.train import train
+from ...training.trainer import gate_lr
 from ..baselines import BASELINES, FROM_DENSE, KINDS
 from ..dynamic import DynamicModel, per_image, save_dynamic
 from ..table import COLUMNS, DENSE
@@ -165,7 +167,7 @@ def _trained(job: Job, net: GatedModel, data: Data, folder: Path) -> tuple[nn.Mo
     times, _, prob_open, _ = RunFolder(folder).gates()
     about = {
         "undecided": run.rows[-1]["undecided"],
-        "gate_lr": job.gate_lr if job.gate_lr is not None else net.posterior.default_lr(job.budget),
+        "gate_lr": gate_lr(net, job.config(), steps_per_epoch(data, job.train)),
         "times": times.tolist(),
         "prob_open": np.rint(255 * prob_open).astype(np.uint8).ravel().tolist(),
     }
