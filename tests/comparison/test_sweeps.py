@@ -116,7 +116,7 @@ ON_DIGITS = ON_GPU | {"small_dense", "random", "l1_uniform"}
 RELATIVES = set(METHODS) - {"forward", "backward", "autoregressive", "l1_uniform", "small_dense_longer"}
 SPECS = {  # models, methods, numbers of seeds and of budgets
     "digits": (("small",), ON_DIGITS, 5, 5),
-    "paired-comparison": (("small",), ON_DIGITS, 5, 3),
+    "paired-comparison": (("small",), ON_DIGITS | {"small_dense_longer"}, 5, 3),
     "cifar10-methods": (("medium",), ON_COLOURS, 5, 2),
     "fashion-methods": (("medium",), ON_COLOURS, 5, 2),
     "cifar10-resnet": (("thin_resnet20",), ON_COLOURS, 3, 2),
