@@ -99,15 +99,12 @@ class LiveFigure:
         If `draw` raises, the figure stays as it was, and the exception is raised.
         """
         with _DRAWING, settings(LIVE):
-            new = self._new_artists(state)
-            for artist in self._artists:
-                if artist not in new:
-                    artist.remove()
-            self._artists, self._still = new, [artist for artist in new if artist in self._artists]
+            self._replace(self._new_artists(state))
             self._state = state
             if isinstance(engine := self._figure.get_layout_engine(), ConstrainedLayoutEngine):
                 engine.execute(self._figure)  # not at every update: it costs as much as ten drawings
                 self._figure.set_layout_engine("none")
+                self._replace(self._new_artists(state))  # what is drawn may depend on the size of its axes
             self._show()
 
     def arrange_again(self) -> None:
@@ -122,15 +119,20 @@ class LiveFigure:
         return self.picture.png
 
     def on_pointer(self, tell: Callable[[int, float, float], None]) -> None:
-        """Call `tell(panel, x, y)`, in data coordinates, where the mouse is pressed or dragged in a panel."""
+        """Call `tell(panel, x, y)`, in data coordinates, where the mouse is pressed in a panel, and wherever
+        it is dragged then; `picture.pointer` counts the presses.
+        """
+        held: int | None = None  # the panel in which it was pressed
 
         def locate(change: Mapping[str, Any]) -> None:
-            across, down, _ = change["new"]
+            nonlocal held
+            across, down, press = change["new"]
             width, height = self._canvas.get_width_height(physical=True)
             pixel = across * width, (1 - down) * height
-            for panel, ax in enumerate(self.axes):
-                if ax.bbox.contains(*pixel):
-                    tell(panel, *ax.transData.inverted().transform(pixel))
+            if press != change["old"][2]:
+                held = next((i for i, ax in enumerate(self.axes) if ax.bbox.contains(*pixel)), None)
+            if held is not None:
+                tell(held, *self.axes[held].transData.inverted().transform(pixel))
 
         self.picture.follows = True
         self.picture.observe(locate, "pointer")
@@ -194,6 +196,12 @@ class LiveFigure:
         for artist in returned:
             artist.set_animated(True)  # left out of the background
         return sorted(returned, key=Artist.get_zorder)
+
+    def _replace(self, new: Sequence[Artist]) -> None:
+        for artist in self._artists:
+            if artist not in new:
+                artist.remove()
+        self._artists, self._still = new, [artist for artist in new if artist in self._artists]
 
     def _children(self) -> set[Artist]:
         return {child for ax in self.axes for child in ax.get_children()}
