@@ -101,7 +101,7 @@ class ChannelExplorer(Explorer):
             slider.value = self.open_channels[group]
 
     def _drag(self, _panel: int, x: float, y: float) -> None:
-        """A press chooses the group that is there; a drag down closes channels of it, a drag up opens them."""
+        """A press chooses the group that is there; dragging down closes channels of it, up opens them."""
         press = self.figure.picture.pointer[2]
         if press != self._grip.press:
             group = self.figure.axes[0].network_map.gate_at(x, y)

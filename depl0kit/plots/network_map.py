@@ -135,7 +135,7 @@ def _ground(ax: Axes, channels: Channels) -> Ground:
         if (engine := ax.figure.get_layout_engine()) is not None:
             engine.execute(ax.figure)  # now, since the size of the axes says how many rows there are
     size = *(side * 72 / ax.figure.dpi for side in ax.bbox.size), mpl.rcParams["font.size"]
-    same = before is not None and before.channels is channels and np.allclose(before.size, size)
+    same = before is not None and before.channels is channels and before.size == size
     if same and all(artist.axes is ax for artist in before.artists):
         return before
     ax.network_map = _new_ground(ax, channels, size)

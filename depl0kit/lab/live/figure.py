@@ -26,6 +26,7 @@ from .picture import Picture, encode_png, text_size
 
 _DPI = 100  # of a figure at normal text size, one screen pixel per CSS pixel; 10 points are 14 pixels then
 _RATIOS = 0.5, 4  # screen pixels per CSS pixel that are drawn
+_PADS = 0.12, 0.08  # inches left and right of each panel, and above and below it
 SQUEEZE = 0.75  # share of its natural width to which a figure may shrink before another layout is chosen
 STRETCH = 1.25  # multiple of its natural height to which a figure may grow in a wide cell
 # matplotlib shares caches of fonts and parsed text between figures: one thread draws at a time
@@ -104,6 +105,7 @@ class LiveFigure:
             if isinstance(engine := self._figure.get_layout_engine(), ConstrainedLayoutEngine):
                 engine.execute(self._figure)  # not at every update: it costs as much as ten drawings
                 self._figure.set_layout_engine("none")
+                self._widen()
                 self._replace(self._new_artists(state))  # what is drawn may depend on the size of its axes
             self._show()
 
@@ -111,7 +113,7 @@ class LiveFigure:
         """Let the next `update` place the panels again."""
         with _DRAWING:
             self._laid: tuple[object, Sequence[Artist]] = None, []
-            self._figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))  # inches
+            self._figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=_PADS[0], h_pad=_PADS[1]))
 
     @property
     def png(self) -> bytes:
@@ -196,6 +198,15 @@ class LiveFigure:
         for artist in returned:
             artist.set_animated(True)  # left out of the background
         return sorted(returned, key=Artist.get_zorder)
+
+    def _widen(self) -> None:
+        """Panels without labels that are alone in their row lose no width to the labels of others."""
+        pad = _PADS[0] / self._figure.get_figwidth()
+        for ax in self.axes:
+            place, box = ax.get_subplotspec(), ax.get_position()
+            if not ax.axison and place.is_first_col() and place.is_last_col():
+                ax.set_position((pad, box.y0, 1 - 2 * pad, box.height))
+                ax.set_in_layout(True)  # `set_position` would keep it where it is for ever
 
     def _replace(self, new: Sequence[Artist]) -> None:
         for artist in self._artists:
