@@ -35,8 +35,8 @@ class Monitor(Explorer):
     The run may train in this kernel, in another process, or on another machine that shares the disk.
     A moved slider, Pause, Resume and Stop write requests into the folder. The run follows them within a tenth
     of a second, or after its current step. The line shows the settings in use, and the sliders also show what
-    others requested. After the end of the run, sliders and buttons are disabled. Bars of open channels replace
-    the map where the folder does not tell how to make the network, because `make_model` did not make it.
+    others requested. After the end of the run, sliders and buttons are disabled. Bars of open channels are
+    in place of the map if `make_model` did not make the network.
 
     Args:
         folder: of the run; it may not exist yet.
