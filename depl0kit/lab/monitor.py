@@ -61,7 +61,7 @@ class Monitor(Explorer):
         self._adopting: int | None = None  # the thread that sets the sliders to the run's values
         figure = LiveFigure(
             self._draw, (1100, 480), "ab;ac", "A network during training, and P(open) of every channel",
-            narrower=[Layout("a;b;c", 350, 820, {"height_ratios": (1.3, 1, 1)})], width_ratios=(1.7, 1),
+            narrower=[Layout("a;b;c", 380, 820, {"height_ratios": (1.3, 1, 1)})], width_ratios=(1.7, 1),
         )  # fmt: skip
         self._buttons = self._make_buttons()
         super().__init__(figure, self._make_controls(), self._buttons)
