@@ -1,10 +1,10 @@
-"""Open and close the channels of a network, and watch what every layer costs."""
+"""Open and close the channels of a network, and watch its map."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
-import pandas as pd
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
@@ -13,11 +13,22 @@ from ..channels.channels import Channels
 from ..support import checked
 from .live import Explorer, Layout, LiveFigure, button
 
+TRAVEL = 60  # points that the mouse is dragged from all channels of a group to none, or back
+
+
+class Grip(NamedTuple):
+    """What a press of the mouse took hold of: a group, at a height and with so many open channels."""
+
+    press: int
+    group: int | None
+    y: float
+    open_channels: int
+
 
 class ChannelExplorer(Explorer):
-    """The channel groups of a network as bars to drag, and under them the cost of every layer.
+    """The map of a network; its bands and rails can be dragged.
 
-    Press or drag in the upper picture to set the open channels of a group, or choose the group and move the
+    Press on a group, and drag it down to close channels or up to open them; or choose the group and move the
     slider. Layers that read or write the group are highlighted: a channel costs MACs in both. One channel
     of a group stays open, unless the group may close completely.
 
@@ -30,12 +41,11 @@ class ChannelExplorer(Explorer):
 
     @checked
     def __init__(self, channels: Channels) -> None:
-        self._groups, self._cost = channels.groups.gated, channels.cost_model
+        self._channels, self._groups, self._cost = channels, channels.groups.gated, channels.cost_model
         self._dense = channels.sizes
         self._fewest = [0 if may_close else 1 for may_close in channels.may_close]
         self.open_channels = list(self._dense)
-        self._names = [f"{g.name} (stream)" if g.stream else g.name for g in self._groups]
-        names = [(name, i) for i, name in enumerate(self._names)]
+        names = [(f"{g.name} (stream)" if g.stream else g.name, i) for i, g in enumerate(self._groups)]
         controls = {
             "group": widgets.Dropdown(options=names, value=0, description="Group"),
             "channels": widgets.IntSlider(
@@ -46,9 +56,10 @@ class ChannelExplorer(Explorer):
         hint = "Close half of the channels of every group"
         half = button("Half of all", "adjust", hint, lambda: self.set_all(halved))
         figure = LiveFigure(
-            self._draw, (980, 560), "a;b", "Open channels of each group, and MACs of each layer",
-            narrower=[Layout("a;b", 400, 620)],
+            self._draw, (980, 560), alt="A network: open channels of each group, and MACs of each layer",
+            narrower=[Layout("a", 480, 620), Layout("a", 340, 700)],
         )  # fmt: skip
+        self._grip = Grip(0, None, 0.0, 0)
         super().__init__(figure, controls, [half])
         figure.on_pointer(self._drag)
 
@@ -89,22 +100,24 @@ class ChannelExplorer(Explorer):
             slider.min, slider.max = self._fewest[group], self._dense[group]
             slider.value = self.open_channels[group]
 
-    def _drag(self, panel: int, x: float, y: float) -> None:
-        """Press or drag in the upper panel: the nearest bar gets the height of the mouse."""
-        if panel:
+    def _drag(self, _panel: int, x: float, y: float) -> None:
+        """A press chooses the group that is there; dragging down closes channels of it, up opens them."""
+        press = self.figure.picture.pointer[2]
+        if press != self._grip.press:
+            group = self.figure.axes[0].network_map.gate_at(x, y)
+            self._grip = Grip(press, group, y, 0 if group is None else self.open_channels[group])
+        group = self._grip.group
+        if group is None:
             return
-        group = min(max(round(x), 0), len(self.open_channels) - 1)
-        self.open_channels[group] = min(max(round(y), self._fewest[group]), self._dense[group])
+        dense, pulled = self._dense[group], (y - self._grip.y) / TRAVEL
+        wanted = self._grip.open_channels + round(pulled * dense)
+        self.open_channels[group] = min(max(wanted, self._fewest[group]), dense)
         with self._unwatched():
             self.controls["group"].value = group
         self._show_slider()
         super().redraw()
 
-    def _draw(self, upper: Axes, lower: Axes, group: int, **_state: int) -> list[Artist]:
-        table = pd.DataFrame({"group": self._names, "channels": self._dense, "open": self.open_channels})
-        now, dense = self._cost.per_layer(self.open_channels), self._cost.per_layer(self._dense)
-        touched = [name for name, _ in self._groups[group].members]
-        return [
-            *plots.group_widths(table, self._names[group], upper),
-            *plots.layer_macs(now, dense, touched, lower),
-        ]
+    def _draw(self, ax: Axes, group: int, **_state: int) -> list[Artist]:
+        counts = zip(self._dense, self.open_channels, strict=True)
+        openness = [(np.arange(n) < is_open).astype(float) for n, is_open in counts]
+        return plots.network_map(self._channels, openness, ax, self._groups[group].name)

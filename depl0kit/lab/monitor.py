@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,12 +13,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from .. import plots
+from ..channels import Channels
 from ..support import checked
 from ..training.knobs import KNOBS
 from ..training.runs.control import SETTINGS
 from ..training.runs.folder import RunFolder
 from ..training.runs.view import RunView
 from .live import Explorer, Layout, LiveFigure, button, checkbox, float_slider, log_slider, set_slider
+from .networks import channels_of
 from .progress import FAILED, LIVE, progress, results_in_words, settings_in_words
 
 LOOK_SECONDS = 0.23  # between two looks at the folder: four pictures a second; more would slow the run
@@ -28,12 +30,13 @@ CONTROLS = {*SETTINGS, "speed"}  # by the names of their values in a run
 
 
 class Monitor(Explorer):
-    """P(open) of every channel, open channels per layer, and the curves of a run, as its folder grows.
+    """The map of a network, P(open) of every channel, and the curves of a run, as its folder grows.
 
     The run may train in this kernel, in another process, or on another machine that shares the disk.
     A moved slider, Pause, Resume and Stop write requests into the folder. The run follows them within a tenth
     of a second, or after its current step. The line shows the settings in use, and the sliders also show what
-    others requested. After the end of the run, sliders and buttons are disabled.
+    others requested. After the end of the run, sliders and buttons are disabled. Bars of open channels are
+    in place of the map if `make_model` did not make the network.
 
     Args:
         folder: of the run; it may not exist yet.
@@ -57,8 +60,8 @@ class Monitor(Explorer):
         self._outline: tuple | None = None  # the shape for which the panels were arranged
         self._adopting: int | None = None  # the thread that sets the sliders to the run's values
         figure = LiveFigure(
-            self._draw, (1100, 480), "ab;ac", "P(open) of every channel during training",
-            narrower=[Layout("a;b;c", 350, 760, {"height_ratios": (1.4, 1, 1)})], width_ratios=(1.25, 1),
+            self._draw, (1100, 480), "ab;ac", "A network during training, and P(open) of every channel",
+            narrower=[Layout("a;b;c", 380, 820, {"height_ratios": (1.3, 1, 1)})], width_ratios=(1.7, 1),
         )  # fmt: skip
         self._buttons = self._make_buttons()
         super().__init__(figure, self._make_controls(), self._buttons)
@@ -141,6 +144,7 @@ class Monitor(Explorer):
             self.folder, self.view, self._stale = folder, RunView(folder), True
             self._asked: dict[str, tuple[Any, float]] = {}  # by control: the value, and when it was moved
             self._in_force: dict[str, Any] = {}  # the settings of the run, at the previous look
+            self._made: tuple[dict | None, Channels | None] = None, None  # for which `about`, and the network
 
     def _show(self) -> tuple[str, bool]:
         self._stale |= self.view.look()
@@ -178,39 +182,51 @@ class Monitor(Explorer):
         status = self.view.status
         return status["state"] in FAILED or bool(status.get("notice")) or self.view.silent_since() is not None
 
-    def _channels(self) -> pd.DataFrame | None:
-        """A row per group as in `GatedModel.channel_table`; None while no gates are known."""
+    def _channels(self) -> Channels | None:
+        """Of the network of the run; None if its folder does not tell how to make it."""
+        about = self.view.about
+        if about is not self._made[0]:
+            self._made = about, about and channels_of(about["net"])
+        return self._made[1]
+
+    def _openness(self) -> list[np.ndarray] | None:
+        """P(open) of each group now; None while no gates are known."""
         last = self.view.gates and self.view.gates.last()
-        if last is None:
-            return None
-        sizes = self._shape()[0]
-        starts = np.cumsum([0, *sizes.values()])[:-1]
-        prob_open, gates = last
-        return pd.DataFrame(
-            {
-                "group": list(sizes),
-                "channels": list(sizes.values()),
-                "open": np.add.reduceat((gates > 0).astype(int), starts),
-                "expected_open": np.add.reduceat(prob_open, starts),
-            }
-        )
+        return None if last is None else self._by_group(last[0])
+
+    def _by_group(self, values: np.ndarray) -> list[np.ndarray]:
+        return np.split(values, np.cumsum([*self._shape()[0].values()])[:-1])
 
     def _draw(self, left: Axes, upper: Axes, lower: Axes, **_settings: float) -> list[Artist]:
-        shape, channels = self._shape(), self._channels()
-        for ax in (left, upper, lower):
+        shape = self._shape()
+        for ax in (upper, lower):
             ax.set_axis_off() if shape is None else ax.set_axis_on()
         if shape is None:
+            left.set_axis_off()
             return [plots.base.message(left, "waiting for a run")]
         sizes, epochs = shape[0], self._last_epoch()
         times, prob_open = self.view.gates.columns() if self.view.gates else ([], np.empty((0, 0)))
-        bars = (
-            [plots.base.message(upper, NO_GATES)] if channels is None else plots.layer_bars(channels, upper)
-        )
         return [
-            *plots.prob_open_image(prob_open, times, sizes, left, epochs, self._invitation()),
-            *bars,
+            *plots.prob_open_image(prob_open, times, sizes, upper, epochs, self._invitation()),
             *plots.history_curves(self.view.history, lower, epochs),
+            *self._draw_network(left),
         ]
+
+    def _draw_network(self, ax: Axes) -> Sequence[Artist]:
+        channels, openness = self._channels(), self._openness()
+        if channels is not None:
+            return plots.network_map(channels, openness, ax)
+        ax.set_axis_on()
+        if openness is None:
+            return [plots.base.message(ax, NO_GATES)]
+        sizes, (_, gates) = self._shape()[0], self.view.gates.last()
+        columns = {
+            "group": list(sizes),
+            "channels": list(sizes.values()),
+            "open": [int((one > 0).sum()) for one in self._by_group(gates)],
+            "expected_open": [one.sum() for one in openness],
+        }
+        return plots.layer_bars(pd.DataFrame(columns), ax)
 
     def _last_epoch(self) -> float:
         """Right end of the time axis: it doubles when a run without a planned end reaches it."""

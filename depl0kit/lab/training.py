@@ -2,14 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pandas as pd
+import numpy as np
 from ipywidgets import Button
+from torch import Tensor
 
+from ..channels import Channels
 from ..data.loading import Data
 from ..gates.gated import GatedModel
 from ..support import checked, checks
@@ -163,9 +165,12 @@ class TrainingExplorer(Monitor):
     def _shape(self) -> tuple[dict[str, int], int]:
         return {g.name: g.channels for g in self.net.groups.gated}, self._config.all_epochs
 
-    def _channels(self) -> pd.DataFrame:
-        known = super()._channels()
-        return self.net.channel_table() if known is None else known
+    def _channels(self) -> Channels:
+        return self.net.channels
+
+    def _openness(self) -> Sequence[np.ndarray | Tensor]:
+        known = super()._openness()
+        return self.net.posterior.prob_open() if known is None else known
 
     def _invitation(self) -> str:
         return "press Train"

@@ -59,6 +59,12 @@ class Ground(NamedTuple):
     stripes: list[Path]
     artists: list[Artist]
 
+    def gate_at(self, x: float, y: float) -> int | None:
+        """Number of the gated group that is drawn at this point of the axes, or very near to it."""
+        away = [max(s.left - x, x - s.right, s.bottom - y, y - s.top) for s in self.gated]
+        nearest = int(np.argmin([*away, 0.5 * self.layout.em]))
+        return self.plan.tracks[self.gated[nearest].track].gate if nearest < len(away) else None
+
 
 @checked
 def network_map(
@@ -125,11 +131,11 @@ def _ground(ax: Axes, channels: Channels) -> Ground:
     """What is on the axes already, unless the network, or the size of axes or text, is another one."""
     before: Ground | None = getattr(ax, "network_map", None)
     if before is None:
-        prepare(ax, "Map of the network", "", "", (0, 1), (0, 1)).set_axis_off()
+        _empty(ax, 1, 1)
         if (engine := ax.figure.get_layout_engine()) is not None:
             engine.execute(ax.figure)  # now, since the size of the axes says how many rows there are
     size = *(side * 72 / ax.figure.dpi for side in ax.bbox.size), mpl.rcParams["font.size"]
-    same = before is not None and before.channels is channels and np.allclose(before.size, size)
+    same = before is not None and before.channels is channels and before.size == size
     if same and all(artist.axes is ax for artist in before.artists):
         return before
     ax.network_map = _new_ground(ax, channels, size)
@@ -138,7 +144,7 @@ def _ground(ax: Axes, channels: Channels) -> Ground:
 
 def _new_ground(ax: Axes, channels: Channels, size: tuple[float, float, float]) -> Ground:
     width, height, _ = size
-    ax.set(xlim=(0, width), ylim=(0, height))
+    _empty(ax, width, height)
     what = plan(channels)
     layout = lay_out(what, width, height)
     fixed, gated = (
@@ -156,6 +162,10 @@ def _new_ground(ax: Axes, channels: Channels, size: tuple[float, float, float]) 
         texts, x, y = zip(*layout.words, strict=True)
         artists.append(words(ax, x, y, texts, colours=GREY, size=layout.size))
     return Ground(channels, size, what, layout, gated, stripes, artists)
+
+
+def _empty(ax: Axes, width: float, height: float) -> None:
+    prepare(ax, "Map of the network", "", "", (0, width), (0, height)).set_axis_off()
 
 
 def _corners(left: float, right: float, bottom: float, top: float) -> list[tuple[float, float]]:

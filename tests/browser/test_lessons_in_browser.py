@@ -178,17 +178,19 @@ def test_channels_are_dragged_in_the_picture(lessons, lesson, index, kind):
     start, line = view.settle(), view.line.inner_text()
     view.image.scroll_into_view_if_needed()
     box = view.image.bounding_box()
-    x, top, bottom = (box["x"] + 0.93 * box["width"], *(box["y"] + s * box["height"] for s in (0.1, 0.25)))
-    view.page.mouse.move(x, top)
+    x, y = box["x"] + 0.83 * box["width"], box["y"] + 0.83 * box["height"]  # the band inside the last block
+    view.page.mouse.move(x, y)
     view.page.mouse.down()
-    view.page.mouse.move(x, bottom, steps=10)
-    dragged = view.changed(start, "dragging a bar")
+    chosen = view.changed(start, "a press")
+    expect(view.line).to_have_text(line)
+    view.page.mouse.move(x, y + 50, steps=10)
+    dragged = view.changed(chosen, "dragging a band")
     view.page.mouse.up()
     expect(view.line).not_to_have_text(line)
     group = view.root.locator("select")
     assert group.evaluate("s => s.options[s.selectedIndex].text") == "blocks.8.conv1"
     assert 1 <= int(view.shown("Open channels")) < 40  # of 64
-    view.page.mouse.move(x, top, steps=5)  # released: it does not follow any more
+    view.page.mouse.move(x, y, steps=5)  # released: it does not follow any more
     view.settle()
     assert view.pixels() == dragged
     view.button("Half of all").click()

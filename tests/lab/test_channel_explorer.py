@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 import depl0kit as dk
+from depl0kit.lab.channels import TRAVEL
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +40,27 @@ def standing_out(bars):
 
 
 def pixel_share(explorer, x, y):
-    """Where a point of the upper panel lies, as shares of the picture from left and top."""
+    """Where a point of the map lies, as shares of the picture from left and top."""
     ax = explorer.figure.axes[0]
     px, py = ax.transData.transform((x, y))
     width, height = explorer.figure._canvas.get_width_height(physical=True)
     return px / width, 1 - py / height
+
+
+def middle_of(explorer, group):
+    """Of the first band or rail of a group, in points of the map."""
+    ground = explorer.figure.axes[0].network_map
+    strip = next(s for s in ground.gated if ground.plan.tracks[s.track].gate == group)
+    return (strip.left + strip.right) / 2, (strip.bottom + strip.top) / 2
+
+
+def drag(explorer, group, *ups):
+    """Press on a group, and move the mouse to so many points above that, one after the other."""
+    x, y = middle_of(explorer, group)
+    picture = explorer.figure.picture
+    press = picture.pointer[2] + 1
+    for up in (0, *ups):
+        picture.pointer = [*pixel_share(explorer, x, y + up), press]
 
 
 def test_slider_sets_the_chosen_group_and_counts(explorer, net):
@@ -57,13 +75,34 @@ def test_slider_sets_the_chosen_group_and_counts(explorer, net):
     assert explorer.controls["channels"].value == 16 and explorer.open_channels[5] == 7
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "group", "channels"), [(11.2, 20.3, 11, 20), (2.9, 5.6, 3, 6), (0, 60, 0, 16)]
-)
-def test_a_press_in_the_picture_sets_the_nearest_bar(explorer, x, y, group, channels):
-    explorer.figure.picture.pointer = [*pixel_share(explorer, x, y), 1]
-    assert explorer.open_channels[group] == channels
+def test_a_press_chooses_the_group_and_changes_none(explorer):
+    before = list(explorer.open_channels)
+    for group in range(len(before)):
+        drag(explorer, group)
+        assert explorer.controls["group"].value == group
+        assert explorer.controls["channels"].value == before[group] == explorer.controls["channels"].max
+    assert explorer.open_channels == before
+
+
+@pytest.mark.parametrize(("group", "channels"), [(11, 20), (3, 6), (0, 12)])
+def test_a_drag_closes_channels_downwards_and_opens_them_upwards(explorer, group, channels):
+    dense = list(explorer.open_channels)
+    up = TRAVEL * (channels / dense[group] - 1)
+    drag(explorer, group, up / 2, up)
+    assert explorer.open_channels == [channels if i == group else n for i, n in enumerate(dense)]
     assert explorer.controls["group"].value == group and explorer.controls["channels"].value == channels
+    drag(explorer, group, TRAVEL / dense[group])  # a second one begins where the first ended
+    assert explorer.open_channels[group] == channels + 1
+    drag(explorer, group, 2 * TRAVEL)
+    assert explorer.open_channels == dense
+
+
+def test_a_drag_holds_its_group_wherever_the_mouse_goes(explorer):
+    first, second = middle_of(explorer, 1), middle_of(explorer, 2)
+    picture = explorer.figure.picture
+    picture.pointer = [*pixel_share(explorer, *first), 10]
+    picture.pointer = [*pixel_share(explorer, second[0], second[1] - TRAVEL / 4), 10]
+    assert explorer.open_channels[1:3] == [12, 16]
 
 
 @pytest.mark.slow
@@ -72,9 +111,9 @@ def test_only_a_group_that_may_close_goes_down_to_nothing(explorer, net):
     for index, group in enumerate(net.groups.gated):
         explorer.controls["group"].value = index
         assert explorer.controls["channels"].min == (0 if group.may_close else 1)
-    for x, fewest in ((0, 1), (1, 0)):  # the first stream, and the inside of the first block
-        explorer.figure.picture.pointer = [*pixel_share(explorer, x, 0.1), x]
-        assert explorer.open_channels[x] == fewest == explorer.controls["channels"].value
+    for group, fewest in ((0, 1), (1, 0)):  # the first stream, and the inside of the first block
+        drag(explorer, group, -TRAVEL)
+        assert explorer.open_channels[group] == fewest == explorer.controls["channels"].value
     explorer.reset()
     explorer.controls["group"].value = 1
     explorer.controls["channels"].value = 0
@@ -88,9 +127,14 @@ def test_only_a_group_that_may_close_goes_down_to_nothing(explorer, net):
 
 
 def test_a_press_elsewhere_changes_nothing(explorer):
-    before = explorer.figure.png
-    for place in ([0.001, 0.001], [0.5, 0.95], [0.5, 0.75]):
-        explorer.figure.picture.pointer = [*place, 1]
+    """Around the map, on its title, and on the classes, which have no gates."""
+    before, ground = explorer.figure.png, explorer.figure.axes[0].network_map
+    number = next(i for i, track in enumerate(ground.plan.tracks) if track.gate is None)
+    _, left, right, bottom, top = next(s for s in ground.layout.strips if s.track == number)
+    classes = pixel_share(explorer, (left + right) / 2, (bottom + top) / 2)
+    for press, place in enumerate(([0.001, 0.001], [0.5, 0.02], classes), 100):
+        explorer.figure.picture.pointer = [*place, press]
+        explorer.figure.picture.pointer = [place[0], place[1] + 0.05, press]
     assert explorer.figure.png == before
 
 
@@ -102,6 +146,20 @@ def test_buttons(explorer, net):
     assert explorer.figure.png != start
     reset.click()
     assert explorer.figure.png == start
+
+
+def test_the_map_shows_what_is_set(explorer, net):
+    """Numbers of the layers and of the chosen group; blocks that stand out are those of the group."""
+    explorer.controls["channels"].value = 8
+    ax = explorer.figure.axes[0]
+    artists = {type(a): a for a in ax.collections if a.get_zorder() == 2}
+    macs = net.channels.cost_model.per_layer(explorer.open_channels).macs
+    layout, blocks = ax.network_map.layout, artists[PolyCollection]
+    np.testing.assert_allclose(np.divide(heights(blocks), layout.points_per_mac), macs, rtol=1e-6)
+    layers = np.array(ax.network_map.plan.layers)[standing_out(blocks)]
+    assert set(layers) == {*net.groups.gated[0].writers, *net.groups.gated[0].readers}
+    shown = [text for a in ax.collections for text in getattr(a, "texts", ())]
+    assert "8/16" in shown
 
 
 def test_layers_that_share_the_group_stand_out(net):

@@ -118,10 +118,24 @@ def test_what_stays_is_drawn_once_and_shown_always():
     pictures, drawn = pictures_of_a_walk(keep=True)
     every, drawn_every_time = pictures_of_a_walk(keep=False)
     assert pictures == every
-    first = [0.2, 0.2, 0.2]  # new; beneath, as it stays; on another screen
+    first = [0.2, 0.2]  # new and beneath, as a new layout is drawn twice; on another screen
     second = [0.7, 0.7]  # new; on another screen, beneath
     assert drawn == first + second
     assert len(drawn_every_time) == 8
+
+
+def test_what_is_drawn_fits_the_axes_as_they_are_placed():
+    """Also where another panel, drawn later, takes room from it, and on a screen of another size."""
+
+    def draw(left, right):
+        right.set_ylabel("a label\nof three\nlines")
+        return [left.text(0.5, 0.5, f"{left.bbox.width:.3f}")]
+
+    live = LiveFigure(draw, (400, 200), "ab")
+    for across in (400, 500):
+        live.picture.screen = [across, 1]
+        live.update()
+        assert live.axes[0].texts[0].get_text() == f"{live.axes[0].bbox.width:.3f}"
 
 
 @pytest.mark.parametrize(("across", "ratio"), [(300, 0.75), (300, 1.5), (240, 2.0), (300.5, 1.25)])
@@ -214,10 +228,10 @@ def test_artist_that_was_removed_is_an_error_and_the_figure_goes_on():
 
     def draw(ax, state):
         kept.append(draw_line(ax))
-        return {"first": kept[0], "gone": [*kept[0], *kept[-1]]}.get(state, kept[-1])
+        return [*kept[0], *kept[-1]] if state == "gone" else kept[-1]
 
     live = LiveFigure(draw, size=(300, 200))
-    live.update(state="first")
+    live.update(state="new")
     live.update(state="new")
     start = live.png
     with pytest.raises(TypeError, match="no longer in the figure"):

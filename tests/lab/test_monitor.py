@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 import depl0kit as dk
+from depl0kit.channels import Channels
 from depl0kit.data.loading import Data
+from depl0kit.lab.networks import channels_of
 from depl0kit.training.runs.recording import recorded
 from depl0kit.training.runs.view import RunView
 
@@ -225,6 +227,54 @@ def test_a_status_that_was_edited_is_no_traceback(monitor, few, tmp_path, text, 
         (tmp_path / "run" / "status.json").write_text(text)
         until(lambda: says in line(monitor), says)
     assert "Error" not in line(monitor)
+
+
+def network_of(monitor) -> Channels | None:
+    """Of the map that is drawn; None if there are bars."""
+    texts = {text for ax in monitor.figure.axes for text in (ax.get_title("left"),)}
+    drawn = "Map of the network" in texts
+    assert drawn != bool(texts & {"Open channels", "Open channels (line: expected)"})
+    return monitor.figure.axes[0].network_map.channels if drawn else None
+
+
+def test_it_shows_the_map_of_a_network_that_it_can_make_and_bars_of_others(monitor, few, tmp_path):
+    for _ in recorded(trainer(few, 1), tmp_path / "run"):
+        pass
+    until(lambda: "finished" in line(monitor), "the end is shown")
+    with monitor._lock:
+        assert network_of(monitor) is None
+    net = dk.GatedModel(dk.make_model("small", 1, 10, (8, 8)), example=few.example, scope="all")
+    other = dk.RunFolder(tmp_path / "other")
+    for _ in recorded(dk.Trainer(net, few, dk.TrainConfig(epochs=1)), other.path):
+        pass
+    monitor._watch_folder(other)
+    until(lambda: monitor.view.about is not None and monitor.view.gates.last(), "it has looked")
+    with monitor._lock:
+        monitor._stale = True
+        monitor.redraw()
+        assert network_of(monitor).dense_cost == net.dense_cost
+        shown = [text for a in monitor.figure.axes[0].collections for text in getattr(a, "texts", ())]
+        expected = [f"{p.sum():.0f}/{len(p)}" for p in net.posterior.prob_open()]
+    assert [text for text in shown if "/" in text] == expected
+
+
+@pytest.mark.parametrize("name", ["small", "resnet20"])
+def test_a_network_is_made_again_without_any_random_number(name):
+    net = dk.GatedModel(dk.make_model(name), example=torch.zeros(1, 3, 32, 32), scope="all")
+    before = torch.get_rng_state()
+    channels = channels_of(net.describe())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert str(channels.groups) == str(net.groups) and channels.dense_cost == net.dense_cost
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"made_by": None}, {"made_by": {"name": "smal"}}, {"example": [7]}, {"groups": [["features.0", 5]]}],
+)
+def test_a_network_that_cannot_be_made_again_has_no_map(change):
+    net = dk.GatedModel(dk.make_model("small"), example=torch.zeros(1, 3, 32, 32))
+    assert channels_of(net.describe()) is not None
+    assert channels_of(net.describe() | change) is None
 
 
 def test_a_run_of_another_format_is_one_line(tmp_path):

@@ -26,6 +26,7 @@ from .picture import Picture, encode_png, text_size
 
 _DPI = 100  # of a figure at normal text size, one screen pixel per CSS pixel; 10 points are 14 pixels then
 _RATIOS = 0.5, 4  # screen pixels per CSS pixel that are drawn
+_PADS = 0.12, 0.08  # inches left and right of each panel, and above and below it
 SQUEEZE = 0.75  # share of its natural width to which a figure may shrink before another layout is chosen
 STRETCH = 1.25  # multiple of its natural height to which a figure may grow in a wide cell
 # matplotlib shares caches of fonts and parsed text between figures: one thread draws at a time
@@ -99,22 +100,20 @@ class LiveFigure:
         If `draw` raises, the figure stays as it was, and the exception is raised.
         """
         with _DRAWING, settings(LIVE):
-            new = self._new_artists(state)
-            for artist in self._artists:
-                if artist not in new:
-                    artist.remove()
-            self._artists, self._still = new, [artist for artist in new if artist in self._artists]
+            self._replace(self._new_artists(state))
             self._state = state
             if isinstance(engine := self._figure.get_layout_engine(), ConstrainedLayoutEngine):
                 engine.execute(self._figure)  # not at every update: it costs as much as ten drawings
                 self._figure.set_layout_engine("none")
+                self._widen()
+                self._replace(self._new_artists(state))  # what is drawn may depend on the size of its axes
             self._show()
 
     def arrange_again(self) -> None:
         """Let the next `update` place the panels again."""
         with _DRAWING:
             self._laid: tuple[object, Sequence[Artist]] = None, []
-            self._figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08))  # inches
+            self._figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=_PADS[0], h_pad=_PADS[1]))
 
     @property
     def png(self) -> bytes:
@@ -122,15 +121,20 @@ class LiveFigure:
         return self.picture.png
 
     def on_pointer(self, tell: Callable[[int, float, float], None]) -> None:
-        """Call `tell(panel, x, y)`, in data coordinates, where the mouse is pressed or dragged in a panel."""
+        """Call `tell(panel, x, y)`, in data coordinates, where the mouse is pressed in a panel, and wherever
+        it is dragged then; `picture.pointer` counts the presses.
+        """
+        held: int | None = None  # the panel in which it was pressed
 
         def locate(change: Mapping[str, Any]) -> None:
-            across, down, _ = change["new"]
+            nonlocal held
+            across, down, press = change["new"]
             width, height = self._canvas.get_width_height(physical=True)
             pixel = across * width, (1 - down) * height
-            for panel, ax in enumerate(self.axes):
-                if ax.bbox.contains(*pixel):
-                    tell(panel, *ax.transData.inverted().transform(pixel))
+            if press != change["old"][2]:
+                held = next((i for i, ax in enumerate(self.axes) if ax.bbox.contains(*pixel)), None)
+            if held is not None:
+                tell(held, *self.axes[held].transData.inverted().transform(pixel))
 
         self.picture.follows = True
         self.picture.observe(locate, "pointer")
@@ -194,6 +198,21 @@ class LiveFigure:
         for artist in returned:
             artist.set_animated(True)  # left out of the background
         return sorted(returned, key=Artist.get_zorder)
+
+    def _widen(self) -> None:
+        """Panels without labels that are alone in their row lose no width to the labels of others."""
+        pad = _PADS[0] / self._figure.get_figwidth()
+        for ax in self.axes:
+            place, box = ax.get_subplotspec(), ax.get_position()
+            if not ax.axison and place.is_first_col() and place.is_last_col():
+                ax.set_position((pad, box.y0, 1 - 2 * pad, box.height))
+                ax.set_in_layout(True)  # `set_position` would keep it where it is for ever
+
+    def _replace(self, new: Sequence[Artist]) -> None:
+        for artist in self._artists:
+            if artist not in new:
+                artist.remove()
+        self._artists, self._still = new, [artist for artist in new if artist in self._artists]
 
     def _children(self) -> set[Artist]:
         return {child for ax in self.axes for child in ax.get_children()}

@@ -60,14 +60,13 @@ function render({ model, el }) {
   let pressed = false;
   let frame = null;
   let last = null;
-  let count = 0;
+  let press = 0;
   const report = (event) => {
     const box = image.getBoundingClientRect();
-    const share = (value) => Math.min(1, Math.max(0, value));
-    last = [share((event.clientX - box.left) / box.width), share((event.clientY - box.top) / box.height)];
+    last = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
     frame ??= requestAnimationFrame(() => {
       frame = null;
-      model.set("pointer", [...last, ++count]);
+      model.set("pointer", [...last, press]);
       model.save_changes();
     });
   };
@@ -77,6 +76,7 @@ function render({ model, el }) {
     image.style.touchAction = "none";
     image.addEventListener("pointerdown", (event) => {
       pressed = true;
+      press = model.get("pointer")[2] + 1; // also of other views
       image.setPointerCapture(event.pointerId);
       report(event);
     });

@@ -45,8 +45,8 @@ class Picture(anywidget.AnyWidget):
         screen: width of the cell in CSS pixels (0: not shown yet) and screen pixels per CSS pixel, set by the
             browser.
         alt: what the picture shows, in words.
-        pointer: where the mouse was last pressed or dragged: shares (0..1) of width, from the left, and
-            of height, from the top, and a count, so that a second press at the same place is a change.
+        pointer: where the mouse was last pressed or dragged: shares of width, from the left, and of height,
+            from the top, 0..1 in the picture; and the number of presses so far, which a drag does not change.
         follows: whether the browser reports the pointer at all.
     """
 
