@@ -18,6 +18,8 @@ from depl0kit.comparison.sweeps import load_grid
 from depl0kit.gates.exact import gates_in_series, gradient_estimates
 from depl0kit.plots import METHODS
 
+AT = (0.3, 0.16)
+
 
 def lesson_09(cell_id: str) -> str:
     return text("09_relatives", cell_id)
@@ -133,3 +135,95 @@ def test_networks_on_digits_are_as_lesson_09_says():
     assert dk.evaluate(thin, data.test)[1] < 0.4
     dk.fine_tune(thin, data, epochs=3)
     assert dk.evaluate(thin, data.test)[1] > 0.95
+
+
+# ---- the saved sweep
+
+
+@pytest.fixture(scope="module")
+def differences(relatives):
+    """Percentage points to a reference at the costs of the lesson, by method and cost, as its cells ask."""
+
+    def to(reference: str, *methods: str) -> pd.DataFrame:
+        table = relatives[relatives.method.isin([*methods, reference, "dense"])] if methods else relatives
+        found = dk.paired_differences(table, reference=reference, at=AT)
+        assert (found.pairs == 5).all()
+        found = found.set_index(["kind", "method", "at"])[["difference", "low", "high"]] * 100
+        found = found.assign(excludes=(found.low > 0).astype(int) - (found.high < 0))
+        return found.reset_index("kind").sort_index()
+
+    return to
+
+
+def test_the_costs_are_those_of_the_lesson():
+    assert f"AT = {AT}" in lesson_09("09-static")
+
+
+def test_static_methods_beside_mean_field(differences):
+    found, lesson = differences("mean_field"), lesson_09("09-static-read")
+    found = found[found.kind == "static"]
+    counts = found.excludes.value_counts()
+    assert f"Of {len(found)} intervals {counts[1]} lie above zero and {counts[-1]} below" in lesson
+    assert 1 < 0.05 * len(found) < 2
+
+    def both(method: str) -> list[str]:
+        return [quoted(found.loc[method, at]) for at in AT]
+
+    assert (
+        "Growing reg. is {} points above mean field at 30 % and {} at 16 %".format(*both("growing_reg"))
+        in lesson
+    )
+    assert "fade out {} and {}".format(*both("fade_out")) in lesson
+    assert "without any pruning, {} and {}.".format(*both("small_dense")) in lesson
+    for method in ("growing_reg", "fade_out", "small_dense"):
+        assert (found.excludes[method] == 1).all()
+    assert not found.excludes[["random", "arm"]].any()
+    assert (
+        f"At 16 % they are {both('random')[1]} points below" in lesson
+        and found.difference["random", 0.16] < 0
+    )
+    assert f"Group norm is {both('group_norm')[0]} points below at 30 %" in lesson
+    assert found.excludes["group_norm", 0.3] == -1
+    assert not differences("l1_global").excludes[["chex", "grow_prune"]].any()
+
+
+def test_mean_field_misses_its_budgets(relatives):
+    kept = relatives[(relatives.method == "mean_field") & (relatives.stage == "report")]
+    ends = 100 * kept.groupby("budget").kept_macs.agg(["min", "max"])
+    large, small = ("{:.0f} to {:.0f}".format(*ends.loc[budget]) for budget in (0.3, 0.15))
+    assert f"with {large} % of the MACs in place of 30, and {small} in place of 15" in lesson_09(
+        "09-static-read"
+    )
+
+
+def test_dynamic_and_factorised_methods(differences):
+    lesson = lesson_09("09-others-read")
+    fbs, manidp = (differences(f"{name}_static", name).loc[name] for name in ("fbs", "manidp"))
+    own = "FBS is {} points above its own at 30 % and {} at 16 %, ManiDP {} and {}."
+    assert own.format(*(quoted(table.loc[at]) for table in (fbs, manidp) for at in AT)) in lesson
+    narrow = differences("small_dense").xs(0.3, level="at")
+    mirrored = [quoted(narrow.loc[name]) for name in ("fbs", "manidp")]
+    assert "{} points above FBS and {} above ManiDP at 30 %".format(*mirrored) in lesson
+    assert (narrow.excludes[["fbs", "manidp"]] == -1).all()
+    rank = differences("mean_field").loc["low_rank"]
+    assert f"**Low rank** is {quoted(rank.loc[0.3])} points above mean field at 30 %" in lesson
+    assert not differences("small_dense").excludes["low_rank"].any()
+
+
+def test_times_of_the_kinds(relatives):
+    report = relatives[relatives.stage == "report"]
+    times = report.groupby(["kind", "method", report.budget.fillna(1)])[
+        ["latency_1_ms", "latency_ms"]
+    ].median()
+    times = (times / times.loc["static", "dense", 1.0]).xs(0.15, level="budget")
+    static = times.loc["static"]
+    assert "a little more than half of the time for one image, and a fifth to a half" in lesson_09(
+        "09-latency-read"
+    )
+    assert static.latency_1_ms.between(0.49, 0.58).all() and static.latency_ms.between(0.2, 0.5).all()
+    dynamic = times.loc["dynamic"]
+    ends = "{:.1f} to {:.1f}".format(*dynamic.latency_1_ms.agg(["min", "max"]))
+    assert f"for one image they take {ends} times as long" in lesson_09("09-latency-read")
+    assert (dynamic > 1).all(axis=None)  # "for 64 at least as long"
+    assert (times.loc["factorised", "low_rank"] > static.max()).all()
+    assert (times.loc["factorised", "low_rank"] < times.loc["dynamic"].min()).all()
