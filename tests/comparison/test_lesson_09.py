@@ -179,7 +179,7 @@ def test_static_methods_beside_mean_field(differences):
         assert (found.excludes[method] == 1).all()
     assert not found.excludes[["random", "arm"]].any()
     assert (
-        f"At 16 % they are {both('random')[1]} points below" in lesson
+        f"At 16 % they are {both('random')[1]} points below it" in lesson
         and found.difference["random", 0.16] < 0
     )
     assert f"Group norm is {both('group_norm')[0]} points below at 30 %" in lesson

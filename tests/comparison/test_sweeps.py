@@ -20,6 +20,7 @@ from torch import nn
 import depl0kit as dk
 from depl0kit.comparison import sweeps
 from depl0kit.comparison.sweeps import (
+    METHODS,
     Grid,
     SweepFolder,
     load_grid,
