@@ -181,6 +181,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
     plots.all_open_curve: {
         "gains": np.arange(3.0), "exact": np.arange(3.0) / 3, "trails": {"chain": ([1.0], [0.5])}, "ax": AXES,
     },
+    plots.channel_lives: {"masks": [[[1, 0], [1]], [[1, 1], [0]]], "sizes": {"a": 2, "b": 1}, "ax": AXES},
     plots.channel_prices: {"table": PRICES, "ax": AXES},
     plots.confusion: {"matrix": [[3, 1], [0, 4]], "ax": AXES, "classes": ["a", "b"]},
     dk.gates.Bernoulli: {"sizes": [2, 3], "hard_concrete": HC, "init": "paper"},
@@ -223,6 +224,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
     plots.pair_states: {"table": np.full((2, 4), 0.25), "title": "exact", "ax": AXES, "names": ["1", "2"]},
     plots.paired_intervals: {"table": DIFFERENCES, "ax": AXES},
     plots.panels: {"count": 1, "size": (2.0, 2.0)},
+    plots.penalties: {"touching": [0.5], "ax": AXES},
     plots.prob_open_heatmap: {"gates": GATES, "ax": AXES},
     plots.prob_open_image: {
         "prob_open": np.ones((2, 3)), "times": [1.0, 2.0], "sizes": {"a": 3}, "ax": AXES, "end": 2.0,
@@ -257,6 +259,7 @@ GOOD: dict[Callable, dict[str, Any]] = {
     lab.check_penalty: {"penalty": lambda *_: None},
     lab.check_prob_open: {"prob_open": lambda *_: None},
     lab.check_recipe: {"recipe": "small-digits"},
+    lab.check_shrinkage: {"shrinkage": lambda *_: None},
     lab.float_slider: {
         "label": "λ", "value": 1.0, "low": 0.0, "high": 2.0, "step": 0.1, "digits": 2, "hint": "right: more",
     },

@@ -45,16 +45,18 @@ from .network import (
     prob_open_image,
 )
 from .network_map import network_map
+from .relatives import channel_lives, penalties
 from .scales import round_limits
 from .tradeoff import accuracy_vs_cost
 
 __all__ = [
     "BLACK", "BLUE", "GREEN", "GREY", "HEATMAP", "METHODS", "ORANGE", "PINK", "PROJECTOR", "SERIES",
-    "SKY", "STYLE", "VERMILLION", "YELLOW", "accuracy_vs_cost", "all_open_curve", "channel_prices",
-    "confusion", "coupling_spectrum", "gate_cdf", "gate_correlation", "gate_density", "gate_gradient",
-    "gate_pairs", "gate_samples", "gradient_clouds", "group_entropy", "group_widths", "history_curves",
-    "images", "kl_curves", "lambda_path", "layer_bars", "layer_macs", "likeliest_masks", "log_alpha_flow",
-    "log_alpha_paths", "look", "macs_of_images", "measures", "method_name", "network_map", "open_gates",
-    "pair_states", "paired_intervals", "panels", "prob_open_heatmap", "prob_open_image", "round_limits",
-    "singular_values", "spikes", "style", "two_images",
+    "SKY", "STYLE", "VERMILLION", "YELLOW", "accuracy_vs_cost", "all_open_curve", "channel_lives",
+    "channel_prices", "confusion", "coupling_spectrum", "gate_cdf", "gate_correlation", "gate_density",
+    "gate_gradient", "gate_pairs", "gate_samples", "gradient_clouds", "group_entropy", "group_widths",
+    "history_curves", "images", "kl_curves", "lambda_path", "layer_bars", "layer_macs", "likeliest_masks",
+    "log_alpha_flow", "log_alpha_paths", "look", "macs_of_images", "measures", "method_name",
+    "network_map", "open_gates", "pair_states", "paired_intervals", "panels", "penalties",
+    "prob_open_heatmap", "prob_open_image", "round_limits", "singular_values", "spikes", "style",
+    "two_images",
 ]  # fmt: skip

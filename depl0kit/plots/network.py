@@ -72,7 +72,7 @@ def prob_open_image(
     n = sum(sizes.values())
     ax = prepare(ax, "P(open) of every channel", "epoch", "", (0, end or times[-1]), (n, 0))
     ticks(ax.xaxis, _whole_epochs(end or times[-1]))
-    _label_groups(ax, sizes)
+    label_groups(ax, sizes)
     _colour_bar(ax, HEATMAP, (0, 1), "P(open)")
     if not len(times):
         return [message(ax, nothing)]
@@ -226,7 +226,7 @@ def gate_pairs(
     n = len(matrix)
     checks.shape("matrix", matrix, n, n)
     ax = prepare(ax, title, "", "", (0, n), (n, 0))
-    _label_groups(ax, sizes)
+    label_groups(ax, sizes)
     ax.set_xticks([])
     _colour_bar(ax, SIGNED, (-1, 1), label)
     image = ax.imshow(
@@ -268,7 +268,7 @@ def _whole_epochs(end: float) -> list[float]:
     return [t for t in mpl.ticker.MaxNLocator(5, integer=True).tick_values(0, end) if 0 <= t <= end]
 
 
-def _label_groups(ax: Axes, sizes: Mapping[str, int]) -> None:
+def label_groups(ax: Axes, sizes: Mapping[str, int]) -> None:
     """Names and widths beside the rows of each group; of names that would touch, only the first."""
     widths = np.array(list(sizes.values()))
     at, line = widths.cumsum() - widths / 2, 1.3 * points_of("small") / row_height(ax)

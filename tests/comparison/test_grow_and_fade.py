@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -70,6 +71,19 @@ def test_every_method_fits_its_share(few, name, keep):
     assert torch.equal(torch.get_rng_state(), random_state)
     again = BASELINES[name](model, few, keep, BRIEF)
     assert all(torch.equal(t, again.state_dict()[k]) for k, t in small.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("method", "phases"), [(grow_prune, 8), (partial(chex, phases=5), 5)], ids=["grow_prune", "chex"]
+)
+def test_the_masks_of_every_phase_are_handed_out(few, method, phases):
+    lives = []
+    small = method(make(), few, 0.3, dk.TrainConfig(epochs=4, batch_size=8), on_phase=lives.append)
+    assert len(lives) == phases + 1  # and the rest
+    counts = [[int(mask.sum()) for mask in masks] for masks in lives]
+    assert dk.Channels(small, few.example).sizes == counts[-1]
+    assert all(set(mask.tolist()) <= {0.0, 1.0} for masks in lives for mask in masks)
+    assert sum(counts[0]) > sum(counts[-1])  # more are open while some come back
 
 
 @pytest.mark.parametrize("name", NAMES)

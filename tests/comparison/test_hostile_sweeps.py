@@ -337,7 +337,7 @@ def test_a_flipped_bit_in_the_table_is_found(tmp_path):
     assert refused > 0.9 * flips
 
 
-@pytest.mark.parametrize("name", ["digits", "paired-comparison"])
+@pytest.mark.parametrize("name", ["digits", "paired-comparison", "relatives"])
 def test_the_tables_that_are_kept_have_checksums(name):
     path = Path(__file__).parents[2] / "data" / "results" / name / "results.parquet"
     without = path.read_bytes()

@@ -378,7 +378,7 @@ def test_results_that_are_missing_damaged_or_of_another_kind(without_training, t
         SweepFolder(tmp_path / "none").about()
 
 
-@pytest.mark.parametrize("name", ["digits", "paired-comparison"])
+@pytest.mark.parametrize("name", ["digits", "paired-comparison", "relatives"])
 def test_saved_results_are_found_by_name_from_anywhere(monkeypatch, tmp_path, name):
     monkeypatch.chdir(tmp_path)
     pd.testing.assert_frame_equal(load_results(name), load_results(KEPT / name))
@@ -559,7 +559,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
 KEPT = Path(__file__).parents[2] / "data" / "results"
 
 
-@pytest.mark.parametrize("name", ["digits", "paired-comparison"])
+@pytest.mark.parametrize("name", ["digits", "paired-comparison", "relatives"])
 def test_saved_results_are_those_of_the_named_command(name):
     table, about = load_results(KEPT / name), SweepFolder(KEPT / name).about()
     assert about["command"].startswith(f"python -m depl0kit sweep {name}")

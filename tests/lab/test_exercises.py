@@ -23,9 +23,11 @@ from depl0kit.lab.exercises import (
     check_penalty,
     check_prob_open,
     check_recipe,
+    check_shrinkage,
     coordinate,
     folding,
     front,
+    shrinkage,
 )
 
 LESSONS = [
@@ -36,6 +38,7 @@ LESSONS = [
         "06_accuracy_vs_flops",
         "07_make_it_small",
         "08_train_at_scale",
+        "09_relatives",
     ),
 ]
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -500,6 +503,49 @@ def test_coordinate_may_change_the_list_it_gets(verdict):
         return right_coordinate([product], gain, price)
 
     assert verdict(check_coordinate, coordinate).startswith("✓")
+
+
+# ---- 09: HALO's lambda
+
+
+def right_shrinkage(norm, xi, psi):
+    return (2 * xi * norm / psi) ** (1 / 3)
+
+
+def by_search(norm, xi, psi):
+    """Without the formula: the best of many lambdas."""
+    lambdas = np.geomspace(1e-3, 1e3, 1_000_001)
+    return lambdas[(xi * norm / lambdas**2 + psi * lambdas).argmin()]
+
+
+@pytest.mark.parametrize("form", [float, torch.tensor, np.float64])
+def test_right_shrinkage(verdict, form):
+    assert verdict(check_shrinkage, lambda *case: form(right_shrinkage(*case))).startswith("✓")
+    assert verdict(check_shrinkage, by_search).startswith("✓")
+
+
+@pytest.mark.parametrize(("formula", "reason"), shrinkage.MISTAKES)
+def test_wrong_shrinkages_are_told_apart(verdict, formula, reason):
+    assert verdict(check_shrinkage, formula) == f"✗ {reason}\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda n, x, p: None, "still None"),
+        (lambda n, x, p: print(0.5), "write return in place of print"),
+        (lambda n, x, p: 1.1 * right_shrinkage(n, x, p), "n = 0.7, ξ = 0.02, ψ = 0.3: at your λ = 0.499 the"),
+        (lambda n, x, p: 0, "λ must be greater than 0"),
+        (lambda n, x, p: "1", "one number, not str"),
+        (lambda n, x, p: [right_shrinkage(n, x, p)] * 2, "one number, not list"),
+        (lambda n, x: 0.5, "TypeError"),
+        (lambda n, x, p: 1 / 0, "ZeroDivisionError"),
+        (0.5, "without brackets"),
+    ],
+)
+def test_other_shrinkages(verdict, answer, says):
+    line = verdict(check_shrinkage, answer)
+    assert line.startswith("✗") and says in line
 
 
 # ---- all checkers

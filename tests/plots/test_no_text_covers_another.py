@@ -146,6 +146,22 @@ def of_low_rank() -> dict:
     return {plots.singular_values: [draw(layers) for layers in (sizes, few, many)]}
 
 
+def of_relatives() -> dict:
+    """Of the network of the lessons, and of one with many groups."""
+
+    def draw(sizes: dict[str, int], phases: int) -> Callable:
+        rng = np.random.default_rng(0)
+        masks = [[rng.integers(0, 2, n) for n in sizes.values()] for _ in range(phases)]
+        return lambda ax: plots.channel_lives(masks, sizes, ax)
+
+    few = {"features.0": 24, "features.3": 24, "features.7": 48, "features.10": 48}
+    many = {f"blocks.{i}.conv1": 16 * 2 ** (i // 9) for i in range(27)}
+    return {
+        plots.channel_lives: [draw(few, 9), draw(few, 21), draw(many, 91), draw(few, 1)],
+        plots.penalties: lambda ax: plots.penalties(ax=ax),
+    }
+
+
 def of_several_kinds() -> dict:
     """The sweep on digits, as if two of its methods were of other kinds; and single images."""
     kinds = {"random": ("manidp", "dynamic"), "slimming": ("low_rank", "factorised")}
@@ -221,6 +237,7 @@ def drawings() -> dict:
     parts += [of_gates(small()), of_gates(network()), of_channels(network()), of_one_gate()]
     parts += [of_exact_posteriors(), {plots.history_curves: lambda ax: plots.history_curves(history(), ax)}]
     parts += [of_low_rank()]
+    parts += [of_relatives()]
     parts += [of_several_kinds()]
     parts += [{plots.lambda_path: lambda ax: plots.lambda_path(path(), ax)}]
     parts += [{plots.images: lambda ax: plots.images(dk.load_data("digits").train, 36, ax)}]

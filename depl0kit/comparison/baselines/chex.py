@@ -1,6 +1,7 @@
 """CHEX: channel exploration (Hou et al. 2022)."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,13 @@ SHARE, PHASES = 0.3, 20
 
 
 def chex(
-    model: nn.Module, data: Data, keep: float, config: TrainConfig, share: float = SHARE, phases: int = PHASES
+    model: nn.Module,
+    data: Data,
+    keep: float,
+    config: TrainConfig,
+    share: float = SHARE,
+    phases: int = PHASES,
+    on_phase: Callable[[list[Tensor]], object] | None = None,
 ) -> nn.Module:
     """Sparse from the start; again and again the least channels close and random others come back, fewer each
     time ("CHEX: channel exploration for CNN model compression", Hou et al. 2022).
@@ -30,6 +37,7 @@ def chex(
     Args:
         share: of every group's channels that come back at first, from 0 to 1.
         phases: how often, in the first 70 % of training; a whole number >= 1.
+        on_phase: called with the masks of each phase, see `grow_and_prune`.
     """
     checks.number("share", share, 0, 1)
     checks.whole("phases", phases, 1)
@@ -40,7 +48,7 @@ def chex(
         def grow(best: list[Tensor], phase: int) -> list[Tensor]:
             return [regrown(mask, regrown_share(share, phase / phases), generator) for mask in best]
 
-        return grow_and_prune(channels, data, keep, config, phases, grow)
+        return grow_and_prune(channels, data, keep, config, phases, grow, on_phase=on_phase)
 
 
 def regrown_share(first: float, progress: float) -> float:

@@ -1,5 +1,7 @@
 """Scheduled grow-and-prune (Ma et al. 2022), of channels."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ def grow_prune(
     config: TrainConfig,
     rounds: int = ROUNDS,
     regrow: str = "last",
+    on_phase: Callable[[list[Tensor]], object] | None = None,
 ) -> nn.Module:
     """Sparse from the start, while one part of the network after the other is whole for some time, so that
     channels that were closed too early can come back ("Effective model sparsification by scheduled
@@ -35,6 +38,7 @@ def grow_prune(
         rounds: how often each partition is opened, a whole number >= 1.
         regrow: weights of channels that come back: "last", those that they had, or "zero" where they
             are read, as in the paper.
+        on_phase: called with the masks of each phase, see `grow_and_prune`.
     """
     checks.whole("rounds", rounds, 1)
     with seeded(model, config.seed):
@@ -49,4 +53,4 @@ def grow_prune(
                 torch.ones_like(mask) if p == opened else mask for p, mask in zip(parts, best, strict=True)
             ]
 
-        return grow_and_prune(channels, data, keep, config, partitions * rounds, grow, regrow)
+        return grow_and_prune(channels, data, keep, config, partitions * rounds, grow, regrow, on_phase)

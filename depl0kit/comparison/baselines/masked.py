@@ -76,6 +76,7 @@ def grow_and_prune(
     phases: int,
     grow: Callable[[list[Tensor], int], list[Tensor]],
     regrow: str = "last",
+    on_phase: Callable[[list[Tensor]], object] | None = None,
 ) -> nn.Module:
     """Train with the best channels open, and others by turns; cut.
 
@@ -83,6 +84,8 @@ def grow_and_prune(
         phases: of equal length, in the first GROWING of all steps. In the rest the masks stay.
         grow: the masks of a phase, from those of the best channels and the phase's number, counted from 0.
         regrow: see `Masked`.
+        on_phase: called at the start of each phase, and of the rest, with the masks (0 or 1, per gated group
+            [channels], on the CPU): `on_phase=lives.append` collects them.
     """
     growing = GROWING * config.epochs * steps_per_epoch(data, config)
     masked = Masked(channels, regrow)
@@ -90,6 +93,8 @@ def grow_and_prune(
     def begin(phase: int) -> None:
         best = best_channels(channels, l1_norms(channels), keep)
         masked.set(grow(best, phase) if phase < phases else best)
+        if on_phase is not None:
+            on_phase(masked.masks)
 
     def phase_at(step: int) -> int:
         return min(phases, int(step * phases / growing))

@@ -13,6 +13,7 @@ from .front import check_front
 from .mean_field import check_penalty
 from .one_gate import check_prob_open
 from .recipe import check_recipe
+from .shrinkage import check_shrinkage
 from .welcome import check_macs
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "check_penalty",
     "check_prob_open",
     "check_recipe",
+    "check_shrinkage",
 ]
