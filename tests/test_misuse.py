@@ -217,6 +217,15 @@ GOOD: dict[Callable, dict[str, Any]] = {
         "values": [1.0, 2.0], "names": ["a", "b"], "title": "size", "form": "{:.1f}", "ax": AXES,
     },
     plots.method_name: {"method": "dense"},
+    plots.two_images: {
+        "groups": ["a", "b"], "channels": [4, 2], "first": [1, 2], "second": [3, 1], "ax": AXES,
+    },
+    plots.macs_of_images: {
+        "table": pd.DataFrame({"loss": [0.1, 2.0], "macs": [5, 9], "correct": [True, False]}),
+        "dense_macs": 10,
+        "ax": AXES,
+    },
+    plots.singular_values: {"values": {"a": np.array([2.0, 1.0])}, "ranks": {"a": 1}, "ax": AXES},
     plots.network_map: {
         "channels": NET.channels, "openness": [np.array([0.2, 0.5, 1.0])], "ax": AXES, "selected": "0",
     },
@@ -275,6 +284,8 @@ GOOD: dict[Callable, dict[str, Any]] = {
     report.write_report: {"folder": "none", "file": "report.html"},
     sweeps.SweepFolder: {"path": "swept"},
     sweeps.spec_names: {},
+    sweeps.spec_description: {"name": "digits"},
+    dk.comparison.load_measurements: {"name": "gate-lr"},
     sweeps.summary: {"results": RESULTS},
 }  # fmt: skip
 EXEMPT = {  # and why

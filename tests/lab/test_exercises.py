@@ -77,7 +77,11 @@ def test_notebook_has_the_exercise_unsolved_and_its_check(name, verdict):
 CHECKERS = [getattr(exercises, name) for name in exercises.__all__]
 
 
-@pytest.mark.parametrize("answers", [(None,), (), (lambda: 1,), (1, 2, 3), ("text",)], ids=str)
+@pytest.mark.parametrize(
+    "answers",
+    [(None,), (), (lambda: 1,), (1, 2, 3), ("text",)],
+    ids=["none", "nothing", "function", "numbers", "text"],  # the same in all processes of pytest-xdist
+)
 @pytest.mark.parametrize("checker", CHECKERS, ids=lambda checker: checker.__name__)
 def test_strict_raises_what_would_be_printed(checker, answers, verdict, capsys):
     printed = verdict(checker, *answers)

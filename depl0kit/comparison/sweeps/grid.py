@@ -277,9 +277,10 @@ def spec_names() -> list[str]:
     return sorted(path.stem for path in SPECS.glob("*.toml"))
 
 
+@checked
 def spec_description(name: str) -> str:
-    """What a sweep of this package is about, in a sentence."""
-    return read_toml(SPECS / f"{name}.toml")["description"]
+    """What a sweep of this package is about, in a sentence; a ValueError if there is none of this name."""
+    return read_toml(SPECS / f"{checks.one_of('sweep', name, spec_names())}.toml")["description"]
 
 
 @checked
