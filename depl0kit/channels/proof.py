@@ -6,6 +6,7 @@ statistics and random inputs, in float64 on the CPU, where a wrong channel canno
 uneven, as half of every group would leave even the halves of a slice in their places.
 """
 
+import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -88,6 +89,7 @@ class Trial:
         self.probe, self.all_groups, self.groups, self.inputs = probe, groups, groups.gated, inputs
         self.cost = CostModel(self.groups, layers, total)
         self.gates = place_gates(probe, self.groups)
+        self.is_odd = {group.name: bool(i % 2) for i, group in enumerate(self.groups)}
         self.may_close = True  # whether branches without open channels are removed exactly, too
 
     def failing(self) -> dict[str, str]:
@@ -109,7 +111,7 @@ class Trial:
 
     def _gates(self, draw: "Draw", group: Group, generator: torch.Generator) -> Tensor:
         """What `draw` gives; where it would leave one channel open, a branch that may close has none."""
-        gates = draw(group.channels, generator).double()
+        gates = draw(group.channels, self.is_odd[group.name], generator).double()
         return gates * (draw is not _one_of_all or not (self.may_close and group.may_close))
 
     def _why(self, group: Group, failure: "Failure") -> str:
@@ -196,26 +198,30 @@ def restored(model: nn.Module) -> Iterator[nn.Module]:
             vars(module).update(attributes)
 
 
-# --- masks: gates of a group, in 0..1
+# --- masks: gates of a group, in 0..1, from its channels and whether its number is odd
+#
+# Code that halves the channels that are left (`chunk`, or a slice up to the half) is right by chance where
+# both halves keep equally many, or one of them one more. So neighbours keep different numbers: by at least
+# two under one of the masks, or, of two channels, once the first and once the second of them more.
 
-Draw = Callable[[int, torch.Generator], Tensor]
+Draw = Callable[[int, bool, torch.Generator], Tensor]
 
 
-def _uneven(channels: int, generator: torch.Generator) -> Tensor:
-    """Another share of each group closed, the other gates anywhere in (0, 1]; one at least is open."""
-    share = 0.25 + 0.5 * torch.rand(1, generator=generator)
+def _uneven(channels: int, odd: bool, generator: torch.Generator) -> Tensor:
+    """At most half of the channels open, of odd groups at least three quarters; gates anywhere in (0, 1]."""
+    share = 0.25 + 0.25 * torch.rand(1, generator=generator)
+    count = math.ceil(channels * (0.5 + share)) if odd else max(1, int(channels * share))
     gates = torch.rand(channels, generator=generator).clamp(min=0.1)
-    return gates * (torch.randperm(channels, generator=generator) < max(1, int(channels * share)))
+    return gates * (torch.randperm(channels, generator=generator) < count)
 
 
-def _all_but_one(channels: int, generator: torch.Generator) -> Tensor:
-    """One channel closed, if there are two."""
-    gates = torch.ones(channels)
-    gates[torch.randint(channels, (1,), generator=generator)] = float(channels == 1)
-    return gates
+def _all_but_one(channels: int, odd: bool, generator: torch.Generator) -> Tensor:
+    """One channel closed, of odd groups two; of two channels none, of odd groups one."""
+    closed = min(channels - 1, 1 + odd) if channels > 2 else int(odd and channels == 2)
+    return (torch.randperm(channels, generator=generator) >= closed).float()
 
 
-def _one_of_all(channels: int, generator: torch.Generator) -> Tensor:
+def _one_of_all(channels: int, odd: bool, generator: torch.Generator) -> Tensor:
     """One channel open."""
     return torch.zeros(channels).index_fill(0, torch.randint(channels, (1,), generator=generator), 1.0)
 

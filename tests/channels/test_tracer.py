@@ -579,3 +579,27 @@ def test_a_network_that_training_left_in_channels_last_has_the_same_groups():
         fresh = dk.Channels(model, x).groups.gated
         laid = dk.Channels(model.to(memory_format=torch.channels_last), x).groups.gated
         assert [g.name for g in laid] == [g.name for g in fresh]
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("halves", ["chunk", "floor"])
+def test_halves_of_the_channels_that_are_left_are_refused(width, halves):
+    """With equally many channels left in both halves, or one more in one of them, such code is right."""
+
+    class Halves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.both = nn.Conv2d(3, 2 * width, 1)
+            self.one, self.two = nn.Conv2d(width, 4, 1), nn.Conv2d(width, 4, 1)
+
+        def forward(self, x):
+            x = self.both(x)
+            half = x.shape[1] // 2
+            one, two = x.chunk(2, 1) if halves == "chunk" else (x[:, :half], x[:, half:])
+            return (self.one(one) + self.two(two)).mean((2, 3))
+
+    groups = {g.name: g for g in dk.Channels(Halves(), torch.zeros(2, 3, 6, 6), scope="all").groups}
+    names = [f"both[0:{width}]", f"both[{width}:{2 * width}]"]
+    # chunk cuts 2 + 1 channels as they are: where both of the first half stay, one of the second may go
+    for name in names[:1] if (halves, width) == ("chunk", 2) else names:
+        assert not groups[name].gated and "breaks the network" in groups[name].refusal
