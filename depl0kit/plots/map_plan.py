@@ -14,7 +14,7 @@ import numpy as np
 from ..channels import Channels, Group
 
 ASIDE = 0.09  # from the middle of a block to its leg, where it has two
-BEYOND = 0.06  # how far a rail goes on behind its last leg
+BEYOND = 0.06  # how far a rail continues behind its last leg
 GAP = 0.15  # between tracks that lie upon each other, as a share of the height of one
 
 
@@ -34,7 +34,7 @@ class Track:
         name, channels: of the group.
         gate: its number among the gated groups; None if it has no gate.
         legs: the layers that write or read it.
-        rail: whether it runs above the blocks, as does a stream, and each group that goes on past a layer.
+        rail: whether it runs above the blocks, as does a stream, and each group that continues past a layer.
             The others are bands between neighbours; a depthwise convolution, which writes what it reads, may
             stand in the middle of one.
         start, end: positions.

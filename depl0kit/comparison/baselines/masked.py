@@ -78,7 +78,7 @@ def grow_and_prune(
     regrow: str = "last",
     on_phase: Callable[[list[Tensor]], object] | None = None,
 ) -> nn.Module:
-    """Train with the best channels open, and others by turns; cut.
+    """Train with the best channels open, and others in turn; cut.
 
     Args:
         phases: of equal length, in the first GROWING of all steps. In the rest the masks stay.
