@@ -50,7 +50,7 @@ def test_the_sweep_of_the_relatives_is_as_lesson_09_says(relatives):
 
 
 def test_what_lesson_09_says_on_coming_back_is_so_in_the_package():
-    assert "opens others by lot, 20 times" in lesson_09("09-predict") and PHASES == 20
+    assert "opens others at random, 20 times" in lesson_09("09-predict") and PHASES == 20
     assert "after 70 % of the steps" in lesson_09("09-back") and GROWING == 0.7
 
 
