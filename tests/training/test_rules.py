@@ -15,7 +15,9 @@ from depl0kit.training import objective
 from depl0kit.training.runs import recording
 from depl0kit.training.runs.checkpoints import Checkpoints
 
-DUAL = dk.TrainConfig(budget=0.5, budget_rule="dual", epochs=4, fine_tune_epochs=1, batch_size=16)
+DUAL = dk.TrainConfig(
+    budget=0.5, budget_rule="dual", epochs=4, fine_tune_epochs=1, batch_size=16, gate_lr=0.3
+)
 
 
 @pytest.fixture(scope="module")

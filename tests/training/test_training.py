@@ -355,7 +355,7 @@ def test_divergence_stops_with_the_last_good_state(few):
             "a smaller lr (now 0.05), then a smaller lam (now 8), then a smaller gate_lr",
         ),
         ({"lam": 0.0, "gate_lr": 0.2}, "a smaller lr (now 0.05), then a smaller gate_lr (now 0.2)."),
-        ({"budget": 0.3}, "a smaller lr (now 0.05), then a smaller gate_lr (now 0.3)."),
+        ({"budget": 0.3}, "a smaller lr (now 0.05), then a smaller gate_lr (now 0.6)."),
         ({"fine_tune_epochs": 1}, "a smaller lr (now 0.05). The network is back at epoch 1."),
     ],
     ids=str,
