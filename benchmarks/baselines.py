@@ -18,7 +18,7 @@ import torch
 from training_loop import BATCH, made_up
 
 import depl0kit as dk
-from depl0kit.comparison.baselines import BASELINES, FROM_DENSE, KINDS, whole
+from depl0kit.comparison.baselines import BASELINES, FROM_DENSE, kind_of, whole
 from depl0kit.gates.posteriors import POSTERIORS
 from depl0kit.support.device import keep_freed_memory
 
@@ -63,7 +63,7 @@ def main() -> None:
             found.append(seconds(name, data) / seconds("dense", data))
     too_slow = False
     for name, found in ratios.items():
-        ratio, static = statistics.median(found), name not in POSTERIORS and KINDS[name] == "static"
+        ratio, static = statistics.median(found), name not in POSTERIORS and kind_of(name) == "static"
         too_slow |= static and ratio > BAR
         spread = f"{min(found):.2f} to {max(found):.2f}"
         print(f"{name:15s} {ratio:5.2f} of dense ({spread}, {args.rounds} rounds)")

@@ -2,11 +2,11 @@
 
     python benchmarks/live_training.py [--pairs 30]
 
-Trainings of the welcome notebook's network run one after another in a `TrainingExplorer`, which draws
+The welcome notebook's network is trained again and again in a `TrainingExplorer`, which draws
 and looks away in turns of 1.5 seconds, so that both meet the same state of the machine. Targets: at
 least 0.9 of the speed without pictures, and at least 4 pictures a second. Printed with the ratio is its
-standard error over the pairs of turns: whole trainings taken in turns differ by more than what is
-measured. The trainings are twice as long as the notebook's, so that some turns fit into each.
+standard error over the pairs of turns: whole runs taken in turns differ by more than what is
+measured. The runs are twice as long as the notebook's, so that some turns fit into each.
 """
 
 import argparse

@@ -95,7 +95,7 @@ class Trial:
     def failing(self) -> dict[str, str]:
         """Names of the groups whose removal is not exact under one of the masks, and what goes wrong."""
         bad: dict[str, str] = {}
-        for draw in (_uneven, _all_but_one, _one_of_all):
+        for draw in (_uneven, _nearly_all, _one_of_all):
             last: list[Group] = []
             while failure := self.why_inexact(good := self._others(bad), draw):
                 if draw is _one_of_all and self.may_close and any(g.may_close for g in good):
@@ -215,9 +215,9 @@ def _uneven(channels: int, odd: bool, generator: torch.Generator) -> Tensor:
     return gates * (torch.randperm(channels, generator=generator) < count)
 
 
-def _all_but_one(channels: int, odd: bool, generator: torch.Generator) -> Tensor:
+def _nearly_all(channels: int, odd: bool, generator: torch.Generator) -> Tensor:
     """One channel closed, of odd groups two; of two channels none, of odd groups one."""
-    closed = min(channels - 1, 1 + odd) if channels > 2 else int(odd and channels == 2)
+    closed = 1 + odd if channels > 2 else int(odd and channels == 2)
     return (torch.randperm(channels, generator=generator) >= closed).float()
 
 

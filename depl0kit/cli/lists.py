@@ -1,6 +1,6 @@
 """What can be trained, swept and compared, as tables."""
 
-from ..comparison.baselines import KINDS
+from ..comparison.baselines import kind_of
 from ..comparison.methods import ABOUT
 from ..comparison.sweeps import spec_description, spec_names
 from ..support.tables import aligned
@@ -12,7 +12,7 @@ def show_lists() -> None:
     recipes = [(name, load_recipe(name)) for name in recipe_names()]
     rows = [(name, r.model, r.data, str(r.train.all_epochs), r.description) for name, r in recipes]
     sweeps = [(name, spec_description(name)) for name in spec_names()]
-    methods = [(name, KINDS.get(name, "static"), *about) for name, about in ABOUT.items()]
+    methods = [(name, kind_of(name), *about) for name, about in ABOUT.items()]
     print(
         aligned(("recipe", "model", "data", "epochs", "description"), *rows),
         aligned(("sweep", "description"), *sweeps),

@@ -21,9 +21,6 @@ BOUND = math.log(100)  # |log_alpha| < BOUND; the bound of the Dep-L0 paper, her
 START = 3.0  # P(open) = 0.99: every gate starts open, and still has a gradient
 LAST_CHANNEL = 0.5  # test-time gate of the one channel that a group always keeps
 INITS = ("equal", "paper")
-# Least rate x steps without a budget and with one: on digits (benchmarks/gate_lr.py, 108 to 432 steps) less
-# than a tenth of the gates are undecided from about these on, and half or more of them below a half of it.
-TRAVEL = (20.0, 60.0)
 EXPECTED = "expected"
 RULES = (*TEST_RULES, EXPECTED)  # of test-time gates, see `GatePosterior.test_rule`
 # A gate with P(open) between these may be open or closed in the compact network. BOUND keeps P(open) above
@@ -119,12 +116,13 @@ class GatePosterior(nn.Module):
 
         At the papers' 0.001 mean-field gates hardly move in short runs. A budget needs a higher rate. Adam
         moves a parameter by about its rate in a step: where rate x steps is too small, gates leave 1 and do
-        not reach 0 (see TRAVEL). In less than 100 steps there is no good rate: they all have that of 100. One
+        not reach 0. In less than 100 steps there is no good rate: they all have that of 100. One
         weight of a generator moves many log_alphas, so `Dependency` has a much lower rate.
         """
-        of_budget = budget is not None
-        rate = 0.3 if of_budget else 0.1
-        return rate if steps is None else max(rate, TRAVEL[of_budget] / max(steps, 100))
+        # `travel`, the least rate x steps: on digits (benchmarks/gate_lr.py, 108 to 432 steps) less than a
+        # tenth of the gates are undecided from about there on, and half or more of them below a half of it
+        rate, travel = (0.1, 20.0) if budget is None else (0.3, 60.0)
+        return rate if steps is None else max(rate, travel / max(steps, 100))
 
     def flat_log_alpha(self) -> Tensor:
         """log_alpha of all gates, shape [N]."""

@@ -5,7 +5,9 @@ of layers.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,13 +65,9 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
         FileNotFoundError: the file does not exist.
         ValueError: it is damaged, not a file of `save_compact`, or has another architecture than `model`.
     """
-    path = Path(path)
-    header, tensors = _read(path)
-    if fresh := model is None:
-        model = made(header["made_by"], tensors, path)
-    else:
-        check_network(model)
-        model = copied(unwrapped(model))
+    path, fresh = Path(path), model is None
+    header, tensors = read_network(path, KEY, checked_header, "save_compact(model, path)")
+    model = to_be_filled(model, header["made_by"], tensors, path)
     try:
         _reshape_loose(model, tensors)
         _reshape(model, header, tensors)
@@ -87,24 +85,43 @@ def load_compact(path: str | Path, model: nn.Module | None = None) -> nn.Module:
     return model.eval()
 
 
-def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
+def read_network(
+    path: Path, key: str, checked_header: Callable[[Any], dict[str, Any]], saver: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header of a file, as JSON under `key`, and its tensors.
+
+    Args:
+        checked_header: raises a ValueError if a header is not as it should be.
+        saver: the call that writes such files, as errors name it.
+    """
+    name = saver.partition("(")[0]
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}: save_compact(model, path) writes one.")
+        raise FileNotFoundError(f"there is no file {str(path)!r}: {saver} writes one.")
     try:
         tensors, notes = read_tensors(path)
-        return checked_header(json.loads(notes[KEY])), tensors
+        return checked_header(json.loads(notes[key])), tensors
     except (DamagedFileError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} is damaged or not a file of save_compact ({str(error) or type(error).__name__}): "
-            "write it again with save_compact."
+            f"{path} is damaged or not a file of {name} ({str(error) or type(error).__name__}): "
+            f"write it again with {name}."
         ) from error
 
 
-def made(made_by: dict | None, tensors: dict[str, Tensor], path: Path) -> nn.Module:
-    """A new network with the arguments in the file, if its weights have that number of classes.
+def to_be_filled(
+    model: nn.Module | None, made_by: dict | None, tensors: dict[str, Tensor], path: Path
+) -> nn.Module:
+    """A copy of `model`, or if it is None a new network with the arguments in the file, for its weights.
 
-    Those of `MODELS` are on "meta", without memory, until they get their weights.
+    New ones of `MODELS` are on "meta", without memory, until they get their weights.
     """
+    if model is None:
+        return _made(made_by, tensors, path)
+    check_network(model)
+    return copied(unwrapped(model))
+
+
+def _made(made_by: dict | None, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    """A new network with the arguments in the file, if its weights have that number of classes."""
     if made_by is None:
         raise ValueError(
             f"{path} holds a network that make_model did not make: pass model=, a new network of the same "

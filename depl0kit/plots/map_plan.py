@@ -153,7 +153,7 @@ def _centred(bands: Sequence[Track]) -> list[Track]:
 
 
 def rows_of(plan: Plan, count: int, most: int) -> list[range]:
-    """The layers in `count` rows of at most `most`, about equally long, broken where few tracks go on."""
+    """The layers in `count` rows of at most `most`, about equally long, broken where few tracks continue."""
     n = len(plan.layers)
     crossing = np.array([sum(t.start < i - 0.5 < t.end for t in plan.tracks) for i in range(n + 1)])
     broken = 2 * crossing / max(1, crossing.max())

@@ -46,7 +46,7 @@ def _setting(name: str, check: Callable[[str, Any], Any], doc: str) -> property:
     return property(lambda trainer: trainer._settings[name], put, doc=doc)
 
 
-def gate_lr(net: GatedModel, config: TrainConfig, steps_per_epoch: int) -> float:
+def starting_gate_lr(net: GatedModel, config: TrainConfig, steps_per_epoch: int) -> float:
     """That of the settings, or the posterior's default for a run of this length."""
     if config.gate_lr is not None:
         return config.gate_lr
@@ -105,7 +105,7 @@ class Trainer:
         if config.test_rule is not None:
             net.posterior.test_rule = config.test_rule
         self.mu = 0.0
-        self.gate_lr = gate_lr(net, config, self.steps_per_epoch)
+        self.gate_lr = starting_gate_lr(net, config, self.steps_per_epoch)
         self.on_epoch: Callable[[dict[str, float]], object] | None = None
         self.saved = self._checkpoint()
         self._steps = self._train()

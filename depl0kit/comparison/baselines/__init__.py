@@ -46,7 +46,7 @@ from .sensitivity import snip, taylor
 from .slimming import slimming
 from .whole import dense, small_dense, small_dense_longer
 
-__all__ = ["BASELINES", "FROM_DENSE", "KINDS"]
+__all__ = ["BASELINES", "FROM_DENSE", "KINDS", "kind_of"]
 
 BASELINES: dict[str, Callable[[nn.Module, Data, float, TrainConfig], nn.Module]] = {
     "dense": dense,
@@ -78,3 +78,8 @@ FROM_DENSE = ("random", "l1_uniform", "l1_global", "taylor", "fpgm", "low_rank")
 KINDS: dict[str, str] = dict.fromkeys(BASELINES, "static") | {
     "low_rank": "factorised", "fbs": "dynamic", "manidp": "dynamic",
 }  # fmt: skip
+
+
+def kind_of(method: str) -> str:
+    """The kind of a baseline or posterior; posteriors are "static"."""
+    return KINDS.get(method, "static")

@@ -15,9 +15,8 @@ from .scores import l1_norms
 from .whole import seeded, train_weights
 
 BEGIN, FADING = 0.3, 0.4  # shares of the steps: before the first period, and in all periods
-PERIODS = (
-    10  # 1 to 30 do alike on digits ("small", 6 epochs, three seeds, 15 % of MACs, validation: .97 to .98)
-)
+# 1 to 30 do alike on digits ("small", 6 epochs, three seeds, 15 % of MACs, validation: .97 to .98)
+PERIODS = 10
 
 
 def fade_out(

@@ -64,8 +64,8 @@ def best_ranks(layers: Sequence[Candidate], spectra: Mapping[str, Spectrum], spa
 
     One threshold on the energy, as high as the MACs allow, sets all of them: from rank 1 everywhere on,
     components are added in the order in which a rising threshold asks for them. Where the next one of a layer
-    no longer fits, the others go on, and so use up what is left. A layer of rank `most` becomes whole next,
-    which costs no more than a rank.
+    no longer fits, the others continue, and so use up what is left. A layer of rank `most` becomes whole
+    next, which costs no more than a rank.
 
     Args:
         spare: MACs per image that may be added to those of rank 1 everywhere, >= 0.

@@ -175,4 +175,5 @@ def _pooled(layer: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(layer, nn.Linear):
         x = x.movedim(1, -1)  # channels-last: its backward takes half of the time of a mean over dimension 2
     means = x.flatten(1, -2).mean(1) if x.dim() > 2 else x
-    return means.unflatten(1, (-1, _spread(layer))).mean(2) if _spread(layer) > 1 else means
+    spread = _spread(layer)
+    return means.unflatten(1, (-1, spread)).mean(2) if spread > 1 else means

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ...channels.admission import check_network, copied, unwrapped
 from ...channels.channels import Channels
 from ...networks.compact_header import is_made_by
-from ...networks.storage import made
+from ...networks.storage import read_network, to_be_filled
 from ...support import checked
 from ...support.device import values_of
-from ...support.files import DamagedFileError, misfit, read_tensors, write_tensors
+from ...support.files import misfit, write_tensors
 from .branches import BRANCHES
 from .model import DynamicModel
 
@@ -60,15 +59,10 @@ def load_dynamic(path: str | Path, model: nn.Module | None = None) -> DynamicMod
         FileNotFoundError: the file does not exist.
         ValueError: it is damaged, not a file of `save_dynamic`, or has another architecture than `model`.
     """
-    path = Path(path)
-    header, tensors = _read(path)
-    start = "model."
+    path, fresh, start = Path(path), model is None, "model."
+    header, tensors = read_network(path, KEY, _checked, "save_dynamic(net, path)")
     inner = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
-    if fresh := model is None:
-        model = made(header["made_by"], inner, path)
-    else:
-        check_network(model)
-        model = copied(unwrapped(model))
+    model = to_be_filled(model, header["made_by"], inner, path)
     try:
         model.load_state_dict(inner, assign=fresh)  # a fresh one may be on "meta", without memory
         example = torch.zeros(1, *header["example"], dtype=next(model.parameters()).dtype)
@@ -83,20 +77,10 @@ def load_dynamic(path: str | Path, model: nn.Module | None = None) -> DynamicMod
     return net.eval()
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}: save_dynamic(net, path) writes one.")
-    try:
-        tensors, notes = read_tensors(path)
-        header = json.loads(notes[KEY])
-        if wrong := misfit(header, FIELDS) or _unknown(header):
-            raise ValueError(wrong)
-        return header, tensors
-    except (DamagedFileError, KeyError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is damaged or not a file of save_dynamic ({str(error) or type(error).__name__}): "
-            "write it again with save_dynamic."
-        ) from error
+def _checked(header: Any) -> dict[str, Any]:
+    if wrong := misfit(header, FIELDS) or _unknown(header):
+        raise ValueError(wrong)
+    return header
 
 
 def _unknown(header: dict[str, Any]) -> str:

@@ -37,8 +37,8 @@ from ...training.finetuning import fine_tune, reestimate_batch_norm
 from ...training.loop import steps_per_epoch
 from ...training.runs.folder import RunFolder
 from ...training.train import train
-from ...training.trainer import gate_lr
-from ..baselines import BASELINES, FROM_DENSE, KINDS
+from ...training.trainer import starting_gate_lr
+from ..baselines import BASELINES, FROM_DENSE, kind_of
 from ..dynamic import DynamicModel, per_image, save_dynamic
 from ..table import COLUMNS, DENSE
 from .grid import Job
@@ -99,7 +99,7 @@ def failed(job: Job, error: str) -> dict[str, Any]:
 
 def _empty(job: Job) -> dict[str, Any]:
     """The row of a job of which nothing is measured yet."""
-    return dict.fromkeys(COLUMNS) | _identity(job) | {"kind": KINDS.get(job.method, "static")}
+    return dict.fromkeys(COLUMNS) | _identity(job) | {"kind": kind_of(job.method)}
 
 
 def _identity(job: Job) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _trained(job: Job, net: GatedModel, data: Data, folder: Path) -> tuple[nn.Mo
     times, _, prob_open, _ = RunFolder(folder).gates()
     about = {
         "undecided": run.rows[-1]["undecided"],
-        "gate_lr": gate_lr(net, job.config(), steps_per_epoch(data, job.train)),
+        "gate_lr": starting_gate_lr(net, job.config(), steps_per_epoch(data, job.train)),
         "times": times.tolist(),
         "prob_open": np.rint(255 * prob_open).astype(np.uint8).ravel().tolist(),
     }

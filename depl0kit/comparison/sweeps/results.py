@@ -123,9 +123,9 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     """The table of a sweep, finished or not.
 
     Args:
-        folder: of the sweep, or its results.parquet; or a name: "digits" and "paired-comparison" are the
-            results that come with the package, and that lesson 06 reads. A name is meant even where the
-            working folder has a folder of that name; "./digits" or a `Path` is that folder.
+        folder: of the sweep, or its results.parquet; or a name, such as "digits", of the results that
+            come with the package, which lessons 06 and 09 read. A name is meant even where the working
+            folder has a folder of that name; "./digits" or a `Path` is that folder.
 
     Returns:
         A row per run. `stage` is "tune" for runs that only chose a gate lr; `kind` is "static", "dynamic" or
